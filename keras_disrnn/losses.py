@@ -1,0 +1,51 @@
+"""Losses of choices and of dopamine responses, normalised by the weights of the targets."""
+
+import keras
+from keras import ops
+
+_REDUCTION = "mean_with_sample_weight"
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class ChoiceCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """Mean cross-entropy of the choices over the targets with weight, in nats.
+
+    Call arguments:
+        y_true: Choices `(sessions, rows)`, integers; where the weight is 0 any valid arm.
+        y_pred: Logits `(sessions, rows, arms)`.
+        sample_weight: `(sessions, rows)`.
+    """
+
+    def __init__(self, name="choice_crossentropy", **kwargs):
+        kwargs = {"from_logits": True, "reduction": _REDUCTION, **kwargs}
+        super().__init__(name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class DopamineMSE(keras.losses.Loss):
+    """Mean squared error over the dopamine targets with weight, in the targets' units squared.
+
+    Call arguments:
+        y_true, y_pred: `(sessions, rows, signals)`.
+        sample_weight: `(sessions, rows, signals)`: signals can miss values of their own.
+    """
+
+    def __init__(self, name="dopamine_mse", reduction=_REDUCTION, **kwargs):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return ops.square(y_pred - ops.cast(y_true, y_pred.dtype))
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class LogDopamineMSE(DopamineMSE):
+    """`log(1 + MSE)`: the dopamine part of the joint stage, on the scale of a cross-entropy.
+
+    The gradient is that of the mean squared error, damped while the error is large.
+    """
+
+    def __init__(self, name="log_dopamine_mse", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return ops.log1p(super().__call__(y_true, y_pred, sample_weight))

@@ -1,0 +1,115 @@
+"""Metrics of the fit and of the bottlenecks, as Keras metrics."""
+
+import keras
+from keras import ops
+
+OPEN_BELOW = 0.5
+"""A bottleneck counts as open below this sigma: information can flow (model graph, figures)."""
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class NormalizedLikelihood(keras.metrics.Metric):
+    """`exp(mean log p(choice))`: 0.5 is chance for two arms, higher is better.
+
+    The paper's Table 1 calls it "Choice NLL". Called with choices `(sessions, rows)`, logits
+    `(sessions, rows, arms)` and weights `(sessions, rows)`.
+    """
+
+    def __init__(self, name="normalized_likelihood", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.log_likelihood = self.add_variable((), "zeros", name="log_likelihood")
+        self.choices = self.add_variable((), "zeros", name="choices")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        loss = keras.losses.sparse_categorical_crossentropy(
+            y_true, ops.cast(y_pred, self.dtype), from_logits=True
+        )
+        weight = ops.ones_like(loss) if sample_weight is None else sample_weight
+        weight = ops.cast(weight, loss.dtype)
+        self.log_likelihood.assign_sub(ops.cast(ops.sum(weight * loss), self.dtype))
+        self.choices.assign_add(ops.cast(ops.sum(weight), self.dtype))
+
+    def result(self):
+        return ops.exp(ops.divide_no_nan(self.log_likelihood, self.choices))
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class DopamineR2(keras.metrics.Metric):
+    """Explained variance of the dopamine responses, `1 - SSE / SST`, about the targets' own mean.
+
+    With several signals, the mean over signals of each one's R^2. Called with responses and
+    predictions `(sessions, rows, signals)` and weights of that shape.
+
+    Args:
+        signals: Number of dopamine signals.
+    """
+
+    def __init__(self, signals=1, name="r2", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.signals = signals
+        shape = (signals,)
+        self.count = self.add_variable(shape, "zeros", name="count")
+        self.mean = self.add_variable(shape, "zeros", name="mean")
+        self.deviation = self.add_variable(shape, "zeros", name="deviation")
+        self.error = self.add_variable(shape, "zeros", name="error")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true = ops.cast(y_true, self.dtype)
+        y_pred = ops.cast(y_pred, self.dtype)
+        weight = ops.ones_like(y_true) if sample_weight is None else sample_weight
+        weight = ops.cast(weight, self.dtype)
+        over = (0, 1)
+        self.error.assign_add(ops.sum(weight * ops.square(y_true - y_pred), axis=over))
+        # Batches are merged by their means (Chan et al. 1979): a sum of squares would lose the
+        # variance of a signal with a large offset to rounding.
+        count = ops.sum(weight, axis=over)
+        mean = ops.divide_no_nan(ops.sum(weight * y_true, axis=over), count)
+        deviation = ops.sum(weight * ops.square(y_true - mean), axis=over)
+        total = self.count + count
+        step = ops.divide_no_nan(count, total)
+        gap = mean - self.mean
+        self.deviation.assign_add(deviation + ops.square(gap) * self.count * step)
+        self.mean.assign_add(gap * step)
+        self.count.assign(total)
+
+    def result(self):
+        return ops.mean(1.0 - ops.divide_no_nan(self.error, self.deviation))
+
+    def get_config(self):
+        return {**super().get_config(), "signals": self.signals}
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class DopamineMeanSquaredError(keras.metrics.Mean):
+    """Mean squared error over the dopamine targets with weight, in the targets' units squared."""
+
+    def __init__(self, name="mse", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        error = ops.square(ops.cast(y_pred, self.dtype) - ops.cast(y_true, self.dtype))
+        super().update_state(error, sample_weight=sample_weight)
+
+
+class OpenBottlenecks(keras.metrics.Metric):
+    """How many bottlenecks of a group have `sigma` below a threshold, read from the weights.
+
+    Args:
+        bottlenecks: The built `InformationBottleneck` layers of the group.
+        threshold: Open is below this sigma.
+    """
+
+    def __init__(self, bottlenecks, threshold=OPEN_BELOW, name="open", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._bottlenecks = bottlenecks
+        self.threshold = threshold
+
+    def update_state(self, *args, **kwargs):
+        """Nothing to gather: the weights are read when the result is asked for."""
+
+    def result(self):
+        counts = [
+            ops.sum(ops.cast(bottleneck.sigma < self.threshold, self.dtype))
+            for bottleneck in self._bottlenecks
+        ]
+        return sum(counts[1:], counts[0])

@@ -1,0 +1,396 @@
+"""The model: DisRNN core, choice readout, dopamine readout."""
+
+import threading
+
+import keras
+from keras import ops
+
+from keras_disrnn.bottleneck import cost_dtype
+from keras_disrnn.cell import derive_seeds
+from keras_disrnn.core import DisRNN, row_mask, shift
+from keras_disrnn.metrics import OpenBottlenecks
+from keras_disrnn.readouts import ChoiceReadout, DopamineReadout
+from keras_disrnn.res_mlp import check_count
+
+CHOICE_AND_REWARD = 2
+"""The first two observations are the trial's choice and reward; the dopamine readout reads them."""
+
+PENALTIES = (
+    "latent_penalty",
+    "update_obs_penalty",
+    "update_latent_penalty",
+    "choice_penalty",
+    "dopamine_penalty",
+    "l2_scale",
+)
+
+
+@keras.saving.register_keras_serializable("keras_disrnn")
+class DisRNNModel(keras.Model):
+    """Predicts the next choice, and the dopamine response, from a session's past.
+
+    The disentangled RNN of Miller et al. (2023) with the dopamine readout of Jain et al. (2025).
+    Train it with `keras_disrnn.train`, or stage by stage with `compile_stage` and `fit`.
+
+    Example:
+
+    >>> model = DisRNNModel(latents=5)
+    >>> outputs = model(numpy.zeros((3, 11, 2), "float32"))
+    >>> outputs["choice"].shape, outputs["dopamine"].shape
+    (TensorShape([3, 11, 2]), TensorShape([3, 11, 1]))
+
+    Args:
+        observations: Observations in a row: choice, reward, and any others.
+        arms: Number of arms.
+        signals: Number of dopamine signals; 0 for a model of choice alone.
+        latents: Number of latents, of which the bottlenecks are to close most.
+        update_units, update_layers: Shape of each update network.
+        choice_units, choice_layers: Shape of the choice readout's network.
+        dopamine_units, dopamine_layers: Shape of the dopamine readout's network.
+        activation: Name of a Keras activation (leaky ReLU has slope 0.01).
+        max_latent_value: Bound of the update networks' targets.
+        dopamine_latents: `"pre"`: the dopamine readout reads the latents as they were before the
+            trial's outcome; `"post"`: after the update by it.
+        latent_penalty, update_obs_penalty, update_latent_penalty, choice_penalty,
+            dopamine_penalty: Price of a nat through each group of bottlenecks, relative to a nat
+            of choice cross-entropy (the dopamine penalty: to the mean squared error).
+        l2_scale: Price of the squared hidden weights of the networks that are being trained.
+        frozen: Names of the parts that do not train, of `core`, `choice_readout` and
+            `dopamine_readout`. A frozen part runs as at inference.
+        reference: What `keras_disrnn.interop` keeps of a model of the authors' package.
+        seed: Integer seed of initial values and noise, or `None` for a random one.
+
+    Call arguments:
+        inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
+            `features` and `latents`, the latents `(sessions, rows, latents)` after each row, which
+            spares running the core.
+        training: Whether to add noise (in the parts that are not frozen).
+
+    Returns:
+        A dict: `choice`, logits `(sessions, rows, arms)` of the choice after each row; `dopamine`,
+        `(sessions, rows, signals)`, the response to the trial that the row describes (absent with
+        `signals=0`).
+    """
+
+    def __init__(
+        self,
+        observations=2,
+        arms=2,
+        signals=1,
+        latents=5,
+        update_units=8,
+        update_layers=4,
+        choice_units=4,
+        choice_layers=2,
+        dopamine_units=8,
+        dopamine_layers=2,
+        activation="leaky_relu",
+        max_latent_value=2.0,
+        dopamine_latents="pre",
+        latent_penalty=3e-3,
+        update_obs_penalty=1e-3,
+        update_latent_penalty=1e-3,
+        choice_penalty=1e-3,
+        dopamine_penalty=1e-3,
+        l2_scale=1e-5,
+        frozen=(),
+        reference=None,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_count("observations", observations, CHOICE_AND_REWARD)
+        check_count("arms", arms, 2)
+        check_count("signals", signals, 0)
+        self.observations = observations
+        self.arms = arms
+        self.signals = signals
+        self.seed = seed
+        self.reference = reference
+        for name in PENALTIES:
+            setattr(self, name, check_penalty(name, locals()[name]))
+
+        seeds = derive_seeds(seed, 3)
+        policy = self.dtype_policy
+        self.core = DisRNN(
+            latents,
+            update_units,
+            update_layers,
+            activation,
+            max_latent_value,
+            seeds[0],
+            name="core",
+            dtype=policy,
+        )
+        self.choice_readout = ChoiceReadout(
+            arms,
+            choice_units,
+            choice_layers,
+            activation,
+            seed=seeds[1],
+            name="choice_readout",
+            dtype=policy,
+        )
+        self.dopamine_readout = None
+        self._dopamine_config = {
+            "dopamine_units": dopamine_units,
+            "dopamine_layers": dopamine_layers,
+            "dopamine_latents": dopamine_latents,
+        }
+        if signals:
+            self.dopamine_readout = DopamineReadout(
+                signals,
+                dopamine_units,
+                dopamine_layers,
+                activation,
+                dopamine_latents,
+                seed=seeds[2],
+                name="dopamine_readout",
+                dtype=policy,
+            )
+        self.frozen = frozen
+        self.noise = True
+        """Whether training adds noise. Read when `fit` traces its step: set it before `compile`."""
+        self.penalised = True
+        """Whether the loss has the penalties. Set it before `compile`, as `noise`."""
+        # A pass leaves its costs here for the loss of the same step. One slot a thread, because
+        # distribution strategies run each replica in a thread of its own.
+        self._pass = threading.local()
+
+    def build(self, input_shape):
+        shape = input_shape["features"] if isinstance(input_shape, dict) else input_shape
+        self._check_observations(shape)
+        latents = self.core.cell.latents
+        self.core.build(shape)
+        self.choice_readout.build((None, None, latents))
+        if self.dopamine_readout is not None:
+            self.dopamine_readout.build((None, None, latents + CHOICE_AND_REWARD))
+        self.built = True
+        self.penalty_metrics = {
+            group: keras.metrics.Mean(name=f"penalty_{group}") for group in self._prices()
+        }
+        self.open_metrics = [
+            OpenBottlenecks(layers, name=f"open_{group}")
+            for group, layers in self.bottlenecks.items()
+        ]
+
+    @property
+    def parts(self):
+        """The parts that train apart from each other: name to layer."""
+        names = ("core", "choice_readout", "dopamine_readout")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def frozen(self):
+        """Names of the parts that do not train. Setting it takes effect at the next `compile`."""
+        return tuple(name for name, part in self.parts.items() if not part.trainable)
+
+    @frozen.setter
+    def frozen(self, names):
+        unknown = sorted(set(names) - set(self.parts))
+        if unknown:
+            raise ValueError(f"frozen: expected names of {tuple(self.parts)}, got {unknown[0]!r}")
+        for name, part in self.parts.items():
+            part.trainable = name not in names
+
+    @property
+    def metrics(self):
+        """The metrics of the step; of the penalties, those that are part of the loss now."""
+        hidden = {
+            id(self.penalty_metrics[group])
+            for group, (_, owner) in (self._prices() if self.built else {}).items()
+            if not (self.penalised and owner.trainable)
+        }
+        return [metric for metric in super().metrics if id(metric) not in hidden]
+
+    def _check_observations(self, shape):
+        if len(shape) != 3 or shape[-1] not in (None, self.observations):
+            raise ValueError(
+                "features: expected a shape of (sessions, rows, observations) with "
+                f"{self.observations} observations, the number this model was made for; "
+                f"got {tuple(shape)}"
+            )
+
+    @property
+    def bottlenecks(self):
+        """The groups of bottlenecks: name to list of `InformationBottleneck` layers."""
+        cell = self.core.cell
+        groups = {
+            "latent": [cell.latent_bottleneck],
+            "update": [cell.update_obs_bottleneck, cell.update_latent_bottleneck],
+            "choice": [self.choice_readout.bottleneck],
+        }
+        if self.dopamine_readout is not None:
+            groups["dopamine"] = [self.dopamine_readout.bottleneck]
+        return groups
+
+    @property
+    def initial_latents(self):
+        """The learned latents before the first row, `(latents,)`."""
+        return ops.convert_to_tensor(self.core.cell.initial_latents)
+
+    def call(self, inputs, training=False):
+        return self._run(inputs, training)[0]
+
+    def latents(self, features):
+        """The latents after each row, without noise.
+
+        Args:
+            features: `(sessions, rows, observations)`.
+
+        Returns:
+            A tensor `(sessions, rows, latents)`.
+        """
+        features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
+        self._check_observations(features.shape)
+        return self.core(features)
+
+    def step(self, features, latents):
+        """One trial, for closed-loop use: what `call` computes for one row, from the row above.
+
+        Args:
+            features: `(sessions, observations)`; a row of NaN leaves the latents as they are.
+            latents: Before the row, `(sessions, latents)`; at first `initial_latents`.
+
+        Returns:
+            The outputs of `call` without the axis of rows, and `latents`, `(sessions, latents)`.
+        """
+        real = row_mask(features)[..., None]
+        clean = ops.where(real, features, ops.zeros_like(features))
+        new, _ = self.core.cell(clean, [latents])
+        new = ops.where(real, new, latents)
+        outputs = {"choice": self.choice_readout(new), "latents": new}
+        if self.dopamine_readout is not None:
+            read = latents if self.dopamine_readout.latents == "pre" else new
+            read = ops.concatenate([read, clean[..., :CHOICE_AND_REWARD]], axis=-1)
+            outputs["dopamine"] = self.dopamine_readout(read)
+        return outputs
+
+    def penalties(self, features, training=False):
+        """Each row's share of the penalty, by group, as the loss counts it before normalising.
+
+        Args:
+            features: `(sessions, rows, observations)`.
+            training: Whether to run with noise.
+
+        Returns:
+            A dict of tensors `(sessions, rows)`, float32 or wider: `latent`, `update_obs`,
+            `update_latent`, `choice`, `dopamine` (each its price times its KL), `l2` (core and
+            choice readout), and `dopamine_l2`. Padding rows have 0.
+        """
+        features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
+        self._check_observations(features.shape)
+        _, costs, real = self._run(features, training)
+        return {
+            group: price * ops.where(real, costs[group], 0.0)
+            for group, (price, _) in self._prices().items()
+        }
+
+    def _prices(self):
+        """Group of costs to its price and the layer whose training it belongs to."""
+        prices = {
+            "latent": (self.latent_penalty, self.core),
+            "update_obs": (self.update_obs_penalty, self.core),
+            "update_latent": (self.update_latent_penalty, self.core),
+            "choice": (self.choice_penalty, self.choice_readout),
+            "l2": (self.l2_scale, self.core),
+        }
+        if self.dopamine_readout is not None:
+            prices["dopamine"] = (self.dopamine_penalty, self.dopamine_readout)
+            prices["dopamine_l2"] = (self.l2_scale, self.dopamine_readout)
+        return prices
+
+    def _run(self, inputs, training):
+        training = training and self.noise
+        features = inputs["features"] if isinstance(inputs, dict) else inputs
+        self._check_observations(features.shape)
+        dtype = cost_dtype(self.dtype_policy)
+        real = row_mask(features)
+        clean = ops.where(real[..., None], features, ops.zeros_like(features))
+        costs = {}
+        if isinstance(inputs, dict):
+            latents = inputs["latents"]
+        else:
+            latents, costs = self.core(features, training=training, return_costs=True)
+        outputs = {"choice": self.choice_readout(latents, training=training)}
+        costs["choice"] = self.choice_readout.bottleneck.kl(latents)
+        costs["l2"] = ops.cast(
+            self.core.cell.update_network.l2() + self.choice_readout.network.l2(), dtype
+        )
+        if self.dopamine_readout is not None:
+            read = latents
+            if self.dopamine_readout.latents == "pre":
+                initial = ops.cast(self.initial_latents, latents.dtype)
+                initial = ops.broadcast_to(initial, (ops.shape(latents)[0], latents.shape[-1]))
+                read = shift(latents, initial)
+            read = ops.concatenate([read, clean[..., :CHOICE_AND_REWARD]], axis=-1)
+            outputs["dopamine"] = self.dopamine_readout(read, training=training)
+            costs["dopamine"] = self.dopamine_readout.bottleneck.kl(read)
+            costs["dopamine_l2"] = ops.cast(self.dopamine_readout.network.l2(), dtype)
+        self._pass.costs, self._pass.real = costs, real
+        return outputs, costs, real
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The compiled losses, plus the penalties of the parts that are being trained.
+
+        A penalty is summed over real rows and divided by the number of weighted targets: choice
+        targets for the core and the choice readout, dopamine targets for the dopamine readout.
+        """
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        costs, real = self._pass.costs, self._pass.real
+        dtype = cost_dtype(self.dtype_policy)
+        for group, (price, owner) in self._prices().items():
+            if not owner.trainable:
+                continue
+            target = "dopamine" if owner is self.dopamine_readout else "choice"
+            total = ops.sum(ops.where(real, costs[group], 0.0))
+            # Without penalties their gradient is zero, not missing, of which Keras would warn.
+            price = price if self.penalised else 0.0
+            targets = self._targets(target, real, sample_weight, dtype)
+            penalty = price * ops.divide_no_nan(total, targets)
+            self.penalty_metrics[group].update_state(penalty)
+            loss = loss + ops.cast(penalty, loss.dtype)
+        return loss
+
+    @staticmethod
+    def _targets(name, real, sample_weight, dtype):
+        """How many rows have a weighted target of that name."""
+        if sample_weight is None or sample_weight.get(name) is None:
+            return ops.sum(ops.cast(real, dtype))
+        weighted = sample_weight[name] > 0
+        if len(weighted.shape) == 3:
+            weighted = ops.any(weighted, axis=-1)
+        return ops.sum(ops.cast(weighted, dtype))
+
+    def get_config(self):
+        cell = self.core.cell
+        readout = self.choice_readout
+        return {
+            **super().get_config(),
+            "observations": self.observations,
+            "arms": self.arms,
+            "signals": self.signals,
+            "latents": cell.latents,
+            "update_units": cell.update_units,
+            "update_layers": cell.update_layers,
+            "choice_units": readout.units,
+            "choice_layers": readout.layers,
+            "activation": cell.activation,
+            "max_latent_value": cell.max_latent_value,
+            "frozen": list(self.frozen),
+            "reference": self.reference,
+            "seed": self.seed,
+            **self._dopamine_config,
+            **{name: getattr(self, name) for name in PENALTIES},
+        }
+
+
+def check_penalty(name, value):
+    """`value` as a float; raises ValueError where it cannot be a penalty."""
+    value = float(value)
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(
+            f"{name}: expected a number of at least 0, got {value:g}"
+            + (" (did you write 1-3 for 1e-3?)" if value < 0 else "")
+        )
+    return value

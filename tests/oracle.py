@@ -1,0 +1,87 @@
+"""The DisRNN in plain NumPy loops, one session and one row at a time: a second oracle."""
+
+import numpy as np
+
+
+def weights_of(layer):
+    """An MLP's weights as plain arrays, by name."""
+    names = (
+        "input_kernel",
+        "input_bias",
+        "hidden_kernel",
+        "hidden_bias",
+        "output_kernel",
+        "output_bias",
+    )
+    return {name: np.asarray(getattr(layer, name).numpy(), "float64") for name in names}
+
+
+def residual_mlp(x, weights, network=None):
+    """Leaky ReLU residual MLP on one input vector; `network` picks one of a bank."""
+    pick = (lambda a: a) if network is None else (lambda a: a[network])
+    stream = x @ pick(weights["input_kernel"]) + pick(weights["input_bias"])
+    for kernel, bias in zip(weights["hidden_kernel"], weights["hidden_bias"], strict=True):
+        pre = stream @ pick(kernel) + pick(bias)
+        stream = stream + np.where(pre > 0, pre, 0.01 * pre)
+    return stream @ pick(weights["output_kernel"]) + pick(weights["output_bias"])
+
+
+def sigma(bottleneck):
+    return np.abs(bottleneck.raw_sigma.numpy().astype("float64")) + 1e-5
+
+
+def multiplier(bottleneck):
+    return bottleneck.raw_multiplier.numpy().astype("float64")
+
+
+def kl(mean, sd):
+    return 0.5 * np.sum(mean**2 + sd**2 - 1 - np.log(sd**2))
+
+
+def run_core(cell, features, noise=None):
+    """Latents after each row and KL costs of each row, one session.
+
+    Args:
+        cell: A built `DisRNNCell`.
+        features: `(rows, observations)`, NaN on padding.
+        noise: Dict of `update_obs (rows, latents, observations)`, `update_latent (rows, latents,
+            latents)` and `latent (rows, latents)`, or None.
+    """
+    weights = weights_of(cell.update_network)
+    z = cell.initial_latents.numpy().astype("float64")
+    bound = cell.max_latent_value
+    latents, costs = [], []
+    for row, x in enumerate(features):
+        cost = {"latent": 0.0, "update_obs": 0.0, "update_latent": 0.0}
+        if not np.isnan(x).all():
+            means = np.empty_like(z)
+            for j in range(len(z)):
+                seen = multiplier(cell.update_obs_bottleneck)[j] * x
+                past = multiplier(cell.update_latent_bottleneck)[j] * z
+                cost["update_obs"] += kl(seen, sigma(cell.update_obs_bottleneck)[j])
+                cost["update_latent"] += kl(past, sigma(cell.update_latent_bottleneck)[j])
+                if noise is not None:
+                    seen = seen + sigma(cell.update_obs_bottleneck)[j] * noise["update_obs"][row, j]
+                    past = (
+                        past
+                        + sigma(cell.update_latent_bottleneck)[j] * noise["update_latent"][row, j]
+                    )
+                u, v = residual_mlp(np.concatenate([seen, past]), weights, j)
+                w = 1 / (1 + np.exp(-u))
+                means[j] = (1 - w) * z[j] + w * bound * np.tanh(v / bound)
+            cost["latent"] = kl(means, sigma(cell.latent_bottleneck))
+            z = means
+            if noise is not None:
+                z = z + sigma(cell.latent_bottleneck) * noise["latent"][row]
+        latents.append(z)
+        costs.append(cost)
+    return np.array(latents), {name: np.array([c[name] for c in costs]) for name in costs[0]}
+
+
+def run_readout(readout, inputs, noise=None):
+    """Outputs of a readout for `(rows, inputs)`, and the KL of each row."""
+    weights = weights_of(readout.network)
+    means = multiplier(readout.bottleneck) * inputs
+    costs = np.array([kl(mean, sigma(readout.bottleneck)) for mean in means])
+    read = means if noise is None else means + sigma(readout.bottleneck) * noise
+    return np.array([residual_mlp(x, weights) for x in read]), costs
