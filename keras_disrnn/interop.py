@@ -1,0 +1,179 @@
+"""Parameters of the reference implementation (`disentangled-rnns`, JAX), in and out.
+
+Its parameters are a nested dict `{module: {name: array}}`, as Haiku makes them; its configuration
+is a dict of its config dataclass' fields. Its plain model (choice alone) and its neural model
+(choice and one neural signal, read from the latents after the update) are both `DisRNNModel`s.
+"""
+
+import numpy as np
+
+from keras_disrnn.model import CHOICE_AND_REWARD, DisRNNModel
+
+_PLAIN = "hk_disentangled_rnn"
+_NEURAL = "hk_neuro_disentangled_rnn"
+
+_CONFIG = {
+    "obs_size": "observations",
+    "output_size": "arms",
+    "latent_size": "latents",
+    "update_net_n_units_per_layer": "update_units",
+    "update_net_n_layers": "update_layers",
+    "choice_net_n_units_per_layer": "choice_units",
+    "choice_net_n_layers": "choice_layers",
+    "activation": "activation",
+    "max_latent_value": "max_latent_value",
+    "latent_penalty": "latent_penalty",
+    "update_net_obs_penalty": "update_obs_penalty",
+    "update_net_latent_penalty": "update_latent_penalty",
+    "choice_net_latent_penalty": "choice_penalty",
+    "l2_scale": "l2_scale",
+}
+_NEURAL_CONFIG = {
+    "neural_activity_net_n_units_per_layer": "dopamine_units",
+    "neural_activity_net_n_layers": "dopamine_layers",
+    "neural_activity_net_latent_penalty": "dopamine_penalty",
+}
+
+
+def from_haiku(params, config):
+    """Builds our model from the reference's parameters.
+
+    Args:
+        params: `{module: {name: array}}` of its plain or its neural model.
+        config: Its configuration as a dict.
+
+    Returns:
+        A built `DisRNNModel`; of a neural model with `dopamine_latents="post"`, of a plain one
+        with `signals=0`.
+
+    Raises:
+        ValueError: If the parameters are of no known model, or an array is missing, left over or
+            of another shape than the configuration says.
+    """
+    root = _root(params)
+    names = {**_CONFIG, **(_NEURAL_CONFIG if root == _NEURAL else {})}
+    missing = sorted(set(names) - set(config))
+    if missing:
+        raise ValueError(f"config: {missing[0]!r} is missing; got {sorted(config)}")
+    arguments = {ours: config[theirs] for theirs, ours in names.items()}
+    neural = root == _NEURAL
+    model = DisRNNModel(
+        **arguments,
+        signals=1 if neural else 0,
+        dopamine_latents="post",
+        reference={
+            "config": dict(config),
+            "latent_multipliers": _take(params, root, "latent_multipliers").tolist(),
+        },
+    )
+    model.build((None, None, model.observations))
+    places = _places(model, root)
+    given = {(module, name) for module in params for name in params[module]}
+    unknown = sorted(given - set(places) - {(root, "latent_multipliers")})
+    if unknown:
+        raise ValueError(f"params: {'|'.join(unknown[0])!r} is not a parameter of this model")
+    values = {}
+    for (module, name), (variable, index, swap) in places.items():
+        value = _take(params, module, name)
+        value = value.T if swap else value
+        whole = values.setdefault(variable.path, (variable, np.empty(variable.shape, "float32")))[1]
+        if value.shape != whole[index].shape:
+            expected = whole[index].T.shape if swap else whole[index].shape
+            got = value.T.shape if swap else value.shape
+            raise ValueError(f"params: {module}|{name}: expected shape {expected}, got {got}")
+        whole[index] = value
+    for variable, value in values.values():
+        variable.assign(value)
+    return model
+
+
+def to_haiku(model):
+    """The reference's parameters and configuration of our model.
+
+    Args:
+        model: A built `DisRNNModel` without dopamine, or with one dopamine signal read from the
+            latents after the update, and two arms or more.
+
+    Returns:
+        `(params, config)`: what `from_haiku` takes. A model that came from there gives back exactly
+        what it was made of.
+
+    Raises:
+        ValueError: If the reference has no such model.
+    """
+    readout = model.dopamine_readout
+    if readout is not None:
+        if readout.latents != "post":
+            raise ValueError(
+                "dopamine_latents: the reference reads the latents after the update ('post'), "
+                f"this model reads them {readout.latents!r}"
+            )
+        if model.signals != 1 or model.observations != CHOICE_AND_REWARD:
+            raise ValueError(
+                "the reference's neural model has 1 signal and 2 observations, this model has "
+                f"{model.signals} and {model.observations}"
+            )
+    root = _PLAIN if readout is None else _NEURAL
+    names = {**_CONFIG, **(_NEURAL_CONFIG if root == _NEURAL else {})}
+    ours = model.get_config()
+    reference = model.reference or {}
+    config = {"noiseless_mode": False, "x_names": None, "y_names": None}
+    config.update(reference.get("config", {}))
+    config.update({theirs: ours[name] for theirs, name in names.items()})
+    params = {}
+    for (module, name), (variable, index, swap) in _places(model, root).items():
+        value = np.array(variable.numpy()[index], copy=True)
+        params.setdefault(module, {})[name] = value.T.copy() if swap else value
+    # The reference makes multipliers for the latent bottleneck too, and never reads them.
+    unused = reference.get("latent_multipliers", [1.0] * ours["latents"])
+    params[root]["latent_multipliers"] = np.array(unused, "float32")
+    return params, config
+
+
+def _root(params):
+    for root in (_NEURAL, _PLAIN):
+        if root in params:
+            return root
+    raise ValueError(
+        f"params: expected the modules of {_PLAIN!r} or {_NEURAL!r}, got {sorted(params)[:3]}"
+    )
+
+
+def _take(params, module, name):
+    if module not in params or name not in params[module]:
+        raise ValueError(f"params: {module}|{name} is missing")
+    return np.asarray(params[module][name])
+
+
+def _places(model, root):
+    """Where each of the reference's arrays lives: to (variable, index into it, transposed)."""
+    cell = model.core.cell
+    places = {(root, "latent_inits"): (cell.initial_latents, ..., False)}
+
+    def bottleneck(name, layer, swap=False):
+        places[root, f"{name}_sigma_params"] = (layer.raw_sigma, ..., swap)
+        if layer.raw_multiplier is not None:
+            places[root, f"{name}_multipliers"] = (layer.raw_multiplier, ..., swap)
+
+    def network(module, layer, member=()):
+        whole = (*member, ...)
+        for edge in ("input", "output"):
+            places[module, f"{edge}_weights"] = (getattr(layer, f"{edge}_kernel"), whole, False)
+            places[module, f"{edge}_biases"] = (getattr(layer, f"{edge}_bias"), whole, False)
+        for depth in range(layer.layers):
+            index = (depth, *member, ...)
+            places[module, f"layer_{depth}_weights"] = (layer.hidden_kernel, index, False)
+            places[module, f"layer_{depth}_biases"] = (layer.hidden_bias, index, False)
+
+    bottleneck("update_net_obs", cell.update_obs_bottleneck, swap=True)
+    bottleneck("update_net_latent", cell.update_latent_bottleneck, swap=True)
+    bottleneck("latent", cell.latent_bottleneck)
+    bottleneck("choice_net", model.choice_readout.bottleneck)
+    for latent in range(cell.latents):
+        suffix = f"_{latent}" if latent else ""
+        network(f"{root}/~update_latents/update_net{suffix}", cell.update_network, (latent,))
+    network(f"{root}/~predict_targets/choice_net", model.choice_readout.network)
+    if model.dopamine_readout is not None:
+        bottleneck("neural_activity_net", model.dopamine_readout.bottleneck)
+        network(f"{root}/neural_activity_net", model.dopamine_readout.network)
+    return places
