@@ -1,0 +1,796 @@
+"""`Sessions`: behavioural sessions in memory, as the rows a DisRNN reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+REWARD_KINDS = ("binary", "real")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sessions:
+    """A data set of S sessions, padded to R rows each.
+
+    A session of T trials has T + 1 rows. Row 0 holds zeros: nothing has happened yet. Row
+    k >= 1 holds what trial k - 1 showed: its choice, its reward, any extra observations. The
+    choice target of row k is the choice of trial k (rows 0 to T - 1), and the dopamine target of
+    row k is the response of trial k - 1, the trial that the row describes (rows 1 to T). So no
+    trial's choice and no trial's dopamine is lost.
+
+    Weights, not values, say which targets count. A choice target has weight 0 on padding, on row
+    T, on forced trials (the choice was instructed: it is still an input) and on missed trials. A
+    dopamine target has weight 0 on padding, on row 0, on missed trials and where the recording
+    has no value.
+
+    A row that is NaN in every feature is one that the model passes over: its latents hold and it
+    costs nothing. Padding is such rows, and so is the row that follows a missed trial: without a
+    choice there was no action and no outcome, so there is nothing to feed to a model whose inputs
+    are the two.
+
+    Build one with `Sessions.from_trials`, `sessions_from_table` or `sessions_from_tfds`.
+
+    Args:
+        features: float32 `(S, R, O)`, the inputs; NaN in all O features on padding and missed rows.
+        choice: int32 `(S, R)`, the arm chosen, from 0; 0 where the weight is 0.
+        choice_weight: float32 `(S, R)`, 1 where the choice counts, else 0.
+        dopamine: float32 `(S, R, K)`, in the units of the recording; 0 where the weight is 0.
+        dopamine_weight: float32 `(S, R, K)`, 1 where the response counts, else 0.
+        subjects: The subject of each session, S names.
+        ids: The id of each session, S unique names.
+        arms: Number of arms, at least 2.
+        observation_names: Names of the O features; the first two are "choice" and "reward".
+        signal_names: Names of the K dopamine signals; empty for behaviour alone.
+        trials_per_session: int `(S,)`, T of each session, missed and forced trials included. When
+            None it is read off the padding, which cannot see missed trials that end a session.
+        rows: For each session, the positions (as in `DataFrame.iloc`) of its trials in the table
+            it was read from, int `(T,)`; None when it came from elsewhere. With it, whatever a
+            model says about a trial can be put beside that trial in the table.
+        latents: float32 `(S, R, L)`, a model's latents after each row, for training a readout of
+            them without running the core again; None otherwise.
+
+    Raises:
+        ValueError: If a shape, dtype, name or value breaks the description above.
+    """
+
+    features: np.ndarray
+    choice: np.ndarray
+    choice_weight: np.ndarray
+    dopamine: np.ndarray
+    dopamine_weight: np.ndarray
+    subjects: tuple[str, ...]
+    ids: tuple[str, ...]
+    arms: int
+    observation_names: tuple[str, ...] = ("choice", "reward")
+    signal_names: tuple[str, ...] = ()
+    trials_per_session: np.ndarray | None = None
+    rows: tuple[np.ndarray, ...] | None = None
+    latents: np.ndarray | None = None
+
+    def __post_init__(self):
+        self._check_shapes()
+        self._check_names()
+        self._check_values()
+        self._check_trials()
+
+    def _check_shapes(self):
+        features = np.asarray(self.features)
+        if features.ndim != 3 or features.shape[0] < 1 or features.shape[1] < 2:
+            raise ValueError(
+                "features must have shape (sessions, rows, observations) with at least one session "
+                f"and two rows (one trial), got shape {features.shape}"
+            )
+        sessions, rows, observations = features.shape
+        signals = len(self.signal_names)
+        expected = {
+            "features": (np.float32, (sessions, rows, observations)),
+            "choice": (np.int32, (sessions, rows)),
+            "choice_weight": (np.float32, (sessions, rows)),
+            "dopamine": (np.float32, (sessions, rows, signals)),
+            "dopamine_weight": (np.float32, (sessions, rows, signals)),
+        }
+        for name, (dtype, shape) in expected.items():
+            array = getattr(self, name)
+            got_dtype, got_shape = getattr(array, "dtype", type(array).__name__), np.shape(array)
+            if not isinstance(array, np.ndarray) or got_dtype != dtype or got_shape != shape:
+                raise ValueError(
+                    f"{name} must be a NumPy array of {np.dtype(dtype).name} with shape {shape} "
+                    f"for {sessions} sessions, {rows} rows, {observations} observations and "
+                    f"{signals} signals, got {got_dtype} with shape {got_shape}"
+                )
+        if self.latents is not None and np.shape(self.latents)[:-1] != (sessions, rows):
+            raise ValueError(
+                f"latents must have shape ({sessions}, {rows}, latents), got shape "
+                f"{np.shape(self.latents)}"
+            )
+
+    def _check_names(self):
+        sessions, _, observations = self.features.shape
+        for name, length in (("subjects", sessions), ("ids", sessions)):
+            _check_strings(name, getattr(self, name), length)
+        _check_strings("observation_names", self.observation_names, observations)
+        _check_strings("signal_names", self.signal_names, len(self.signal_names))
+        if tuple(self.observation_names[:2]) != ("choice", "reward"):
+            raise ValueError(
+                "observation_names must start with 'choice', 'reward', "
+                f"got {self.observation_names!r}"
+            )
+        for name in ("observation_names", "signal_names"):
+            twice = _first_repeated(getattr(self, name))
+            if twice is not None:
+                raise ValueError(f"{name} must be unique, got {twice!r} more than once")
+        twice = _first_repeated(self.ids)
+        if twice is not None:
+            owners = [s for s, i in zip(self.subjects, self.ids, strict=True) if i == twice]
+            raise ValueError(
+                f"session ids must be unique, also across subjects, got {twice!r} {len(owners)} "
+                f"times (subjects {', '.join(map(repr, dict.fromkeys(owners)))})"
+            )
+
+    def _check_values(self):
+        _check_arms(self.arms)
+        blank = np.isnan(self.features)
+        partial = blank.any(-1) & ~blank.all(-1)
+        if partial.any():
+            session, row = np.argwhere(partial)[0]
+            raise ValueError(
+                "a row of features must be NaN in every observation (padding, missed trial) or in "
+                f"none, got {self.features[session, row]} in row {row} of session "
+                f"{self.ids[session]!r}"
+            )
+        if np.isinf(self.features).any():
+            session, row, column = np.argwhere(np.isinf(self.features))[0]
+            raise ValueError(
+                f"features must not be infinite, got {self.features[session, row, column]} for "
+                f"{self.observation_names[column]!r} in row {row} of session {self.ids[session]!r}"
+            )
+        outside = (self.choice < 0) | (self.choice >= self.arms)
+        if outside.any():
+            session, row = np.argwhere(outside)[0]
+            raise ValueError(
+                f"choice must be from 0 to {self.arms - 1} ({self.arms} arms), got "
+                f"{self.choice[session, row]} in row {row} of session {self.ids[session]!r}"
+            )
+        for name in ("dopamine", "choice_weight", "dopamine_weight"):
+            array = getattr(self, name)
+            weight = name.endswith("weight")
+            bad = ~np.isfinite(array) | ((array < 0) if weight else False)
+            if bad.any():
+                at = tuple(np.argwhere(bad)[0])
+                raise ValueError(
+                    f"{name} must be finite{' and not negative' if weight else ''} "
+                    f"(a missing target is 0 with weight 0), got {array[at]} in row {at[1]} of "
+                    f"session {self.ids[at[0]]!r}"
+                )
+
+    def _check_trials(self):
+        mask = self.row_mask
+        sessions, rows = mask.shape
+        if self.trials_per_session is None:
+            last = rows - 1 - np.argmax(mask[:, ::-1], axis=1)
+            # A frozen dataclass fills in a default that depends on other fields in this way.
+            object.__setattr__(self, "trials_per_session", np.where(mask.any(1), last, 0))
+        trials = self.trials_per_session
+        if not isinstance(trials, np.ndarray) or trials.dtype.kind not in "iu":
+            raise ValueError(f"trials_per_session must be an array of integers, got {trials!r}")
+        if trials.shape != (sessions,) or trials.min() < 1 or trials.max() > rows - 1:
+            raise ValueError(
+                f"trials_per_session must hold {sessions} counts from 1 to {rows - 1} "
+                f"(one less than the rows), got {trials}"
+            )
+        after_last = np.arange(rows) > trials[:, None]
+        without_choice = np.arange(rows) >= trials[:, None]
+        for name, bad in (
+            ("features", mask & after_last),
+            ("choice_weight", (self.choice_weight > 0) & without_choice),
+            ("dopamine_weight", (self.dopamine_weight > 0).any(-1) & after_last),
+        ):
+            if bad.any():
+                session, row = np.argwhere(bad)[0]
+                raise ValueError(
+                    f"{name} must be {'NaN' if name == 'features' else '0'} past the last trial, "
+                    f"got {getattr(self, name)[session, row]} in row {row} of session "
+                    f"{self.ids[session]!r}, which has {trials[session]} trials"
+                )
+        if self.rows is not None and [len(r) for r in self.rows] != trials.tolist():
+            raise ValueError(
+                "rows must hold one table position for each trial of each session, "
+                f"{trials.tolist()} of them, got {[len(r) for r in self.rows]}"
+            )
+
+    @classmethod
+    def from_trials(
+        cls,
+        choice: Sequence,
+        reward: Sequence,
+        *,
+        dopamine: Sequence | None = None,
+        forced: Sequence | None = None,
+        missed: Sequence | None = None,
+        observations: Sequence | None = None,
+        subjects: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+        arms: int | None = None,
+        reward_kind: str = "binary",
+        observation_names: Sequence[str] | None = None,
+        signal_names: Sequence[str] | None = None,
+    ) -> Sessions:
+        """Lays out trials, given session by session, as rows.
+
+        Each argument is a sequence with one array a session; the arrays of one session have the
+        same length T, sessions may differ in length. A 2-D array `(sessions, trials)` will do for
+        sessions of one length.
+
+        Args:
+            choice: Arm chosen, whole numbers from 0, `(T,)`; NaN for a missed trial.
+            reward: Reward, `(T,)`; not read on missed trials.
+            dopamine: Response, `(T,)` or `(T, signals)`, any unit; NaN where missing.
+            forced: True where the choice was instructed, `(T,)`: an input, but not a target.
+            missed: True where no choice was made, `(T,)`. A NaN choice counts as missed too, but
+                only when this is given.
+            observations: Further inputs of each trial, `(T,)` or `(T, extra)`, finite.
+            subjects: Subject of each session; one unnamed subject when None.
+            ids: Unique session ids; "0", "1" and so on when None.
+            arms: Number of arms; when None, one more than the largest choice, at least 2.
+            reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+            observation_names: Names of the extra observations; "observation_1" and so on when None.
+            signal_names: Names of the signals; "dopamine", or "dopamine_1" and so on, when None.
+
+        Returns:
+            The sessions, in the order given.
+
+        Raises:
+            ValueError: If lengths disagree, or a value is not as described; the message names
+                session and trial (counted from 0).
+
+        Example:
+            >>> sessions = Sessions.from_trials(choice=[[0, 1, 1], [1]], reward=[[1, 0, 1], [0]])
+            >>> sessions.features.shape
+            (2, 4, 2)
+        """
+        count = len(choice)
+        if count == 0:
+            raise ValueError("choice must hold at least one session, got none")
+        ids = [str(i) for i in range(count)] if ids is None else list(ids)
+        subjects = ["unnamed"] * count if subjects is None else list(subjects)
+        given = {
+            "reward": reward,
+            "dopamine": dopamine,
+            "forced": forced,
+            "missed": missed,
+            "observations": observations,
+            "subjects": subjects,
+            "ids": ids,
+        }
+        for name, value in given.items():
+            if value is not None and len(value) != count:
+                raise ValueError(
+                    f"{name} must have one entry a session, {count} as in choice, got {len(value)}"
+                )
+
+        choice_flat, lengths = _concatenate("choice", choice, ids)
+        flat = {
+            name: None if given[name] is None else _concatenate(name, given[name], ids, lengths)[0]
+            for name in ("reward", "dopamine", "forced", "missed", "observations")
+        }
+        for name in ("forced", "missed"):
+            wrong = np.empty(0) if flat[name] is None else ~np.isin(flat[name][:, 0], (0, 1))
+            if wrong.any():
+                first = int(np.flatnonzero(wrong)[0])
+                owner = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
+                raise ValueError(
+                    f"{name} must be True or False, got {flat[name][first, 0]} in session "
+                    f"{ids[owner]!r}"
+                )
+        extra, signals = flat["observations"], flat["dopamine"]
+        if observation_names is None:
+            observation_names = _numbered("observation", 0 if extra is None else extra.shape[1])
+        if signal_names is None:
+            number = 0 if signals is None else signals.shape[1]
+            signal_names = ("dopamine",) if number == 1 else _numbered("dopamine", number)
+        for name, names, values in (
+            ("observation_names", observation_names, extra),
+            ("signal_names", signal_names, signals),
+        ):
+            width = 0 if values is None else values.shape[1]
+            if len(names) != width:
+                raise ValueError(f"{name} must have {width} entries, got {tuple(names)!r}")
+        return assemble(
+            choice=choice_flat[:, 0],
+            reward=flat["reward"][:, 0],
+            dopamine=signals,
+            forced=None if forced is None else flat["forced"][:, 0].astype(bool),
+            missed=None if missed is None else flat["missed"][:, 0].astype(bool),
+            observations=extra,
+            lengths=lengths,
+            subjects=subjects,
+            ids=ids,
+            arms=arms,
+            reward_kind=reward_kind,
+            observation_names=observation_names,
+            signal_names=signal_names,
+            origin=Origin(),
+        )
+
+    # === Sizes ===
+
+    @property
+    def n_sessions(self) -> int:
+        """Number of sessions, S."""
+        return self.features.shape[0]
+
+    @property
+    def n_trials(self) -> int:
+        """Number of trials over all sessions, forced and missed ones included."""
+        return int(self.trials_per_session.sum())
+
+    @property
+    def observations(self) -> int:
+        """Number of features of a row, O: choice, reward and extra observations."""
+        return self.features.shape[2]
+
+    @property
+    def signals(self) -> int:
+        """Number of dopamine signals, K."""
+        return self.dopamine.shape[2]
+
+    @property
+    def row_mask(self) -> np.ndarray:
+        """Rows that the model reads, bool `(S, R)`: False on padding and after missed trials."""
+        return ~np.isnan(self.features).all(-1)
+
+    # === Parts and batches ===
+
+    def subset(self, indices) -> Sessions:
+        """Picks whole sessions.
+
+        The number of rows stays as it is, so that parts of one data set keep one shape.
+
+        Args:
+            indices: Integer positions, a slice, or a boolean mask of length S.
+
+        Returns:
+            Those sessions, in the order of `indices`.
+
+        Raises:
+            ValueError: If `indices` is empty, out of range or names a session twice.
+        """
+        try:
+            if not isinstance(indices, slice):
+                indices = np.asarray(indices)
+                indices = indices.astype(int) if indices.size == 0 else indices
+            picked = np.arange(self.n_sessions)[indices]
+        except IndexError as error:
+            raise ValueError(
+                f"indices must pick from {self.n_sessions} sessions: {error}"
+            ) from error
+        if picked.ndim != 1 or picked.size == 0:
+            raise ValueError(f"indices must pick at least one session, as a list, got {indices!r}")
+        return dataclasses.replace(
+            self,
+            features=self.features[picked],
+            choice=self.choice[picked],
+            choice_weight=self.choice_weight[picked],
+            dopamine=self.dopamine[picked],
+            dopamine_weight=self.dopamine_weight[picked],
+            subjects=tuple(self.subjects[i] for i in picked),
+            ids=tuple(self.ids[i] for i in picked),
+            trials_per_session=self.trials_per_session[picked],
+            rows=None if self.rows is None else tuple(self.rows[i] for i in picked),
+            latents=None if self.latents is None else self.latents[picked],
+        )
+
+    def dataset(
+        self,
+        batch_size: int | None = None,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        start_step: int = 0,
+        steps: int | None = None,
+    ) -> tf.data.Dataset:
+        """Streams batches for `fit`, `evaluate` and `predict`.
+
+        The batch of step k is a pure function of k (and, when shuffled, of `seed`), so a stream
+        that starts at step k goes on exactly where one that stopped there would have.
+
+        One pass over the sessions (an epoch, in the order of a permutation drawn for that epoch
+        alone when shuffled) takes ceil(S / batch_size) batches. When `batch_size` does not divide
+        S the last batch of each pass is smaller: every session comes once a pass. All sessions in
+        one batch (`batch_size` None, or at least S) is the same tensors at every step, uncopied and
+        never permuted.
+
+        Args:
+            batch_size: Sessions in a batch; None for all of them in one.
+            shuffle: Whether to permute the sessions anew for every pass.
+            seed: Seed of the permutations.
+            start_step: Step to start at.
+            steps: Number of batches, from `start_step` on; passes follow one another as needed.
+                None for as many as one pass has.
+
+        Returns:
+            A `tf.data.Dataset` of known cardinality, of `(x, y, sample_weight)`: x float32
+            `(batch, R, O)`; y and sample_weight dicts with "choice", int32 and float32
+            `(batch, R)`, and, when there are signals, "dopamine", float32 `(batch, R, K)`. With
+            latents, x is a dict of "features" and "latents", float32 `(batch, R, L)`.
+
+        Raises:
+            ValueError: If an argument is not an integer in its range.
+        """
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, 1)
+        if steps is not None:
+            check_integer("steps", steps, 1)
+        check_integer("start_step", start_step, 0)
+        check_integer("seed", seed, None)
+        sessions = self.n_sessions
+        size = sessions if batch_size is None else min(batch_size, sessions)
+        per_pass = -(-sessions // size)
+        steps = per_pass if steps is None else steps
+
+        target, weight = {"choice": self.choice}, {"choice": self.choice_weight}
+        if self.signals:
+            target["dopamine"], weight["dopamine"] = self.dopamine, self.dopamine_weight
+        inputs = self.features
+        if self.latents is not None:
+            inputs = {"features": self.features, "latents": self.latents}
+        # tf.data runs on the host, where the arrays may then be read in place.
+        with tf.device("CPU:0"):
+            everything = tf.nest.map_structure(tf.convert_to_tensor, (inputs, target, weight))
+            if per_pass == 1:
+                return tf.data.Dataset.from_tensors(everything).repeat(steps)
+
+            def batch(step):
+                order = tf.range(sessions)
+                if shuffle:
+                    order = tf.random.experimental.stateless_shuffle(
+                        order,
+                        seed=tf.stack([tf.constant(seed, tf.int64), step // per_pass]),
+                        alg="philox",  # the same permutations whatever the devices
+                    )
+                first = (step % per_pass) * size
+                picked = order[first : first + size]
+                if sessions % size == 0:
+                    picked = tf.ensure_shape(picked, [size])
+                return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), everything)
+
+            steps_range = tf.data.Dataset.range(start_step, start_step + steps)
+            return steps_range.map(batch).prefetch(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where trials came from, so that an error can point at them in the user's own terms.
+
+    Args:
+        source: The file, or "" when there is none to name.
+        columns: Column of the user's table for each role that has one name; empty when there is
+            no table.
+    """
+
+    source: str = ""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def label(self, role: str, name: str | None = None) -> str:
+        """Names a role, or one of several in it, by the column in the user's table if any."""
+        if self.columns:
+            return f"column {self.columns.get(role, name)!r} ({role})"
+        return role if name is None else f"{role} {name!r}"
+
+    def error(self, message: str) -> ValueError:
+        """Puts the source before a message."""
+        return ValueError(f"{self.source}: {message}" if self.source else message)
+
+
+def assemble(
+    *,
+    choice: np.ndarray,
+    reward: np.ndarray,
+    dopamine: np.ndarray | None,
+    forced: np.ndarray | None,
+    missed: np.ndarray | None,
+    observations: np.ndarray | None,
+    lengths: np.ndarray,
+    subjects: Sequence[str],
+    ids: Sequence[str],
+    arms: int | None,
+    reward_kind: str,
+    observation_names: Sequence[str],
+    signal_names: Sequence[str],
+    origin: Origin,
+    rows: tuple[np.ndarray, ...] | None = None,
+) -> Sessions:
+    """Checks N trials laid end to end, session after session, and shifts them into rows.
+
+    The only place where trial k - 1 becomes the features of row k. See `Sessions.from_trials` for
+    the meaning of the arguments; here they are flat.
+
+    Args:
+        choice: float64 `(N,)`, NaN where there is none.
+        reward: float64 `(N,)`.
+        dopamine: float64 `(N, K)`, or None.
+        forced: bool `(N,)`, or None.
+        missed: bool `(N,)`, or None.
+        observations: float64 `(N, extra)`, or None.
+        lengths: int `(S,)`, trials of each session, each at least 1; they sum to N.
+        subjects: S subjects.
+        ids: S session ids.
+        arms: Number of arms, or None to infer it.
+        reward_kind: "binary" or "real".
+        observation_names: Names of the extra observations.
+        signal_names: Names of the K signals.
+        origin: Names the trials in errors.
+        rows: See `Sessions`.
+
+    Returns:
+        The sessions.
+
+    Raises:
+        ValueError: If a value is not as described.
+    """
+    if reward_kind not in REWARD_KINDS:
+        raise ValueError(f"reward_kind must be one of {REWARD_KINDS}, got {reward_kind!r}")
+    if arms is not None:
+        _check_arms(arms)
+    trials = len(choice)
+    dopamine = np.empty((trials, 0)) if dopamine is None else dopamine
+    observations = np.empty((trials, 0)) if observations is None else observations
+    forced = np.zeros(trials, bool) if forced is None else forced
+    starts = np.cumsum(lengths) - lengths
+    session = np.repeat(np.arange(len(lengths)), lengths)
+    trial = np.arange(trials) - starts[session]
+
+    def where(position: int) -> str:
+        if origin.columns:
+            return f"row {position} (session {ids[session[position]]!r})"
+        return f"trial {trial[position]} of session {ids[session[position]]!r}"
+
+    def refuse(label: str, values: np.ndarray, bad: np.ndarray, expected: str, hint: str = ""):
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            more = int(bad.sum()) - 1
+            raise origin.error(
+                f"{label} must be {expected}, got {values[first]:g} in {where(first)}"
+                + (f" and in {more} more" if more else "")
+                + (f"; {hint}" if hint else "")
+            )
+
+    if missed is None:
+        way = "name a column for missed" if origin.columns else "pass missed"
+        refuse(
+            origin.label("choice"),
+            choice,
+            np.isnan(choice),
+            "present in every trial",
+            f"if no choice was made there, {way} (True where the trial was missed)",
+        )
+        missed = np.zeros(trials, bool)
+    missed = missed | np.isnan(choice)
+    made = ~missed
+    empty = np.bincount(session, weights=made, minlength=len(lengths)) == 0
+    if empty.any():
+        first = int(np.flatnonzero(empty)[0])
+        raise origin.error(
+            f"every session needs a trial with a choice, got session {ids[first]!r} with "
+            f"{lengths[first]} trials, all missed; leave it out"
+        )
+    _check_choices(choice, made, arms, origin, refuse)
+    if arms is None:
+        arms = max(2, int(choice[made].max()) + 1)
+
+    with np.errstate(over="ignore"):  # a reward too large for float32 is refused as infinite
+        observed = np.column_stack([choice, reward, observations]).astype(np.float32)
+        response = dopamine.astype(np.float32)
+    binary = reward_kind == "binary"
+    refuse(
+        origin.label("reward"),
+        reward,
+        made & ~np.isfinite(observed[:, 1]),
+        "finite",
+        "a trial without an outcome can be marked as missed",
+    )
+    refuse(
+        origin.label("reward"),
+        reward,
+        made & ~np.isin(reward, (0, 1)) & binary,
+        "0 or 1 with reward_kind='binary'",
+        "pass reward_kind='real' for rewards that are amounts",
+    )
+    for column, name in enumerate(observation_names):
+        bad = made & ~np.isfinite(observed[:, 2 + column])
+        label = origin.label("observation", name)
+        refuse(label, observations[:, column], bad, "finite", "a missed trial needs none")
+    counted = made[:, None] & ~np.isnan(response)
+    for column, name in enumerate(signal_names):
+        label = origin.label("dopamine", name)
+        bad = made & np.isinf(response[:, column])
+        refuse(label, dopamine[:, column], bad, "finite, or NaN where missing")
+        if not counted[:, column].any():
+            raise origin.error(
+                f"{label} must have a value in some trial, got NaN in all "
+                f"{int(made.sum())}; leave it out if dopamine was not recorded"
+            )
+    free = made & ~forced
+    if not free.any():
+        raise origin.error(
+            f"some trial must have a free choice to learn from, got {trials} trials of which "
+            f"{int((made & forced).sum())} are forced and {int(missed.sum())} missed"
+        )
+
+    shape = (len(lengths), int(lengths.max()) + 1)
+    features = np.full((*shape, observed.shape[1]), np.nan, np.float32)
+    features[:, 0] = 0
+    features[session[made], trial[made] + 1] = observed[made]
+    choice_target = np.zeros(shape, np.int32)
+    choice_target[session, trial] = np.where(free, choice, 0)
+    choice_weight = np.zeros(shape, np.float32)
+    choice_weight[session, trial] = free
+    dopamine_target = np.zeros((*shape, response.shape[1]), np.float32)
+    dopamine_target[session, trial + 1] = np.where(counted, response, 0)
+    dopamine_weight = np.zeros_like(dopamine_target)
+    dopamine_weight[session, trial + 1] = counted
+    return Sessions(
+        features=features,
+        choice=choice_target,
+        choice_weight=choice_weight,
+        dopamine=dopamine_target,
+        dopamine_weight=dopamine_weight,
+        subjects=tuple(subjects),
+        ids=tuple(ids),
+        arms=arms,
+        observation_names=("choice", "reward", *observation_names),
+        signal_names=tuple(signal_names),
+        trials_per_session=np.asarray(lengths, np.int64),
+        rows=rows,
+    )
+
+
+def _check_choices(
+    choice: np.ndarray, made: np.ndarray, arms: int | None, origin: Origin, refuse: Callable
+):
+    """Refuses choices that are not arms counted from 0."""
+    label = origin.label("choice")
+    whole = (choice == np.rint(choice)) & (choice >= 0) & (choice < np.iinfo(np.int32).max)
+    if arms is not None:
+        expected = f"a whole number from 0 to {arms - 1} (arms={arms})"
+        refuse(label, choice, made & ~(whole & (choice < arms)), expected)
+        return
+    refuse(label, choice, made & ~whole, "a whole number, counting the arms from 0")
+    codes = np.unique(choice[made]).astype(int)
+    # Choices coded 1 and 2 would otherwise pass as three arms, the first never chosen.
+    if codes[-1] > 1 and len(codes) <= codes[-1]:
+        raise origin.error(
+            f"{label} must count the arms from 0 without gaps, got only "
+            f"{', '.join(map(str, codes[:6]))}{' and more' if len(codes) > 6 else ''}; recode it, "
+            f"or pass arms={codes[-1] + 1} if the other arms were there but never chosen"
+        )
+
+
+def summary(sessions: Sessions) -> pd.DataFrame:
+    """Counts what a data set holds, to be looked at before a fit.
+
+    Args:
+        sessions: The data set.
+
+    Returns:
+        One row a subject, and a last row "(all)", with the columns `sessions`, `trials`, `forced`,
+        `missed` (counts; missed trials are not counted as forced), `reward_rate` (mean reward of
+        the trials not missed), `choice_0`, `choice_1` and so on (fraction of the free choices), and
+        for each signal its mean and standard deviation, in its own unit, and the number of trials,
+        not missed, without a value: `<signal>_mean`, `<signal>_sd`, `<signal>_missing`.
+    """
+    rows = sessions.features.shape[1]
+    session, trial = np.nonzero(np.arange(rows) < sessions.trials_per_session[:, None])
+    described = sessions.features[session, trial + 1]  # row k + 1 tells of trial k
+    made = ~np.isnan(described[:, 0])
+    free = sessions.choice_weight[session, trial] > 0
+    table = pd.DataFrame(
+        {
+            "subject": np.asarray(sessions.subjects, object)[session],
+            "trials": 1,
+            "forced": (made & ~free).astype(int),
+            "missed": (~made).astype(int),
+            "reward_rate": described[:, 1].astype(float),
+        }
+    )
+    sums, means = ["trials", "forced", "missed"], ["reward_rate"]
+    for arm in range(sessions.arms):
+        table[f"choice_{arm}"] = np.where(free, described[:, 0] == arm, np.nan)
+        means.append(f"choice_{arm}")
+    for index, name in enumerate(sessions.signal_names):
+        present = sessions.dopamine_weight[session, trial + 1, index] > 0
+        values = sessions.dopamine[session, trial + 1, index].astype(float)
+        table[f"{name}_mean"] = table[f"{name}_sd"] = np.where(present, values, np.nan)
+        table[f"{name}_missing"] = (made & ~present).astype(int)
+    statistic = {**dict.fromkeys(sums, "sum"), **dict.fromkeys(means, "mean")}
+    for name in sessions.signal_names:
+        statistic |= {f"{name}_mean": "mean", f"{name}_sd": "std", f"{name}_missing": "sum"}
+    by_subject = table.groupby("subject", sort=False).agg(statistic)
+    counts = pd.Series(sessions.subjects).value_counts()
+    by_subject.insert(0, "sessions", counts.reindex(by_subject.index))
+    everyone = table.assign(subject="(all)").groupby("subject").agg(statistic)
+    everyone.insert(0, "sessions", sessions.n_sessions)
+    return pd.concat([by_subject, everyone])
+
+
+def suggest(name: str, candidates: Sequence[str]) -> str:
+    """Ends an error message about an unknown name with the ones most like it, if any are."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3)
+    if not close:
+        return ""
+    return f"; did you mean {' or '.join(repr(by_lower[match]) for match in close)}?"
+
+
+def _concatenate(
+    name: str, arrays: Sequence, ids: Sequence[str], lengths: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joins one array a session into float64 `(N, columns)`, and tells their lengths."""
+    columns = []
+    for index, array in enumerate(arrays):
+        try:
+            array = np.asarray(array, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{name} must be numbers, got {array!r} in session {ids[index]!r}"
+            ) from None
+        two_dimensional = array.ndim == 2 and name in ("dopamine", "observations")
+        if array.ndim != 1 and not two_dimensional:
+            raise ValueError(
+                f"{name} must have shape (trials,) in each session, got shape {array.shape} in "
+                f"session {ids[index]!r}"
+            )
+        expected = max(len(array), 1) if lengths is None else lengths[index]
+        if len(array) != expected:
+            raise ValueError(
+                f"{name} must have {expected} trials in session {ids[index]!r}"
+                f"{', as choice has' if lengths is not None else ' at least'}, got {len(array)}"
+            )
+        columns.append(array if array.ndim == 2 else array[:, None])
+    widths = {array.shape[1] for array in columns}
+    if len(widths) > 1:
+        raise ValueError(f"{name} must have as many columns in every session, got {sorted(widths)}")
+    return np.concatenate(columns), np.array([len(array) for array in columns])
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name}_{number}" for number in range(1, count + 1))
+
+
+def _first_repeated(names: Sequence[str]) -> str | None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _check_strings(name: str, value, length: int):
+    if (
+        not isinstance(value, tuple)
+        or len(value) != length
+        or not all(isinstance(v, str) for v in value)
+    ):
+        raise ValueError(f"{name} must be a tuple of {length} strings, got {value!r}")
+
+
+def check_integer(name: str, value, least: int | None):
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or (least is not None and value < least):
+        raise ValueError(
+            f"{name} must be an integer{'' if least is None else f' of at least {least}'}, "
+            f"got {value!r}"
+        )
+
+
+def _check_arms(arms):
+    whole = isinstance(arms, numbers.Integral) and not isinstance(arms, bool)
+    if not whole or arms < 2:
+        raise ValueError(f"arms must be an integer of at least 2, got {arms!r}")

@@ -1,0 +1,154 @@
+"""Splits of `Sessions` into a part to fit and a part held out, never inside a session."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from keras_disrnn.data.sessions import Sessions, check_integer, suggest
+
+
+class Split(NamedTuple):
+    """A data set in two parts.
+
+    Args:
+        train: The sessions to fit.
+        held_out: The sessions to evaluate on.
+    """
+
+    train: Sessions
+    held_out: Sessions
+
+
+def split_by_session(
+    sessions: Sessions,
+    held_out_every: int = 2,
+    offset: int = 1,
+    *,
+    within_subject: bool = False,
+) -> Split:
+    """Holds out every n-th session.
+
+    Args:
+        sessions: The data set.
+        held_out_every: n, at least 2.
+        offset: The first session held out, counted from 0, below n.
+        within_subject: Whether to count the sessions of each subject on their own, so that every
+            subject with enough sessions is in both parts.
+
+    Returns:
+        The two parts, each in the order of `sessions`.
+
+    Raises:
+        ValueError: If a number is out of range, or a part would be empty.
+    """
+    check_integer("held_out_every", held_out_every, 2)
+    check_integer("offset", offset, 0)
+    if offset >= held_out_every:
+        raise ValueError(f"offset must be below held_out_every ({held_out_every}), got {offset}")
+    position = np.arange(sessions.n_sessions)
+    if within_subject:
+        subjects = pd.Series(sessions.subjects)
+        position = subjects.groupby(subjects).cumcount().to_numpy()
+    what = f"held_out_every={held_out_every} and offset={offset}"
+    return _split(sessions, position % held_out_every == offset, what)
+
+
+def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
+    """Holds out sessions by id.
+
+    Args:
+        sessions: The data set.
+        held_out: Ids of the sessions to hold out.
+
+    Returns:
+        The two parts, each in the order of `sessions`.
+
+    Raises:
+        ValueError: If there is no session of such an id, or a part would be empty.
+    """
+    return _split_by_name(sessions, "session", sessions.ids, held_out)
+
+
+def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
+    """Holds out every session of some subjects.
+
+    Args:
+        sessions: The data set.
+        held_out: The subjects to hold out.
+
+    Returns:
+        The two parts, each in the order of `sessions`.
+
+    Raises:
+        ValueError: If there is no such subject, or a part would be empty.
+    """
+    return _split_by_name(sessions, "subject", sessions.subjects, held_out)
+
+
+def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection) -> Split:
+    """Holds out sessions by a further column of the table they were read from, such as the day.
+
+    Args:
+        sessions: A data set made by `sessions_from_table`.
+        column: The column, one value a row of that table.
+        held_out: The values of which sessions are held out.
+
+    Returns:
+        The two parts, each in the order of `sessions`.
+
+    Raises:
+        ValueError: If the sessions are not from a table of that length, the column changes within a
+            session, it never has one of the values, or a part would be empty.
+    """
+    if sessions.rows is None:
+        raise ValueError("sessions must come from a table to be split by a column of it")
+    name = column.name
+    last = max(int(rows.max()) for rows in sessions.rows)
+    if len(column) <= last:
+        raise ValueError(
+            f"column {name!r} must have a value for each row of the table, more than {last}, "
+            f"got {len(column)}"
+        )
+    codes, values = pd.factorize(column)
+    firsts = []
+    for rows, session in zip(sessions.rows, sessions.ids, strict=True):
+        inside = np.unique(codes[rows])
+        if len(inside) > 1 or inside[0] < 0:
+            got = ["an empty cell" if code < 0 else values[code] for code in inside]
+            raise ValueError(
+                f"column {name!r} must have one value within a session, got "
+                f"{' and '.join(map(str, got[:4]))} in session {session!r}"
+            )
+        firsts.append(str(values[inside[0]]))
+    wanted = [held_out] if isinstance(held_out, str) else held_out
+    return _split_by_name(sessions, f"value of column {name!r}", firsts, [str(v) for v in wanted])
+
+
+def _split_by_name(
+    sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[str]
+) -> Split:
+    held_out = [held_out] if isinstance(held_out, str) else list(held_out)
+    for name in held_out:
+        if name not in names:
+            known = list(dict.fromkeys(names))
+            listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+            raise ValueError(
+                f"held_out must name a {kind} in the data, got {name!r}; there are {listed}"
+                f"{suggest(str(name), known)}"
+            )
+    mask = np.isin(np.asarray(names, object), np.asarray(held_out, object))
+    return _split(sessions, mask, f"held_out={held_out!r}")
+
+
+def _split(sessions: Sessions, held_out: np.ndarray, what: str) -> Split:
+    for empty, part in ((not held_out.any(), "held-out"), (held_out.all(), "training")):
+        if empty:
+            raise ValueError(
+                f"both parts of a split must have a session, got none in the {part} part of "
+                f"{len(held_out)} sessions with {what}"
+            )
+    return Split(sessions.subset(~held_out), sessions.subset(held_out))

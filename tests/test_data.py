@@ -1,0 +1,884 @@
+"""Sessions, tables, splits and TFDS examples: every value spelled out, every bad input refused."""
+
+import dataclasses
+import gzip
+import itertools
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from keras_disrnn.data import (
+    Columns,
+    Sessions,
+    read_table,
+    sessions_from_table,
+    sessions_from_tfds,
+    split_by_column,
+    split_by_id,
+    split_by_session,
+    split_by_subject,
+    summary,
+)
+
+NAN = np.nan
+ALL_COLUMNS = Columns(
+    dopamine="dlight", forced="forced", missed="missed", trial="trial", observations=("side",)
+)
+DLIGHT = Columns(
+    session="session_id",
+    choice="choice_right",
+    dopamine="dlight_response",
+    forced="forced_choice",
+    trial="trial",
+)
+
+
+def small_table():
+    """Session m1-a has a forced trial, then a missed one, then one without dopamine; m2-a is
+    shorter."""
+    return pd.DataFrame(
+        {
+            "subject": ["m1"] * 4 + ["m2"] * 2,
+            "session": ["m1-a"] * 4 + ["m2-a"] * 2,
+            "trial": [1, 2, 3, 5, 1, 2],
+            "choice": [1, 0, NAN, 1, 0, 1],
+            "reward": [1, 0, NAN, 1, 1, 0],
+            "dlight": [0.5, -1.0, 9.0, NAN, 2.0, 3.0],
+            "forced": [True, False, False, False, False, False],
+            "missed": [False, False, True, False, False, False],
+            "side": [0.1, 0.2, NAN, 0.4, 0.5, 0.6],
+        }
+    )
+
+
+def plain_table(**columns):
+    """Two sessions of three trials, with the columns given instead of, or beside, the usual."""
+    table = {
+        "subject": ["m1"] * 6,
+        "session": ["a"] * 3 + ["b"] * 3,
+        "choice": [0, 1, 1, 0, 0, 1],
+        "reward": [1, 0, 1, 0, 1, 1],
+    }
+    return pd.DataFrame({**table, **columns})
+
+
+def many_sessions(count=10, trials=4):
+    """Sessions that can be told apart: the reward of every trial is the session's number."""
+    return Sessions.from_trials(
+        choice=np.arange(count * trials).reshape(count, trials) % 2,
+        reward=np.repeat(np.arange(count), trials).reshape(count, trials),
+        dopamine=np.ones((count, trials)),
+        subjects=[f"m{i // 3}" for i in range(count)],
+        ids=[f"s{i}" for i in range(count)],
+        reward_kind="real",
+    )
+
+
+def batch_ids(dataset):
+    """The session numbers in each batch of `many_sessions`."""
+    return [x[:, 1, 1].numpy().astype(int).tolist() for x, _, _ in dataset]
+
+
+# === Rows ===
+
+
+def test_every_value_of_a_small_table():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+
+    gone = [NAN, NAN, NAN]
+    features = [
+        [[0, 0, 0], [1, 1, 0.1], [0, 0, 0.2], gone, [1, 1, 0.4]],
+        [[0, 0, 0], [0, 1, 0.5], [1, 0, 0.6], gone, gone],
+    ]
+    np.testing.assert_array_equal(sessions.features, np.float32(features))
+    np.testing.assert_array_equal(sessions.choice, [[0, 0, 0, 1, 0], [0, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(sessions.choice_weight, [[0, 1, 0, 1, 0], [1, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(sessions.dopamine[..., 0], [[0, 0.5, -1, 0, 0], [0, 2, 3, 0, 0]])
+    np.testing.assert_array_equal(
+        sessions.dopamine_weight[..., 0], [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0]]
+    )
+    np.testing.assert_array_equal(sessions.row_mask, [[1, 1, 1, 0, 1], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(sessions.trials_per_session, [4, 2])
+    np.testing.assert_array_equal(np.concatenate(sessions.rows), np.arange(6))
+    assert [len(rows) for rows in sessions.rows] == [4, 2]
+    assert sessions.ids == ("m1-a", "m2-a")
+    assert sessions.subjects == ("m1", "m2")
+    assert sessions.observation_names == ("choice", "reward", "side")
+    assert sessions.signal_names == ("dlight",)
+    assert (sessions.arms, sessions.observations, sessions.signals) == (2, 3, 1)
+    assert (sessions.n_sessions, sessions.n_trials) == (2, 6)
+    for name in ("features", "choice_weight", "dopamine", "dopamine_weight"):
+        assert getattr(sessions, name).dtype == np.float32
+    assert sessions.choice.dtype == np.int32
+
+
+def test_from_trials_agrees_with_the_table():
+    table = small_table()
+    by_session = [part for _, part in table.groupby("session")]
+    made = Sessions.from_trials(
+        choice=[part.choice for part in by_session],
+        reward=[part.reward for part in by_session],
+        dopamine=[part.dlight for part in by_session],
+        forced=[part.forced for part in by_session],
+        missed=[part.missed for part in by_session],
+        observations=[part.side for part in by_session],
+        subjects=["m1", "m2"],
+        ids=["m1-a", "m2-a"],
+        observation_names=["side"],
+        signal_names=["dlight"],
+    )
+    read = sessions_from_table(table, ALL_COLUMNS)
+    for field in dataclasses.fields(Sessions):
+        if field.name != "rows":
+            np.testing.assert_array_equal(getattr(made, field.name), getattr(read, field.name))
+    assert made.rows is None
+
+
+def test_trials_after_the_last_choice_are_not_lost():
+    sessions = Sessions.from_trials(
+        [[0, 1, NAN], [1, 0, 1]], [[1, 1, NAN], [0, 0, 1]], missed=[[0, 0, 1], [0, 0, 0]]
+    )
+    np.testing.assert_array_equal(sessions.trials_per_session, [3, 3])
+    np.testing.assert_array_equal(sessions.row_mask, [[1, 1, 1, 0], [1, 1, 1, 1]])
+
+
+def test_trials_per_session_are_read_off_the_padding():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    again = dataclasses.replace(sessions, trials_per_session=None)
+    np.testing.assert_array_equal(again.trials_per_session, [4, 2])
+
+
+def test_a_missed_flag_wins_over_the_other_cells():
+    table = plain_table(choice=["0", "1", "omission", "0", "0", "1"], reward=[1, 0, 7, 0, 1, 1])
+    table["missed"] = [False, False, True, False, False, False]
+    sessions = sessions_from_table(table, Columns(missed="missed"))
+    assert np.isnan(sessions.features[0, 3]).all()
+    assert sessions.choice_weight.sum() == 5
+
+
+def test_several_signals_arms_and_real_rewards():
+    table = plain_table(choice=[0, 1, 2, 0, 0, 1], reward=[0.5, -1, 2, 0, 0, 0])
+    table["left"], table["right"] = np.arange(6.0), [NAN, 1, 2, 3, 4, 5]
+    sessions = sessions_from_table(table, Columns(dopamine=["left", "right"]), reward_kind="real")
+    assert sessions.arms == 3
+    assert sessions.signal_names == ("left", "right")
+    np.testing.assert_array_equal(sessions.dopamine[0, 1:], [[0, 0], [1, 1], [2, 2]])
+    np.testing.assert_array_equal(sessions.dopamine_weight[0, 1:], [[1, 0], [1, 1], [1, 1]])
+    np.testing.assert_array_equal(sessions.features[0, 1:, 1], [0.5, -1, 2])
+    assert sessions_from_table(plain_table(), arms=4).arms == 4
+
+
+def test_without_a_subject_column():
+    table = plain_table().drop(columns="subject")
+    assert sessions_from_table(table, Columns(subject=None)).subjects == ("unnamed", "unnamed")
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("choice", pd.array([0, 1, 1, 0, 0, 1], dtype="Int64")),
+        ("choice", pd.Categorical(["0", "1", "1", "0", "0", "1"])),
+        ("choice", [False, True, True, False, False, True]),
+        ("choice", pd.array(["0", "1", "1", "0", "0", "1"], dtype="str")),
+        ("reward", pd.array([True, False, True, False, True, True], dtype="boolean")),
+        ("reward", np.array([1, 0, 1, 0, 1, 1], object)),
+        ("subject", pd.Categorical(["m1"] * 6)),
+        ("session", pd.Categorical(["a"] * 3 + ["b"] * 3, categories=["b", "c", "a"])),
+        ("session", np.array(["a"] * 3 + ["b"] * 3, object)),
+        ("forced", pd.array([False] * 6, dtype="boolean")),
+        ("forced", [0] * 6),
+        ("forced", [0.0] * 6),
+        ("forced", ["FALSE"] * 6),
+        ("forced", pd.Categorical([False] * 6)),
+    ],
+)
+def test_dtypes_make_no_difference(column, values):
+    expected = sessions_from_table(plain_table())
+    columns = Columns(forced="forced") if column == "forced" else Columns()
+    sessions = sessions_from_table(plain_table(**{column: values}), columns)
+    assert (sessions.ids, sessions.subjects) == (expected.ids, expected.subjects)
+    for name in ("features", "choice", "choice_weight"):
+        np.testing.assert_array_equal(getattr(sessions, name), getattr(expected, name))
+
+
+def test_empty_nullable_choices_are_missed():
+    table = plain_table(choice=pd.array([0, pd.NA, 1, 0, 0, 1], dtype="Int64"), missed=[0] * 6)
+    table["reward"] = ["1", "none", "1", "0", "1", "1"]
+    sessions = sessions_from_table(table, Columns(missed="missed"))
+    np.testing.assert_array_equal(sessions.choice_weight[0], [1, 0, 1, 0])
+    np.testing.assert_array_equal(sessions.row_mask[0], [1, 1, 0, 1])
+
+
+# === Real recordings ===
+
+
+def test_dlight_trials(shared):
+    path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
+    table = pd.read_csv(path)
+    sessions = sessions_from_table(path, DLIGHT)
+    assert (sessions.n_sessions, sessions.n_trials) == (27, len(table))
+    assert sessions.n_trials - sessions.choice_weight.sum() == table.forced_choice.sum() == 2422
+    assert sessions.dopamine_weight.sum() == len(table)
+    assert sessions.features.shape[1] == table.groupby("session_id").size().max() + 1
+    for index, rows in enumerate(sessions.rows):
+        part, trials = table.iloc[rows], len(rows)
+        assert (part.session_id == sessions.ids[index]).all()
+        assert (part.subject == sessions.subjects[index]).all()
+        described = sessions.features[index, 1 : trials + 1]
+        np.testing.assert_array_equal(described, part[["choice_right", "reward"]])
+        np.testing.assert_array_equal(
+            sessions.dopamine[index, 1 : trials + 1, 0], np.float32(part.dlight_response)
+        )
+        free = ~part.forced_choice.to_numpy()
+        np.testing.assert_array_equal(sessions.choice_weight[index, :trials], free)
+        np.testing.assert_array_equal(
+            sessions.choice[index, :trials][free], part.choice_right[free]
+        )
+    train, held_out = split_by_column(sessions, table["day"], [2])
+    assert (train.n_sessions, held_out.n_sessions) == (18, 9)
+    assert held_out.n_trials == (table.day == 2).sum()
+    told = summary(sessions)
+    assert told.loc["(all)", "forced"] == 2422
+    expected = table.groupby("subject").dlight_response.agg(["mean", "std"])
+    np.testing.assert_allclose(
+        told.iloc[:-1][["dlight_response_mean", "dlight_response_sd"]], expected, rtol=1e-5
+    )
+
+
+def test_mouse_bandit(shared):
+    table = pd.read_csv(shared / "data" / "mouse_bandit" / "trials.csv.gz")
+    columns = Columns(subject="mouse", session="date", choice="right", trial="trial")
+    # Dates are shared between mice, so they are not session ids; the error says what to do.
+    with pytest.raises(ValueError, match=r"a session must have one subject.*table\['mouse"):
+        sessions_from_table(table, columns)
+    table["date"] = table["mouse"].astype(str) + " " + table["date"].astype(str)
+    sessions = sessions_from_table(table, columns)
+    assert (sessions.n_sessions, sessions.n_trials) == (255, len(table))
+    assert sessions.choice_weight.sum() == len(table)
+    assert sessions.signals == 0
+    told = summary(sessions)
+    assert told.loc["(all)", "reward_rate"] == pytest.approx(table.reward.mean())
+    assert told.loc["(all)", "choice_1"] == pytest.approx(table.right.mean())
+
+
+def test_matching_pennies(shared):
+    # The array holds (trials, sessions, 3), of which the first two are of the trial before.
+    data = np.load(shared / "data" / "matching_pennies" / "mp_beh_m18_500completed.npy")
+    choice, reward = data[:-1, :, 2].T, data[1:, :, 1].T
+    np.testing.assert_array_equal(data[1:, :, 0].T, choice)
+    sessions = Sessions.from_trials(choice, reward)
+    assert (sessions.n_sessions, sessions.n_trials) == (84, 84 * 499)
+    np.testing.assert_array_equal(sessions.features[:, 1:, 0], choice)
+    np.testing.assert_array_equal(sessions.choice[:, :-1], choice)
+    np.testing.assert_array_equal(sessions.features[:, 1:, 1], reward)
+
+
+# === Files ===
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "tsv", "htsv", "htsv.gz", "parquet"])
+def test_formats(tmp_path, ending):
+    path = tmp_path / f"a.trials.{ending}"
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+        small_table().to_parquet(path)
+    else:
+        small_table().to_csv(path, index=False, sep="," if ending.startswith("csv") else "\t")
+    pd.testing.assert_frame_equal(read_table(path), small_table(), check_dtype=False)
+    assert sessions_from_table(str(path), ALL_COLUMNS).n_trials == 6
+
+
+def test_byte_order_mark_and_quotes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('\ufeffsubject,note\nm1,"two\nlines, and a comma"\n', encoding="utf-8")
+    table = read_table(path)
+    assert list(table.columns) == ["subject", "note"]
+    assert table.note[0] == "two\nlines, and a comma"
+
+
+def file_of(name, data):
+    def write(folder):
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return write
+
+
+CSV = small_table().to_csv(index=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda f: f / "absent.csv", FileNotFoundError, "absent.csv: no such file$"),
+        (
+            lambda f: file_of("trials.csv", CSV)(f).with_name("trails.csv"),
+            FileNotFoundError,
+            "no such file; did you mean 'trials.csv'",
+        ),
+        (lambda f: f, ValueError, "got a folder"),
+        (file_of("a.xlsx", b"PK"), ValueError, r"\.parquet\), got a name ending in '.xlsx'"),
+        (file_of("trials", CSV), ValueError, "got a name ending in 'nothing'"),
+        (file_of("a.csv", b""), ValueError, "a.csv: .* got an empty file"),
+        (file_of("a.csv.gz", b""), ValueError, "got an empty file"),
+        (file_of("a.csv", b"\n\n"), ValueError, "got an empty file"),
+        (file_of("a.csv", b"subject,session\n"), ValueError, "below the column names, got none"),
+        (file_of("a.csv.gz", gzip.compress(CSV)[:60]), ValueError, "gzip file, .* cut short"),
+        (file_of("a.csv.gz", CSV), ValueError, "expected a whole gzip file"),
+        (file_of("a.csv", gzip.compress(CSV)), ValueError, "UTF-8 text, got binary data"),
+        (file_of("a.csv", CSV.decode().encode("utf-16")), ValueError, "another encoding"),
+        (file_of("a.csv", b"s\xe9ance,x\n1,2\n"), ValueError, "another encoding"),
+        (file_of("a.csv", CSV[:-20]), ValueError, "expected 9 cells .* got 6 in the last row"),
+        (file_of("a.csv", b"a,b\n1,2\n1,2,3,4\n1,2\n"), ValueError, "could not be read.*line 3"),
+        (file_of("a.csv", b"a,b,a\n1,2,3\n"), ValueError, r"unique column names, got \['a'\]"),
+        (file_of("a.parquet", b"PAR1 nothing"), ValueError, "expected a parquet file"),
+    ],
+)
+def test_bad_files(tmp_path, make, error, message):
+    if "parquet file" in message:
+        pytest.importorskip("pyarrow")
+    with pytest.raises(error, match=message):
+        read_table(make(tmp_path))
+
+
+def test_errors_name_the_file(tmp_path):
+    path = tmp_path / "mine.csv"
+    plain_table(reward=[1, 0, 2, 0, 0, 0]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"mine.csv: column 'reward' .* 2 in row 2 .session 'a'"):
+        sessions_from_table(path)
+
+
+# === Bad tables ===
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns", "message"),
+    [
+        ({}, Columns(choice="Choise"), "no column 'Choise' for Columns.choice.* 'choice'"),
+        ({}, Columns(dopamine="dlight"), "no column 'dlight' for Columns.dopamine"),
+        (
+            {"choice": [0, 1, 1, 0, -1, 1]},
+            Columns(),
+            "^table: column 'choice' .choice. must be a whole number.* got -1 in row 4 "
+            ".session 'b'.$",
+        ),
+        ({"choice": [0, 1, 0.5, 0, 0, 1]}, Columns(), "whole number.* got 0.5 in row 2"),
+        ({"choice": [0, np.inf, 1, 0, 0, 1]}, Columns(), "whole number.* got inf in row 1"),
+        ({"choice": [1, 2, 2, 1, 1, 2]}, Columns(), "without gaps, got only 1, 2; .* arms=3"),
+        (
+            {"choice": ["left", "right", "left", "left", "left", "right"]},
+            Columns(),
+            "must hold numbers, got 'left' in row 0; recode .*map..'left': 0, 'right': 1",
+        ),
+        ({"choice": pd.date_range("2024", periods=6)}, Columns(), "'choice'.* must hold numbers"),
+        ({"choice": [0, NAN, 1, 0, 0, 1]}, Columns(), "in row 1.*name a column for missed"),
+        ({"reward": [1, 0, NAN, 0, 1, NAN]}, Columns(), "finite, got nan in row 2.* and in 1 more"),
+        ({"reward": [1, 0, np.inf, 0, 1, 1]}, Columns(), "finite, got inf in row 2"),
+        ({"reward": [1, 0, 1e39, 0, 1, 1]}, Columns(), "finite, got 1e.39 in row 2"),
+        ({"reward": [1, 0, 0.5, 0, 1, 1]}, Columns(), "0 or 1 .* got 0.5 in row 2.*'real'"),
+        ({"reward": list("abcdef")}, Columns(), "'reward'.* must hold numbers, got 'a' in row 0"),
+        (
+            {"miss": [1, 1, 1, 0, 0, 0]},
+            Columns(missed="miss"),
+            "trial with a choice, got session 'a' with 3 trials, all missed",
+        ),
+        ({"forced": [True] * 6}, Columns(forced="forced"), "6 are forced and 0 missed"),
+        ({"forced": [0, 1, 2, 0, 0, 0]}, Columns(forced="forced"), "'forced'.* got 2 in row 2"),
+        ({"forced": list("nnynnn")}, Columns(forced="forced"), "True or False.* got 'n' in row 0"),
+        (
+            {"forced": np.array([True, None, False] * 2, object)},
+            Columns(forced="forced"),
+            "True or False.* got an empty cell in row 1",
+        ),
+        (
+            {"session": list("aababb")},
+            Columns(),
+            "rows out of order: .* session 'a' again in row 3, after rows of session 'b'",
+        ),
+        (
+            {"n": [1, 3, 2, 1, 2, 3]},
+            Columns(trial="n"),
+            "rows out of order: column 'n' .* got 2 after 3 in row 2 .session 'a'.",
+        ),
+        ({"n": [1, 1, 2, 1, 2, 3]}, Columns(trial="n"), "out of order.* got 1 after 1 in row 1"),
+        ({"n": [1, NAN, 2, 1, 2, 3]}, Columns(trial="n"), "'n' .* must be finite, got nan in row"),
+        (
+            {"subject": ["m1", "m1", "m2", "m1", "m1", "m1"]},
+            Columns(),
+            "one subject, got session 'a' with 'm1' and, in row 2, 'm2'",
+        ),
+        (
+            {"session": ["a", None, "a", "b", "b", "b"]},
+            Columns(),
+            "'session'.* empty cell in row 1",
+        ),
+        (
+            {"subject": ["m1", " "] * 3},
+            Columns(),
+            "'subject'.* filled in every row, got ' ' in row",
+        ),
+        ({"d": [NAN] * 6}, Columns(dopamine="d"), "'d' .dopamine. must have a value .* all 6"),
+        (
+            {"d": [1, NAN, -np.inf, 1, 1, 1]},
+            Columns(dopamine="d"),
+            "'d' .dopamine. must be finite, or NaN where missing, got -inf in row 2",
+        ),
+        ({"d": list("abcdef")}, Columns(dopamine="d"), "'d' .dopamine. must hold numbers"),
+        (
+            {"o": [1, 2, NAN, 3, 4, 5]},
+            Columns(observations=["o"]),
+            "'o' .observation. must be finite, got nan in row 2",
+        ),
+    ],
+)
+def test_bad_tables(changes, columns, message):
+    with pytest.raises(ValueError, match=message):
+        sessions_from_table(plain_table(**changes), columns)
+
+
+def test_bad_arguments_of_the_reader():
+    with pytest.raises(ValueError, match=r"from 0 to 1 \(arms=2\), got 2 in row 2"):
+        sessions_from_table(plain_table(choice=[0, 1, 2, 0, 0, 1]), arms=2)
+    for arms in (1, 2.0, True, "2"):
+        with pytest.raises(ValueError, match="arms must be an integer of at least 2, got"):
+            sessions_from_table(plain_table(), arms=arms)
+    with pytest.raises(ValueError, match=r"reward_kind must be one of .* got 'amount'"):
+        sessions_from_table(plain_table(), reward_kind="amount")
+    with pytest.raises(ValueError, match="columns must be a Columns, got"):
+        sessions_from_table(plain_table(), {"choice": "choice"})
+    with pytest.raises(ValueError, match="table without rows"):
+        sessions_from_table(plain_table().iloc[:0])
+    twice = plain_table()
+    twice.columns = ["subject", "session", "choice", "choice"]
+    with pytest.raises(ValueError, match=r"unique column names, got \['choice'\]"):
+        sessions_from_table(twice)
+    with pytest.raises(ValueError, match="a single column can mean another separator"):
+        sessions_from_table(pd.DataFrame({"subject;session": ["m1;a"]}))
+
+
+def test_one_role_a_column():
+    with pytest.raises(ValueError, match="got 'reward' as both reward and dopamine"):
+        Columns(dopamine=["d", "reward"])
+    with pytest.raises(ValueError, match="as both session and subject; pass subject=None"):
+        Columns(subject="mouse", session="mouse")
+    with pytest.raises(ValueError, match=r"Columns.choice must name a column, got None"):
+        Columns(choice=None)
+    assert Columns(observations="side").observation_names == ("side",)
+
+
+# === Bad trials and bad sessions ===
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"choice": [], "reward": []}, "at least one session, got none"),
+        ({"reward": [[1, 0, 1]]}, "reward must have one entry a session, 2 as in choice, got 1"),
+        ({"reward": [[1, 0], [1]]}, "reward must have 3 trials in session 'a', as choice .* got 2"),
+        ({"choice": [[0, 1, 1], []]}, "choice must have 1 trials in session 'b' at least, got 0"),
+        ({"choice": [["l", "r", "r"], [1]]}, "choice must be numbers, got .* in session 'a'"),
+        ({"choice": [[[0, 1, 1]], [[1]]]}, r"choice must have shape \(trials,\) .* \(1, 3\)"),
+        ({"ids": ["a", "a"]}, "unique, also across subjects, got 'a' 2 times .subjects 'm1', 'm2'"),
+        ({"choice": [[0, 1, NAN], [1]]}, "got nan in trial 2 of session 'a'; .* pass missed"),
+        ({"choice": [[0, 1, 1], [-1]]}, "^choice must .* got -1 in trial 0 of session 'b'"),
+        ({"forced": [[0, 2, 0], [0]]}, "forced must be True or False, got 2.0 in session 'a'"),
+        ({"missed": [[0, 0, 0], [3]]}, "missed must be True or False, got 3.0 in session 'b'"),
+        ({"signal_names": ["d"]}, r"signal_names must have 0 entries, got \('d',\)"),
+        (
+            {"dopamine": [[[1, NAN]] * 3, [[1, NAN]]], "signal_names": ["x", "y"]},
+            "dopamine 'y' must have a value in some trial",
+        ),
+        ({"dopamine": [[[1, 2]] * 3, [[1]]]}, r"as many columns in every session, got \[1, 2\]"),
+        (
+            {"observations": [[1, 2, 3], [4]], "observation_names": ["reward"]},
+            "observation_names must be unique, got 'reward'",
+        ),
+    ],
+)
+def test_bad_trials(arguments, message):
+    given = {"choice": [[0, 1, 1], [1]], "reward": [[1, 0, 1], [0]]}
+    given |= {"subjects": ["m1", "m2"], "ids": ["a", "b"]}
+    with pytest.raises(ValueError, match=message):
+        Sessions.from_trials(**{**given, **arguments})
+
+
+def changed(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {"features": s.features[0]}, "features must have shape .* got shape"),
+        (lambda s: {"features": s.features[:0]}, "at least one session"),
+        (lambda s: {"features": s.features.astype(float)}, "array of float32 .* got float64"),
+        (lambda s: {"choice": s.choice.tolist()}, "choice must be a NumPy array .* got list"),
+        (lambda s: {"choice": s.choice[:, 1:]}, r"choice must .* got int32 with shape \(2, 4\)"),
+        (lambda s: {"signal_names": ()}, r"dopamine must .* 0 signals, got .* \(2, 5, 1\)"),
+        (lambda s: {"ids": ["a", "b"]}, "ids must be a tuple of 2 strings"),
+        (lambda s: {"subjects": ("m1", 2)}, "subjects must be a tuple of 2 strings"),
+        (lambda s: {"observation_names": ("reward", "choice", "side")}, "must start with 'choice'"),
+        (lambda s: {"ids": ("a", "a")}, "session ids must be unique"),
+        (lambda s: {"arms": 1}, "arms must be an integer of at least 2"),
+        (
+            lambda s: {"features": changed(s.features, (1, 2, 0), NAN)},
+            "NaN in every observation .* or in none.* row 2 of session 'm2-a'",
+        ),
+        (
+            lambda s: {"features": changed(s.features, (0, 1, 1), np.inf)},
+            "infinite, got inf for 'reward' in row 1 of session 'm1-a'",
+        ),
+        (
+            lambda s: {"choice": changed(s.choice, (0, 1), 2)},
+            "from 0 to 1 .2 arms., got 2 in row 1",
+        ),
+        (lambda s: {"dopamine": changed(s.dopamine, (0, 4, 0), NAN)}, "dopamine must be finite"),
+        (
+            lambda s: {"choice_weight": changed(s.choice_weight, (0, 1), -1)},
+            "choice_weight must be finite and not negative",
+        ),
+        (
+            lambda s: {"choice_weight": changed(s.choice_weight, (1, 2), 1)},
+            "choice_weight must be 0 past the last trial.* session 'm2-a', which has 2 trials",
+        ),
+        (
+            lambda s: {"dopamine_weight": changed(s.dopamine_weight, (1, 3), 1)},
+            "dopamine_weight must be 0 past the last trial",
+        ),
+        (lambda s: {"trials_per_session": np.array([3, 2])}, "features must be NaN past the last"),
+        (lambda s: {"trials_per_session": np.array([5, 2])}, "counts from 1 to 4"),
+        (lambda s: {"trials_per_session": [4, 2]}, "must be an array of integers"),
+        (lambda s: {"rows": (np.arange(4), np.arange(3))}, r"\[4, 2\] of them, got \[4, 3\]"),
+        (lambda s: {"latents": np.zeros((2, 4, 3))}, r"latents must have shape \(2, 5, latents\)"),
+    ],
+)
+def test_invariants(change, message):
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(sessions, **change(sessions))
+
+
+# === Parts ===
+
+
+def test_subset():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    for indices in ([1], np.array([False, True]), slice(1, 2), [-1]):
+        part = sessions.subset(indices)
+        assert (part.ids, part.subjects) == (("m2-a",), ("m2",))
+        np.testing.assert_array_equal(part.features, sessions.features[1:])
+        np.testing.assert_array_equal(part.dopamine, sessions.dopamine[1:])
+        np.testing.assert_array_equal(part.rows[0], [4, 5])
+        np.testing.assert_array_equal(part.trials_per_session, [2])
+    for indices, message in (
+        ([], "at least one session"),
+        (0, "as a list, got"),
+        ([2], "pick from 2 sessions"),
+        ([0, 0], "'m1-a' 2 times"),
+        ([0.5], "pick from 2 sessions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sessions.subset(indices)
+
+
+def test_a_part_may_have_no_target():
+    sessions = Sessions.from_trials([[0, 1], [1, 0]], [[0, 1], [1, 0]], forced=[[1, 1], [0, 0]])
+    assert sessions.subset([0]).choice_weight.sum() == 0
+
+
+def test_splits():
+    sessions = many_sessions()
+    train, held_out = split_by_session(sessions, 3, 1)
+    assert held_out.ids == ("s1", "s4", "s7")
+    assert train.ids == ("s0", "s2", "s3", "s5", "s6", "s8", "s9")
+    # Subjects m0 to m2 have three sessions, m3 has one.
+    train, held_out = split_by_session(sessions, 2, 0, within_subject=True)
+    assert held_out.ids == ("s0", "s2", "s3", "s5", "s6", "s8", "s9")
+    assert split_by_id(sessions, ["s9", "s0"]).held_out.ids == ("s0", "s9")
+    train, held_out = split_by_subject(sessions, "m1")
+    assert held_out.ids == ("s3", "s4", "s5")
+    assert "m1" not in train.subjects
+    for part in (train, held_out):
+        for index, name in enumerate(part.ids):
+            whole = sessions.features[sessions.ids.index(name)]
+            np.testing.assert_array_equal(part.features[index], whole)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (lambda s: split_by_session(s, 1), "held_out_every must be an integer of at least 2"),
+        (lambda s: split_by_session(s, 2.0), "held_out_every must be an integer"),
+        (lambda s: split_by_session(s, 2, 2), r"below held_out_every \(2\), got 2"),
+        (lambda s: split_by_session(s, 2, -1), "offset must be an integer of at least 0"),
+        (
+            lambda s: split_by_session(s, 20, 15),
+            "got none in the held-out part of 10 sessions with held_out_every=20 and offset=15",
+        ),
+        (lambda s: split_by_id(s, []), "got none in the held-out part"),
+        (lambda s: split_by_id(s, s.ids), "got none in the training part"),
+        (lambda s: split_by_id(s, ["s77"]), "a session in the data, got 's77'.*did you mean 's7'"),
+        (lambda s: split_by_subject(s, ["m9"]), "name a subject in the data, got 'm9'"),
+        (lambda s: split_by_column(s, pd.Series([1]), [1]), "must come from a table"),
+    ],
+)
+def test_bad_splits(split, message):
+    with pytest.raises(ValueError, match=message):
+        split(many_sessions())
+
+
+def test_split_by_column():
+    table = plain_table(day=[1, 1, 1, 2, 2, 2], block=[0, 1, 1, 0, 0, 0])
+    sessions = sessions_from_table(table)
+    assert split_by_column(sessions, table["day"], [2]).held_out.ids == ("b",)
+    assert split_by_column(sessions.subset([1, 0]), table["day"], [1]).held_out.ids == ("a",)
+    with pytest.raises(ValueError, match=r"'block' must have one value .* 0 and 1 in session 'a'"):
+        split_by_column(sessions, table["block"], [1])
+    with pytest.raises(ValueError, match="value of column 'day' in the data, got '3'"):
+        split_by_column(sessions, table["day"], [3])
+    with pytest.raises(ValueError, match="'day' must have a value for each row"):
+        split_by_column(sessions, table["day"][:2], [1])
+
+
+# === Batches ===
+
+
+def test_all_sessions_in_one_batch():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    [(x, y, w)] = sessions.dataset()
+    np.testing.assert_array_equal(x, sessions.features)
+    assert set(y) == set(w) == {"choice", "dopamine"}
+    np.testing.assert_array_equal(y["choice"], sessions.choice)
+    np.testing.assert_array_equal(w["choice"], sessions.choice_weight)
+    np.testing.assert_array_equal(y["dopamine"], sessions.dopamine)
+    np.testing.assert_array_equal(w["dopamine"], sessions.dopamine_weight)
+    assert (x.dtype, y["choice"].dtype, w["dopamine"].dtype) == (tf.float32, tf.int32, tf.float32)
+    # An endless supply of the same batch is as cheap as one: nothing is copied.
+    stream = sessions.dataset(steps=1000, start_step=7, shuffle=True)
+    assert int(stream.cardinality()) == 1000
+    np.testing.assert_array_equal(next(iter(stream))[0], sessions.features)
+
+
+def test_behaviour_alone_has_no_dopamine_target():
+    [(_, y, w)] = sessions_from_table(plain_table()).dataset()
+    assert set(y) == set(w) == {"choice"}
+
+
+def test_latents_ride_along():
+    sessions = many_sessions()
+    latents = np.arange(10 * 5 * 2, dtype=np.float32).reshape(10, 5, 2)
+    part = dataclasses.replace(sessions, latents=latents).subset([3, 8])
+    [(x, _, _)] = part.dataset()
+    assert set(x) == {"features", "latents"}
+    np.testing.assert_array_equal(x["latents"], latents[[3, 8]])
+
+
+def test_one_pass_in_order():
+    sessions = many_sessions()
+    stream = sessions.dataset(4)
+    assert int(stream.cardinality()) == 3
+    assert batch_ids(stream) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batch_ids(sessions.dataset(4, steps=4, start_step=2)) == [
+        [8, 9],
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+    for x, y, w in sessions.dataset(4):
+        assert len(x) == len(y["choice"]) == len(w["dopamine"])
+        numbers = x[:, 1, 1].numpy().astype(int)
+        np.testing.assert_array_equal(y["choice"], sessions.choice[numbers])
+
+
+def test_shuffled_passes_hold_every_session_once():
+    stream = many_sessions().dataset(4, shuffle=True, seed=3, steps=9)
+    assert int(stream.cardinality()) == 9
+    batches = batch_ids(stream)
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 3
+    passes = [list(itertools.chain(*batches[i : i + 3])) for i in (0, 3, 6)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
+    assert tuple(range(10)) not in {tuple(one) for one in passes}
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    sessions = many_sessions()
+    batches = batch_ids(sessions.dataset(3, shuffle=True, seed=5, steps=12))
+    tf.random.set_seed(99)
+    assert batch_ids(sessions.dataset(3, shuffle=True, seed=5, steps=12)) == batches
+    assert batch_ids(sessions.dataset(3, shuffle=True, seed=6, steps=12)) != batches
+    for start in range(12):
+        rest = sessions.dataset(3, shuffle=True, seed=5, start_step=start, steps=12 - start)
+        assert batch_ids(rest) == batches[start:]
+
+
+def test_batches_have_a_fixed_shape_when_they_can():
+    sessions = many_sessions()
+    assert sessions.dataset(5).element_spec[0].shape == (5, 5, 2)
+    assert sessions.dataset(4).element_spec[0].shape.as_list() == [None, 5, 2]
+    assert sessions.dataset(100).element_spec[0].shape == (10, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
+        ({"batch_size": 2.0}, "batch_size must be an integer"),
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"start_step": -1}, "start_step must be an integer of at least 0, got -1"),
+        ({"seed": None}, "seed must be an integer, got None"),
+    ],
+)
+def test_bad_streams(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        many_sessions().dataset(**arguments)
+
+
+def test_keras_fits_and_evaluates():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 2))
+    hidden = keras.layers.Lambda(lambda x: tf.where(tf.math.is_nan(x), 0.0, x))(inputs)
+    outputs = {
+        "choice": keras.layers.Dense(2)(hidden),
+        "dopamine": keras.layers.Dense(1, kernel_initializer="zeros")(hidden),
+    }
+    model = keras.Model(inputs, outputs)
+    reduction = "mean_with_sample_weight"
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.0),
+        loss={
+            "choice": keras.losses.SparseCategoricalCrossentropy(True, reduction=reduction),
+            "dopamine": lambda y, p: tf.reduce_mean(tf.square(y - p), -1),
+        },
+        loss_weights={"choice": 1.0, "dopamine": 0.0},
+    )
+    sessions = sessions_from_table(small_table(), dataclasses.replace(ALL_COLUMNS, observations=()))
+    history = model.fit(sessions.dataset(1, shuffle=True, steps=4), shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    [loss] = model.evaluate(sessions.dataset(), verbose=0)[:1]
+    logits = model.predict(sessions.dataset(), verbose=0)["choice"]
+    log_likelihood = np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+    chosen = np.take_along_axis(log_likelihood, sessions.choice[..., None], -1)[..., 0]
+    expected = -(chosen * sessions.choice_weight).sum() / sessions.choice_weight.sum()
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+# === Summary ===
+
+
+def test_summary():
+    told = summary(sessions_from_table(small_table(), ALL_COLUMNS))
+    assert told.index.tolist() == ["m1", "m2", "(all)"]
+    counts = ["sessions", "trials", "forced", "missed", "dlight_missing"]
+    assert told[counts].to_numpy().tolist() == [[1, 4, 1, 1, 1], [1, 2, 0, 0, 0], [2, 6, 1, 1, 1]]
+    np.testing.assert_allclose(told["reward_rate"], [2 / 3, 1 / 2, 3 / 5])
+    np.testing.assert_allclose(told["choice_1"], [1 / 2, 1 / 2, 1 / 2])
+    np.testing.assert_allclose(told["choice_0"] + told["choice_1"], 1)
+    np.testing.assert_allclose(told["dlight_mean"], [-0.25, 2.5, 1.125])
+    np.testing.assert_allclose(
+        told["dlight_sd"], [np.std(v, ddof=1) for v in ([0.5, -1], [2, 3], [0.5, -1, 2, 3])]
+    )
+
+
+# === TFDS ===
+
+
+def examples():
+    return [
+        {
+            "subject": b"m1",
+            "session": b"m1-a",
+            "choice": np.array([1, 0, 1]),
+            "reward": np.float32([1, 0, 0]),
+            "dopamine": np.float32([0.5, NAN, -0.5]),
+            "reward_probability": np.zeros((3, 2)),
+        },
+        {
+            "subject": b"m2",
+            "session": b"m2-a",
+            "choice": np.array([0]),
+            "reward": np.float32([1]),
+            "dopamine": np.float32([2.0]),
+            "reward_probability": np.zeros((1, 2)),
+        },
+    ]
+
+
+def as_dataset(values):
+    spec = {
+        "subject": tf.TensorSpec((), tf.string),
+        "session": tf.TensorSpec((), tf.string),
+        "choice": tf.TensorSpec((None,), tf.int64),
+        "reward": tf.TensorSpec((None,), tf.float32),
+        "dopamine": tf.TensorSpec((None,), tf.float32),
+        "reward_probability": tf.TensorSpec((None, 2), tf.float64),
+    }
+    return tf.data.Dataset.from_generator(lambda: iter(values), output_signature=spec)
+
+
+@pytest.mark.parametrize("form", [list, iter, as_dataset])
+def test_sessions_from_tfds(form):
+    sessions = sessions_from_tfds(form(examples()))
+    assert (sessions.ids, sessions.subjects) == (("m1-a", "m2-a"), ("m1", "m2"))
+    np.testing.assert_array_equal(sessions.trials_per_session, [3, 1])
+    np.testing.assert_array_equal(sessions.features[0], [[0, 0], [1, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(sessions.row_mask, [[1, 1, 1, 1], [1, 1, 0, 0]])
+    np.testing.assert_array_equal(sessions.choice, [[1, 0, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(sessions.choice_weight, [[1, 1, 1, 0], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(sessions.dopamine[..., 0], [[0, 0.5, 0, -0.5], [0, 2, 0, 0]])
+    np.testing.assert_array_equal(sessions.dopamine_weight[..., 0], [[0, 1, 0, 1], [0, 1, 0, 0]])
+
+
+def test_tfds_without_dopamine_and_with_forced_trials():
+    bare = [{k: v for k, v in e.items() if k != "dopamine"} for e in examples()]
+    assert sessions_from_tfds(bare).signals == 0
+    forced = [{**e, "forced": np.arange(len(e["choice"])) == 1} for e in bare]
+    np.testing.assert_array_equal(sessions_from_tfds(forced).choice_weight[0], [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda e: {"train": e}, "one split, got a dict with the keys train"),
+        (lambda e: [], "at least one session, got none"),
+        (lambda e: [({}, 1)], "must hold dicts, got tuple in example 0"),
+        (lambda e: [{"choices": [1]}], "no feature 'subject' in example 0, got choices"),
+        (lambda e: [e[0], {**e[1], "choice": [[0]]}], "1 dimensions .* not be batched"),
+        (lambda e: as_dataset(e[:1]).batch(1), "session must have 0 dimensions"),
+        (lambda e: [e[0], e[0]], "session ids must be unique.* got 'm1-a' 2 times"),
+        (lambda e: [e[0], {k: v for k, v in e[1].items() if k != "dopamine"}], "in dopamine"),
+        (lambda e: [{**e[0], "reward": [1, 0, 2]}], "0 or 1 .* got 2 in trial 2 of session 'm1-a'"),
+        (lambda e: [{**e[0], "dopamine": [NAN] * 3}], "dopamine 'dopamine' must have a value"),
+    ],
+)
+def test_bad_tfds(make, message):
+    with pytest.raises(ValueError, match=message):
+        sessions_from_tfds(make(examples()))
+
+
+# === Size ===
+
+
+@pytest.mark.slow
+def test_a_million_trials():
+    sessions, trials = 5000, 200
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "subject": np.repeat([f"m{i // 50}" for i in range(sessions)], trials),
+            "session": np.repeat([f"s{i}" for i in range(sessions)], trials),
+            "trial": np.tile(np.arange(trials), sessions),
+            "choice": rng.integers(0, 2, sessions * trials),
+            "reward": rng.integers(0, 2, sessions * trials),
+            "dlight": rng.normal(size=sessions * trials),
+        }
+    )
+    read = sessions_from_table(table, Columns(dopamine="dlight", trial="trial"))
+    assert read.n_trials == len(table)
+    np.testing.assert_array_equal(read.features[:, 1:, 0].ravel(), table["choice"])
+    np.testing.assert_array_equal(read.dopamine[:, 1:, 0].ravel(), np.float32(table["dlight"]))
