@@ -59,6 +59,7 @@ class DisRNNModel(keras.Model):
             `dopamine_readout`. A frozen part runs as at inference.
         reference: What `keras_disrnn.interop` keeps of a model of the authors' package.
         seed: Integer seed of initial values and noise, or `None` for a random one.
+        implementation: Of the core: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
 
     Call arguments:
         inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
@@ -96,6 +97,7 @@ class DisRNNModel(keras.Model):
         frozen=(),
         reference=None,
         seed=None,
+        implementation="auto",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -119,6 +121,7 @@ class DisRNNModel(keras.Model):
             activation,
             max_latent_value,
             seeds[0],
+            implementation,
             name="core",
             dtype=policy,
         )
@@ -377,9 +380,9 @@ class DisRNNModel(keras.Model):
             "choice_layers": readout.layers,
             "activation": cell.activation,
             "max_latent_value": cell.max_latent_value,
+            "implementation": self.core.implementation,
             "frozen": list(self.frozen),
             "reference": self.reference,
-            "seed": self.seed,
             **self._dopamine_config,
             **{name: getattr(self, name) for name in PENALTIES},
         }

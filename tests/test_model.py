@@ -104,6 +104,23 @@ def test_metrics_are_in_the_history_and_the_csv_log(make_features, tmp_path):
     assert model.evaluate(batch, return_dict=True, verbose=0)["open_latent"] == 2.0
 
 
+def test_metrics_reach_tensorboard(make_features, tmp_path):
+    model = keras_disrnn.DisRNNModel(**SMALL)
+    keras_disrnn.compile_stage(model, "joint")
+    batch = make_batch(make_features())
+    history = model.fit(
+        batch, verbose=0, shuffle=False, callbacks=[keras.callbacks.TensorBoard(tmp_path)]
+    ).history
+    logged = {}
+    for file in (tmp_path / "train").glob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if value.tensor.dtype == tf.float32.as_datatype_enum:
+                    logged[value.tag] = tf.make_ndarray(value.tensor).item()
+    for name, (value,) in history.items():
+        np.testing.assert_allclose(logged[f"epoch_{name}"], value, rtol=1e-5, err_msg=name)
+
+
 def test_dopamine_metrics_agree_with_numpy(make_features):
     features = make_features(sessions=5, lengths=(9, 4, 6))
     model = keras_disrnn.DisRNNModel(signals=2, **SMALL)

@@ -1,0 +1,338 @@
+"""Our training step and the reference's, side by side in one run.
+
+    python benchmarks/compare.py --reference-python PATH/TO/python --shapes A B
+
+`PATH/TO/python` is an interpreter with the authors' package (`pip install
+disentangled-rnns==0.1.8`), in an environment of its own. The two programs take turns, some steps
+each, so that a change of the machine's speed meets both; only one of them computes at a time. The
+table gives medians over the turns, and the ratio turn by turn (reference / ours, above 1: ours is
+faster) with its smallest and largest value.
+
+Shapes: A, the reference's example (300 sessions x 200 trials, 5 latents, update networks 8 x 4,
+choice 4 x 2); B, its neural notebook (50 x 100, 7 latents, 16 x 4, choice 2 x 2, dopamine 4 x 2,
+everything trained together); C, a laboratory's set (1,000 x 500, 5 latents, 16 x 5); D, the dLight
+recordings beside the repository.
+Both train from the same sessions with the same penalties: a whole step of `fit` with its metrics on
+our side, a step of `train_network` on the reference's.
+"""
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+PENALTIES = {"latent": 1e-2, "update_obs": 1e-3, "update_latent": 1e-3, "choice": 1e-3}
+DOPAMINE_PENALTY = 1e-4
+L2 = 1e-5
+DLIGHT = Path(__file__).parents[2] / "shared" / "data" / "dlight_bandit" / "trials.csv.gz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What both sides fit, and how many steps make a turn."""
+
+    sessions: int
+    trials: int
+    latents: int
+    update: tuple[int, int]
+    choice: tuple[int, int] = (4, 2)
+    dopamine: tuple[int, int] | None = None
+    steps: int = 10
+
+
+SHAPES = {
+    "A": Shape(300, 200, 5, (8, 4)),
+    "B": Shape(50, 100, 7, (16, 4), (2, 2), (4, 2), steps=20),
+    "C": Shape(1000, 500, 5, (16, 5), steps=2),
+    "D": Shape(0, 0, 5, (8, 4)),
+}
+
+
+# === The two programs that take turns ===
+
+
+class Turns:
+    """A program's side of the turns: reports how long each took, and waits for the next."""
+
+    def __init__(self, steps):
+        self._steps = steps
+        self._count = 0
+        self._began = time.perf_counter()
+
+    def after_step(self):
+        """Called when a step is done; the first step is a turn of its own."""
+        self._count += 1
+        if self._count != 1 and (self._count - 1) % self._steps:
+            return
+        self.report(steps=1 if self._count == 1 else self._steps)
+        self.wait()
+
+    def report(self, **values):
+        seconds = time.perf_counter() - self._began
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "mebibytes": memory, **values}), flush=True)
+
+    def wait(self):
+        gc.collect()
+        if sys.stdin.readline().strip() != "go":
+            os._exit(0)
+        self._began = time.perf_counter()
+
+
+def run_ours(shape, arrays, implementation):
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
+    import keras
+
+    import keras_disrnn
+
+    turns = Turns(shape.steps)
+    signals = 1 if shape.dopamine else 0
+    dopamine_units, dopamine_layers = shape.dopamine or (1, 1)
+    model = keras_disrnn.DisRNNModel(
+        signals=signals,
+        latents=shape.latents,
+        update_units=shape.update[0],
+        update_layers=shape.update[1],
+        choice_units=shape.choice[0],
+        choice_layers=shape.choice[1],
+        dopamine_units=dopamine_units,
+        dopamine_layers=dopamine_layers,
+        dopamine_latents="post",
+        **{f"{name}_penalty": value for name, value in PENALTIES.items()},
+        dopamine_penalty=DOPAMINE_PENALTY,
+        l2_scale=L2,
+        implementation=implementation,
+        seed=0,
+    )
+    model.build((None, None, 2))
+    keras_disrnn.compile_stage(model, "joint" if signals else "stage1")
+    targets = {"choice": arrays["choice"]}
+    weights = {"choice": arrays["choice_weight"]}
+    if signals:
+        targets["dopamine"], weights["dopamine"] = arrays["dopamine"], arrays["dopamine_weight"]
+    batches = tf.data.Dataset.from_tensors((arrays["features"], targets, weights)).repeat()
+
+    class Step(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            turns.after_step()
+
+    model.fit(batches, steps_per_epoch=10**6, verbose=0, shuffle=False, callbacks=[Step()])
+
+
+def run_reference(shape, arrays):
+    from disentangled_rnns.library import disrnn, neuro_disrnn, rnn_utils
+
+    turns = Turns(shape.steps)
+    features = np.nan_to_num(arrays["features"], nan=0.0).swapaxes(0, 1)
+    choice = np.where(arrays["choice_weight"] > 0, arrays["choice"], -1).swapaxes(0, 1)[..., None]
+    settings = {
+        "obs_size": 2,
+        "output_size": 2,
+        "latent_size": shape.latents,
+        "update_net_n_units_per_layer": shape.update[0],
+        "update_net_n_layers": shape.update[1],
+        "choice_net_n_units_per_layer": shape.choice[0],
+        "choice_net_n_layers": shape.choice[1],
+        "latent_penalty": PENALTIES["latent"],
+        "update_net_obs_penalty": PENALTIES["update_obs"],
+        "update_net_latent_penalty": PENALTIES["update_latent"],
+        "choice_net_latent_penalty": PENALTIES["choice"],
+        "l2_scale": L2,
+    }
+    if shape.dopamine:
+        config = neuro_disrnn.DisRnnWNeuralActivityConfig(
+            **settings,
+            neural_activity_net_n_units_per_layer=shape.dopamine[0],
+            neural_activity_net_n_layers=shape.dopamine[1],
+            neural_activity_net_latent_penalty=DOPAMINE_PENALTY,
+        )
+        make = neuro_disrnn.HkNeuroDisentangledRNN
+        recorded = arrays["dopamine_weight"] > 0
+        dopamine = np.where(recorded, arrays["dopamine"], np.nan).swapaxes(0, 1)
+        data = rnn_utils.DatasetRNNMixed(
+            features, np.concatenate([choice, dopamine], -1), n_classes=2
+        )
+        loss = "penalized_hybrid"
+    else:
+        config = disrnn.DisRnnConfig(**settings)
+        make = disrnn.HkDisentangledRNN
+        data = rnn_utils.DatasetRNNCategorical(features, choice, n_classes=2)
+        loss = "penalized_categorical"
+
+    class Batches:
+        """Always the whole data set; a call for it means that the step before is done."""
+
+        batch_mode = "whole"
+        calls = 0
+
+        def __next__(self):
+            self.calls += 1
+            # The first two calls only tell shapes and come before the first step is asked for.
+            if self.calls > 3:
+                turns.after_step()
+            return data.get_all()
+
+        def get_all(self):
+            return data.get_all()
+
+    # Its loss is fetched (so the steps are really done) whenever a turn ends.
+    rnn_utils.train_network(
+        lambda: make(config),
+        Batches(),
+        None,
+        loss=loss,
+        loss_param=1.0 if loss == "penalized_categorical" else {"likelihood_weight": 0.5},
+        n_steps=10**6,
+        log_losses_every=shape.steps,
+        report_progress_by="none",
+    )
+
+
+# === The comparison ===
+
+
+def make_arrays(name):
+    """The sessions that both sides fit, as arrays of our `Sessions`."""
+    from keras_disrnn import bandit
+    from keras_disrnn.data import Columns, sessions_from_table
+
+    if name == "D":
+        if not DLIGHT.exists():
+            sys.exit(f"shape D: {DLIGHT} is not there")
+        sessions = sessions_from_table(
+            DLIGHT,
+            Columns(
+                session="session_id",
+                choice="choice_right",
+                forced="forced_choice",
+                dopamine="dlight_response",
+            ),
+        )
+    else:
+        shape = SHAPES[name]
+        played = bandit.simulate(
+            bandit.QLearning(),
+            bandit.DriftingBandit(),
+            sessions=shape.sessions,
+            trials=shape.trials,
+            seed=0,
+        )
+        sessions = sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
+    names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
+    return {name: getattr(sessions, name) for name in names}
+
+
+class Program:
+    """One of the two programs, in a process of its own."""
+
+    def __init__(self, python, side, name, folder, implementation):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+        self._process = subprocess.Popen(
+            [
+                *(python, __file__, "--program", side, "--shapes", name),
+                *("--arrays", str(folder / "arrays.npz"), "--implementation", implementation),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / f"{side}.log").open("w"),
+            text=True,
+            env=environment,
+        )
+        self._log = folder / f"{side}.log"
+
+    def turn(self, first=False):
+        if not first:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        sys.exit(f"a program ended early:\n{self._log.read_text()[-3000:]}")
+
+    def stop(self):
+        self._process.stdin.write("stop\n")
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def compare(name, reference_python, turns, implementation):
+    """Medians of a shape: dicts of ours and the reference's, and the ratios of each turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        np.savez(folder / "arrays.npz", **make_arrays(name))
+        pythons = {"ours": sys.executable}
+        if reference_python:
+            pythons["reference"] = reference_python
+        programs, first, times, memory = {}, {}, {}, {}
+        for side, python in pythons.items():
+            programs[side] = Program(python, side, name, folder, implementation)
+            first[side] = programs[side].turn(first=True)["seconds"]
+            programs[side].turn()  # what the first steps still set up is not counted
+        for _ in range(turns):
+            for side, program in programs.items():
+                result = program.turn()
+                times.setdefault(side, []).append(result["seconds"] / result["steps"])
+                memory[side] = result["mebibytes"]
+        for program in programs.values():
+            program.stop()
+    return first, times, memory
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference-python", help="interpreter with the authors' package")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["A", "B"])
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--implementation", default="auto", help="of our DisRNN layer")
+    parser.add_argument("--program", choices=("ours", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--arrays", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.program:
+        arrays = dict(np.load(arguments.arrays))
+        shape = SHAPES[arguments.shapes[0]]
+        if arguments.program == "ours":
+            run_ours(shape, arrays, arguments.implementation)
+        else:
+            run_reference(shape, arrays)
+        return
+    print("shape | what | ours | reference | reference / ours (smallest to largest)", flush=True)
+    print("---|---|---|---|---")
+    for name in arguments.shapes:
+        first, times, memory = compare(
+            name, arguments.reference_python, arguments.turns, arguments.implementation
+        )
+        medians = {side: statistics.median(values) for side, values in times.items()}
+        rows = [
+            ("training step, ms", {side: 1e3 * value for side, value in medians.items()}, None),
+            ("to the first step, s", first, None),
+            ("peak memory, MiB", memory, None),
+        ]
+        if "reference" in times:
+            ratios = [r / o for r, o in zip(times["reference"], times["ours"], strict=True)]
+            rows[0] = (*rows[0][:2], ratios)
+        for what, values, ratios in rows:
+            ours, reference = values["ours"], values.get("reference")
+            cells = [f"{ours:.4g}", "–" if reference is None else f"{reference:.4g}"]
+            if ratios:
+                cells.append(
+                    f"{statistics.median(ratios):.3g} ({min(ratios):.3g} to {max(ratios):.3g})"
+                )
+            else:
+                cells.append("–" if reference is None else f"{reference / ours:.3g}")
+            print(f"{name} | {what} | {' | '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
