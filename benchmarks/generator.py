@@ -1,0 +1,80 @@
+"""How many synthetic trials a second, ours and the reference's, in turns.
+
+    python benchmarks/generator.py --reference-python PATH/TO/python
+
+`PATH/TO/python` is an interpreter with the authors' package (`pip install
+disentangled-rnns==0.1.8`). Without it only ours is timed.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+REFERENCE = """
+import json, sys, time
+from disentangled_rnns.library import two_armed_bandits_w_dopamine as bandits
+sessions, trials = map(int, sys.argv[1:])
+for line in sys.stdin:
+    start = time.perf_counter()
+    bandits.get_q_learning_with_dopamine_dataset(n_trials=trials, n_sessions=sessions)
+    print(json.dumps(sessions * trials / (time.perf_counter() - start)), flush=True)
+"""
+
+
+def ours(sessions, trials):
+    from keras_disrnn import bandit
+
+    start = time.perf_counter()
+    bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0
+    )
+    return sessions * trials / (time.perf_counter() - start)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference-python", help="interpreter with the authors' package")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--trials", type=int, default=200)
+    arguments = parser.parse_args()
+    reference = None
+    if arguments.reference_python:
+        reference = subprocess.Popen(
+            [arguments.reference_python, "-c", REFERENCE, "100", str(arguments.trials)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    rates = {"ours, 300 sessions": [], "ours, 20,000 sessions": [], "reference": []}
+    ours(300, arguments.trials)
+    for _ in range(arguments.turns):
+        rates["ours, 300 sessions"].append(ours(300, arguments.trials))
+        rates["ours, 20,000 sessions"].append(ours(20_000, arguments.trials))
+        if reference:
+            reference.stdin.write("go\n")
+            reference.stdin.flush()
+            answer = ""
+            while not answer.strip().replace(".", "", 1).isdigit():
+                answer = reference.stdout.readline()
+                if not answer:
+                    sys.exit("the reference ended early")
+            rates["reference"].append(json.loads(answer))
+    if reference:
+        reference.stdin.close()
+        reference.wait()
+    print("what | trials a second | ratio to the reference (smallest to largest)\n---|---|---")
+    for name, values in rates.items():
+        if not values:
+            continue
+        ratio = "–"
+        if reference and name != "reference":
+            ratios = [v / r for v, r in zip(values, rates["reference"], strict=True)]
+            ratio = f"{statistics.median(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})"
+        print(f"{name} | {statistics.median(values):,.0f} | {ratio}")
+
+
+if __name__ == "__main__":
+    main()

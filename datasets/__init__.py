@@ -1,0 +1,12 @@
+"""TensorFlow Datasets builders. Importing this package registers them for `tfds.load`:
+
+>>> import keras_disrnn.datasets
+>>> examples = tfds.load("bandit_dopamine/q_learning", split="train")
+"""
+
+from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import (
+    BanditDopamineConfig,
+    Builder,
+)
+
+__all__ = ["BanditDopamineConfig", "Builder"]
