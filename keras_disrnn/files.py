@@ -1,0 +1,37 @@
+"""Writing files so that a reader never sees half of one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path, write):
+    """Writes a file beside `path` and moves it there once it is whole and on the disk.
+
+    Args:
+        path: Where the file goes; an older one there is replaced.
+        write: Called with the open binary file.
+    """
+    path = Path(path)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def write_text(path, text):
+    """Writes `text` to `path` atomically, in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

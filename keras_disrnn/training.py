@@ -1,0 +1,445 @@
+"""The stages of training: each is one `compile` and one `fit`.
+
+`train` runs them in order. Its body is meant to be read, and replaced by calls of one's own:
+
+    compile_stage(model, "stage1", learning_rate=1e-3)
+    model.fit(batches, epochs=30, steps_per_epoch=100)
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from keras_disrnn.bottleneck import cost_dtype
+from keras_disrnn.files import write_atomically
+from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
+from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
+from keras_disrnn.res_mlp import check_count
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What a stage trains, and against what.
+
+    Attributes:
+        trains: Names of the model's parts that train; the others are frozen.
+        fits: The targets in the loss.
+        noise: Whether training adds the bottlenecks' noise.
+        penalised: Whether the loss has the penalties.
+    """
+
+    trains: tuple[str, ...]
+    fits: tuple[str, ...]
+    noise: bool = True
+    penalised: bool = True
+
+
+CHOICE_PARTS = ("core", "choice_readout")
+
+STAGES = {
+    "warmup": Stage(CHOICE_PARTS, ("choice",), noise=False, penalised=False),
+    "stage1": Stage(CHOICE_PARTS, ("choice",)),
+    "stage2": Stage(("dopamine_readout",), ("dopamine",)),
+    "joint": Stage((*CHOICE_PARTS, "dopamine_readout"), ("choice", "dopamine")),
+}
+"""The stages by name: choice without noise or penalties; choice; dopamine from the frozen core;
+choice and dopamine together."""
+
+
+def compile_stage(
+    model, stage, learning_rate=1e-3, clip_norm=1.0, choice_weight=0.5, **compile_arguments
+):
+    """Makes `model` ready for `fit` in a stage: what is frozen, the noise, the loss, the metrics.
+
+    Args:
+        model: A `DisRNNModel`.
+        stage: A name of `STAGES`.
+        learning_rate: Of Adam.
+        clip_norm: Gradients are scaled down to this global norm.
+        choice_weight: For the joint stage, the weight of the cross-entropy; `log(1 + MSE)` has
+            one minus it.
+        **compile_arguments: Further arguments of `model.compile`.
+
+    Raises:
+        ValueError: If the stage is unknown, or needs a dopamine readout that the model has not.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage: expected one of {tuple(STAGES)}, got {stage!r}")
+    plan = STAGES[stage]
+    if "dopamine" in plan.fits and model.dopamine_readout is None:
+        raise ValueError(f"{stage}: the model has no dopamine readout (signals=0)")
+    if not 0.0 <= choice_weight <= 1.0:
+        raise ValueError(f"choice_weight: expected a number from 0 to 1, got {choice_weight}")
+    model.frozen = [name for name in model.parts if name not in plan.trains]
+    model.noise = plan.noise
+    model.penalised = plan.penalised
+    dtype = cost_dtype(model.dtype_policy)
+    # Keras puts the output's name before a metric's, but not where there is one output only.
+    prefix = "" if model.signals else "choice_"
+    joint = len(plan.fits) > 1
+    losses, metrics = {}, {}
+    if "choice" in plan.fits:
+        losses["choice"] = ChoiceCrossentropy(dtype=dtype)
+        metrics["choice"] = [NormalizedLikelihood(f"{prefix}normalized_likelihood")]
+    if "dopamine" in plan.fits:
+        losses["dopamine"] = LogDopamineMSE(dtype=dtype) if joint else DopamineMSE(dtype=dtype)
+        metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.signals)]
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=clip_norm),
+        loss=losses,
+        loss_weights={"choice": choice_weight, "dopamine": 1.0 - choice_weight} if joint else None,
+        weighted_metrics=metrics,
+        **compile_arguments,
+    )
+    if model.built:
+        # Variables made while `fit` traces its step cost a second trace.
+        model.optimizer.build(model.trainable_variables)
+
+
+def stage_of(model):
+    """Name of the stage that a model was last made ready for by `compile_stage`."""
+    trains = tuple(name for name in model.parts if name not in model.frozen)
+    for name, plan in STAGES.items():
+        if (plan.noise, plan.penalised) == (model.noise, model.penalised) and plan.trains == trains:
+            return name
+    raise ValueError(f"model: it is in none of the stages {tuple(STAGES)}")
+
+
+def train(
+    model,
+    sessions,
+    held_out=None,
+    *,
+    warmup_steps=1000,
+    stage1_steps=3000,
+    stage2_steps=3000,
+    joint_steps=0,
+    steps_per_epoch=100,
+    batch_size=None,
+    learning_rate=1e-3,
+    choice_weight=0.5,
+    seed=0,
+    checkpoint=None,
+    callbacks=(),
+    verbose="auto",
+):
+    """Trains a model: warm-up, stage 1, stage 2, and a joint stage if asked for.
+
+    Args:
+        model: A `DisRNNModel`.
+        sessions: The training `Sessions`.
+        held_out: `Sessions` to evaluate after each epoch.
+        warmup_steps, stage1_steps, stage2_steps, joint_steps: Gradient steps of each stage; 0
+            leaves the stage out. Without dopamine targets stage 2 and the joint stage must be 0.
+        steps_per_epoch: Steps between two lines of history, validations and checkpoints.
+        batch_size: Sessions in a step; `None` takes all of them.
+        learning_rate: Of Adam, a new one in each stage.
+        choice_weight: As for `compile_stage`.
+        seed: Of the order in which batches are drawn (the model has a seed of its own).
+        checkpoint: A file to keep the state in after each epoch. If it exists, training goes on
+            from it, to the same weights that an uninterrupted run ends at.
+        callbacks: Further Keras callbacks for every `fit`.
+        verbose: As for `fit`.
+
+    Returns:
+        The history, a DataFrame with one row an epoch: `stage`, `epoch` and `step` within the
+        stage, the metrics, those of the held-out sessions with the prefix `val_`, and `seconds`
+        (wall time).
+
+    Raises:
+        ValueError: If a setting is wrong, or the checkpoint belongs to other settings.
+        TrainingDiverged: If the loss is no longer finite; the model then has the weights of the
+            last good epoch.
+    """
+    steps = {
+        "warmup": warmup_steps,
+        "stage1": stage1_steps,
+        "stage2": stage2_steps,
+        "joint": joint_steps,
+    }
+    check_training(model, sessions, steps, steps_per_epoch, learning_rate)
+    if not model.built:
+        model.build((None, None, sessions.observations))
+    settings = {
+        "steps": steps,
+        "steps_per_epoch": steps_per_epoch,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "choice_weight": choice_weight,
+        "seed": seed,
+        "model": model.get_config(),
+        "data": fingerprint(sessions),
+    }
+    progress = Progress(checkpoint, settings)
+    progress.restore(model)
+
+    for index, (stage, count) in enumerate(steps.items()):
+        if count == 0 or progress.has_finished(stage):
+            continue
+        train_data, held_out_data = sessions, held_out
+        if stage == "stage2":
+            # The frozen core gives the same latents at every step.
+            train_data, held_out_data = with_latents(model, sessions, held_out)
+        compile_stage(model, stage, learning_rate, choice_weight=choice_weight)
+        first_epoch = progress.start(stage, model)
+        model.fit(
+            train_data.dataset(
+                batch_size,
+                shuffle=batch_size is not None,
+                seed=seed + index,
+                start_step=first_epoch * steps_per_epoch,
+                steps=count,
+            ),
+            initial_epoch=first_epoch,
+            epochs=max(1, count // steps_per_epoch),
+            steps_per_epoch=min(steps_per_epoch, count),
+            validation_data=None if held_out_data is None else held_out_data.dataset(batch_size),
+            callbacks=[StopOnNaN(), progress, *callbacks],
+            shuffle=False,
+            verbose=verbose,
+        )
+    return progress.history
+
+
+def with_latents(model, *sessions):
+    """The sessions with the model's noiseless latents, which spare running the core at each step.
+
+    Args:
+        model: A `DisRNNModel`, its core trained.
+        *sessions: `Sessions`, or `None`.
+
+    Returns:
+        A list of `Sessions` with `latents` (`None` where `None` was given).
+    """
+    return [
+        None
+        if data is None
+        else dataclasses.replace(data, latents=compute_latents(model, data.features))
+        for data in sessions
+    ]
+
+
+def compute_latents(model, features, batch_size=256):
+    """The noiseless latents after each row, batch by batch.
+
+    Args:
+        model: A `DisRNNModel`.
+        features: `(sessions, rows, observations)`.
+        batch_size: Sessions at a time.
+
+    Returns:
+        An array `(sessions, rows, latents)`.
+    """
+    batches = [
+        keras.ops.convert_to_numpy(model.latents(features[start : start + batch_size]))
+        for start in range(0, len(features), batch_size)
+    ]
+    return np.concatenate(batches)
+
+
+def fingerprint(sessions):
+    """A digest of the data, to tell a checkpoint of other data apart."""
+    digest = hashlib.sha256()
+    for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
+        digest.update(np.ascontiguousarray(getattr(sessions, name)).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_training(model, sessions, steps, steps_per_epoch, learning_rate):
+    """Raises ValueError where `train` could not begin with these settings.
+
+    Args:
+        model, sessions, steps_per_epoch, learning_rate: As for `train`.
+        steps: Name of each stage to its number of steps.
+    """
+    check_count("steps_per_epoch", steps_per_epoch)
+    if not 0.0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate}")
+    for stage, count in steps.items():
+        check_count(f"{stage}_steps", count, 0)
+        if count > steps_per_epoch and count % steps_per_epoch:
+            raise ValueError(
+                f"{stage}_steps: expected a multiple of steps_per_epoch ({steps_per_epoch}), or "
+                f"fewer than one epoch, got {count}"
+            )
+    for name, want, got in (
+        ("observations", model.observations, sessions.observations),
+        ("arms", model.arms, sessions.arms),
+    ):
+        if want != got:
+            raise ValueError(f"{name}: the model was made for {want}, the sessions have {got}")
+    if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
+        raise ValueError("sessions: no choice target has weight: nothing to fit")
+    if steps["stage2"] or steps["joint"]:
+        if model.signals != sessions.signals or not model.signals:
+            raise ValueError(
+                f"signals: the model was made for {model.signals} dopamine signals, the sessions "
+                f"have {sessions.signals}; without dopamine, set stage2_steps and joint_steps to 0"
+            )
+        if sessions.dopamine_weight.sum() == 0:
+            raise ValueError("sessions: no dopamine target has weight: nothing to fit in stage 2")
+
+
+class TrainingDiverged(FloatingPointError):
+    """The loss is no longer finite."""
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stops `fit` with `TrainingDiverged` once the loss is not finite, and puts the weights back.
+
+    The weights are those at the end of the last epoch with a finite loss (or before the first).
+    """
+
+    def on_train_begin(self, logs=None):
+        self._good = self.model.get_weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.isfinite(loss):
+            self.model.set_weights(self._good)
+            raise TrainingDiverged(
+                f"the loss became {float(loss)} at step {batch + 1} of epoch {self._epoch + 1}; "
+                "the model has the weights of the last good epoch. Try a smaller learning rate, or "
+                "look for extreme values among the observations and the dopamine responses"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        weights = self.model.get_weights()
+        if not all(np.isfinite(weight).all() for weight in weights):
+            self.model.set_weights(self._good)
+            raise TrainingDiverged(
+                f"a weight is no longer finite at the end of epoch {epoch + 1}; the model has the "
+                "weights of the last good epoch. Try a smaller learning rate"
+            )
+        self._good = weights
+
+
+class Progress(keras.callbacks.Callback):
+    """Keeps the history of all stages and, given a file, the state to go on from after a stop.
+
+    The state is everything that the next step depends on: weights, optimizer and random states,
+    the stage and the epoch. It is written after each epoch, atomically.
+
+    Args:
+        path: The checkpoint file, or `None` to keep the history in memory only.
+        settings: What the run depends on; a checkpoint of other settings is refused.
+    """
+
+    def __init__(self, path, settings):
+        super().__init__()
+        self._path = None if path is None else Path(path)
+        self._settings = json.loads(json.dumps(settings))
+        # What is frozen changes from stage to stage, by the stages themselves.
+        self._settings["model"].pop("frozen")
+        self._settings["model"].pop("name")
+        self._rows = []
+        self._saved = None
+        if self._path is not None and self._path.exists():
+            self._saved = self._read()
+            self._rows = self._saved["history"]
+
+    @property
+    def history(self):
+        """One row an epoch: stage, epoch and step (of that stage, from 1), metrics."""
+        return pd.DataFrame(self._rows)
+
+    def restore(self, model):
+        """Gives `model` the saved weights and random states, if there is a checkpoint."""
+        if self._saved is not None:
+            self._assign(model.variables, self._saved["model"])
+
+    def has_finished(self, stage):
+        """Whether the checkpoint says that this stage is done."""
+        if self._saved is None:
+            return False
+        names = list(STAGES)
+        reached, asked = names.index(self._saved["stage"]), names.index(stage)
+        return reached > asked or (reached == asked and self._saved["finished"])
+
+    def start(self, stage, model):
+        """Restores the optimizer of a stage that was stopped half-way.
+
+        Args:
+            stage: The stage that begins.
+            model: The model, compiled for it.
+
+        Returns:
+            The epoch to go on at.
+        """
+        self._stage = stage
+        saved, self._saved = self._saved, None
+        if saved is None or saved["stage"] != stage:
+            return 0
+        self._assign(model.optimizer.variables, saved["optimizer"])
+        return saved["epoch"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        steps = self._settings["steps"][self._stage]
+        self._rows.append(
+            {
+                "stage": self._stage,
+                "epoch": epoch + 1,
+                "step": min((epoch + 1) * self._settings["steps_per_epoch"], steps),
+                **{name: float(value) for name, value in (logs or {}).items()},
+                "seconds": time.monotonic() - self._began,
+            }
+        )
+        if self._path is not None:
+            self._write(epoch + 1)
+
+    def _write(self, epoch):
+        arrays = {}
+        for kind, variables in (
+            ("model", self.model.variables),
+            ("optimizer", self.model.optimizer.variables),
+        ):
+            for index, variable in enumerate(variables):
+                arrays[f"{kind}/{index}"] = keras.ops.convert_to_numpy(variable)
+        state = {
+            "settings": self._settings,
+            "stage": self._stage,
+            "epoch": epoch,
+            "finished": epoch == self.params["epochs"],
+            "history": self._rows,
+        }
+        arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
+        write_atomically(self._path, lambda file: np.savez(file, **arrays))
+
+    def _read(self):
+        try:
+            with np.load(self._path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            state = json.loads(arrays.pop("state").tobytes())
+        except Exception as error:
+            raise ValueError(
+                f"{os.fspath(self._path)}: expected a checkpoint of a training run, but it cannot "
+                f"be read ({error}); remove it to start anew"
+            ) from error
+        for name, value in self._settings.items():
+            if state["settings"].get(name) != value:
+                raise ValueError(
+                    f"{os.fspath(self._path)}: the checkpoint was made with another setting of "
+                    f"{name!r}; use the same settings, or another folder"
+                )
+        for kind in ("model", "optimizer"):
+            count = sum(name.startswith(f"{kind}/") for name in arrays)
+            state[kind] = [arrays[f"{kind}/{index}"] for index in range(count)]
+        return state
+
+    @staticmethod
+    def _assign(variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)

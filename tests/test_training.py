@@ -1,0 +1,276 @@
+"""The stages of training: what moves and what does not, resuming, divergence."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import keras_disrnn
+from keras_disrnn import bandit
+from keras_disrnn.data import Columns, Sessions, sessions_from_table
+from keras_disrnn.training import (
+    StopOnNaN,
+    TrainingDiverged,
+    compile_stage,
+    train,
+    with_latents,
+)
+
+
+def make_sessions(sessions=24, trials=20, seed=3):
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=seed
+    )
+    return sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    return make_sessions()
+
+
+def make_model(**arguments):
+    model = keras_disrnn.DisRNNModel(
+        **{"latents": 3, "update_units": 4, "update_layers": 1, "seed": 1, **arguments}
+    )
+    model.build((None, None, 2))
+    return model
+
+
+def weights_of(model):
+    return {weight.path.split("/", 1)[1]: weight.numpy() for weight in model.weights}
+
+
+def fit_stage(model, stage, data, steps=3, **arguments):
+    compile_stage(model, stage, **arguments)
+    return model.fit(data.dataset(steps=steps), epochs=1, verbose=0, shuffle=False)
+
+
+MOVES = {
+    "warmup": {"core", "choice_readout"},
+    "stage1": {"core", "choice_readout"},
+    "stage2": {"dopamine_readout"},
+    "joint": {"core", "choice_readout", "dopamine_readout"},
+}
+
+
+@pytest.mark.parametrize("stage", MOVES)
+def test_each_stage_moves_its_own_parts_and_no_other_bit(sessions, stage):
+    model = make_model()
+    before = weights_of(model)
+    fit_stage(model, stage, sessions, learning_rate=1e-2)
+    moved = {
+        name.split("/")[0]
+        for name, weight in weights_of(model).items()
+        if not np.array_equal(weight, before[name])
+    }
+    assert moved == MOVES[stage]
+
+
+def test_warmup_has_neither_noise_nor_penalties(sessions):
+    model = make_model()
+    before = weights_of(model)
+    history = fit_stage(model, "warmup", sessions).history
+    assert not [name for name in history if name.startswith("penalty")]
+    for name, weight in weights_of(model).items():
+        if "sigma" in name:
+            np.testing.assert_array_equal(weight, before[name])
+    losses = []
+    for _ in range(2):
+        again = make_model()
+        compile_stage(again, "warmup", learning_rate=0.0)
+        losses.append(
+            again.fit(sessions.dataset(steps=2), verbose=0, shuffle=False).history["loss"]
+        )
+    assert losses[0] == losses[1]
+    clean = again.evaluate(sessions.dataset(), return_dict=True, verbose=0)
+    np.testing.assert_allclose(losses[0], clean["loss"], rtol=1e-6)
+
+
+def test_stage2_on_given_latents_is_the_plain_way(sessions):
+    plain, fast = make_model(), make_model()
+    fit_stage(plain, "stage2", sessions, steps=5, learning_rate=1e-2)
+    (given,) = with_latents(fast, sessions)
+    fit_stage(fast, "stage2", given, steps=5, learning_rate=1e-2)
+    start = weights_of(make_model())
+    for name, weight in weights_of(plain).items():
+        np.testing.assert_allclose(weights_of(fast)[name], weight, atol=1e-6, err_msg=name)
+    changed = [n for n, w in weights_of(plain).items() if not np.allclose(w, start[n], atol=1e-3)]
+    assert changed
+    assert all(name.startswith("dopamine_readout") for name in changed)
+
+
+def test_joint_loss_weighs_choice_against_dopamine(sessions):
+    model = make_model(**{name: 0.0 for name in keras_disrnn.model.PENALTIES})
+    compile_stage(model, "joint", choice_weight=0.3)
+    scores = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)
+    expected = -0.3 * np.log(scores["choice_normalized_likelihood"]) + 0.7 * np.log1p(
+        scores["dopamine_mse"]
+    )
+    np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5)
+
+
+def test_train_learns_and_reports_every_epoch(sessions, tmp_path):
+    model = make_model()
+    before = model.get_weights()
+    history = train(
+        model, sessions, make_sessions(8, seed=4), warmup_steps=60, stage1_steps=10,
+        stage2_steps=60, steps_per_epoch=10, learning_rate=1e-2, verbose=0,
+        callbacks=[keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)],
+    )  # fmt: skip
+    assert list(history["stage"]) == ["warmup"] * 6 + ["stage1"] + ["stage2"] * 6
+    assert list(history["step"]) == [10, 20, 30, 40, 50, 60, 10, 10, 20, 30, 40, 50, 60]
+    likelihood = history["choice_normalized_likelihood"]
+    assert likelihood[5] > max(0.5, likelihood[0])
+    assert history["val_choice_normalized_likelihood"][:7].between(0, 1).all()
+    assert history["dopamine_mse"].iloc[-1] < history["dopamine_mse"].iloc[7]
+    assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert history["loss"].notna().all()
+
+
+def test_mini_batches_same_seed_same_weights(sessions):
+    def fitted(seed):
+        model = make_model()
+        train(
+            model, sessions, warmup_steps=4, stage1_steps=4, stage2_steps=4, steps_per_epoch=4,
+            batch_size=5, seed=seed, verbose=0,
+        )  # fmt: skip
+        return model.get_weights()
+
+    first, second, other = fitted(7), fitted(7), fitted(8)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+import keras
+from test_training import make_model, make_sessions
+from keras_disrnn.training import train
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        print("epoch", epoch, flush=True)
+        if sys.argv[2] == "slow":
+            import time
+            time.sleep(0.5)
+
+model = make_model()
+history = train(
+    model, make_sessions(), warmup_steps=6, stage1_steps=6, stage2_steps=6, steps_per_epoch=2,
+    batch_size=10, learning_rate=1e-2, checkpoint=sys.argv[1], verbose=0, callbacks=[Slow()],
+)
+np.savez(sys.argv[1] + ".end.npz", *model.get_weights(), history=history["loss"])
+"""
+
+
+def run_interrupted(checkpoint, kill_after=None):
+    """Runs a small training in a process of its own; kills it after so many epochs."""
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(checkpoint), "slow" if kill_after else "fast"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    if kill_after:
+        for _ in range(kill_after):
+            assert process.stdout.readline().startswith("epoch")
+        time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        return None
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return np.load(f"{checkpoint}.end.npz")
+
+
+def test_killed_in_any_stage_it_ends_at_the_same_weights(tmp_path):
+    whole = run_interrupted(tmp_path / "whole.npz")
+    # Warm-up, stage 1 and stage 2 have three epochs each: the kills fall into each of them.
+    for kill_after in (2, 2, 3):
+        run_interrupted(tmp_path / "killed.npz", kill_after)
+    resumed = run_interrupted(tmp_path / "killed.npz")
+    assert whole.files == resumed.files
+    for name in whole.files:
+        np.testing.assert_array_equal(whole[name], resumed[name], err_msg=name)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(sessions, tmp_path):
+    arguments = {"warmup_steps": 2, "stage1_steps": 0, "stage2_steps": 0, "verbose": 0}
+    path = tmp_path / "state.npz"
+    train(make_model(), sessions, checkpoint=path, **arguments)
+    with pytest.raises(ValueError, match="another setting of 'learning_rate'"):
+        train(make_model(), sessions, checkpoint=path, learning_rate=0.1, **arguments)
+    with pytest.raises(ValueError, match="another setting of 'data'"):
+        train(make_model(), make_sessions(seed=9), checkpoint=path, **arguments)
+    with pytest.raises(ValueError, match="another setting of 'model'"):
+        train(make_model(l2_scale=1.0), sessions, checkpoint=path, **arguments)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"state\.npz: expected a checkpoint"):
+        train(make_model(), sessions, checkpoint=path, **arguments)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(sessions, tmp_path):
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.good = self.model.get_weights()
+                bias = self.model.core.cell.update_network.output_bias
+                bias.assign(np.full(bias.shape, np.nan))
+
+    model, poison = make_model(), Poison()
+    with pytest.raises(TrainingDiverged, match="loss became nan at step 1 of epoch 3"):
+        train(
+            model, sessions, warmup_steps=8, stage1_steps=0, stage2_steps=0, steps_per_epoch=2,
+            checkpoint=tmp_path / "state.npz", callbacks=[poison], verbose=0,
+        )  # fmt: skip
+    for kept, good in zip(model.get_weights(), poison.good, strict=True):
+        np.testing.assert_array_equal(kept, good)
+    again = make_model()
+    history = train(
+        again, sessions, warmup_steps=8, stage1_steps=0, stage2_steps=0, steps_per_epoch=2,
+        checkpoint=tmp_path / "state.npz", verbose=0,
+    )  # fmt: skip
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+
+
+def test_an_update_that_is_not_finite_is_seen_at_the_end_of_the_epoch(sessions):
+    model = make_model()
+    before = model.get_weights()
+    compile_stage(model, "warmup", learning_rate=float("inf"))
+    with pytest.raises(TrainingDiverged, match="no longer finite"):
+        model.fit(sessions.dataset(steps=1), callbacks=[StopOnNaN()], verbose=0, shuffle=False)
+    for kept, good in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(kept, good)
+
+
+def test_bad_arguments_are_named_before_any_training(sessions):
+    bare = Sessions.from_trials(choice=[[0, 1]], reward=[[1, 0]])
+    unweighted = dataclasses.replace(
+        sessions, dopamine_weight=np.zeros_like(sessions.dopamine_weight)
+    )
+    for data, arguments, message in (
+        (sessions, {"warmup_steps": -1}, "warmup_steps: expected"),
+        (sessions, {"steps_per_epoch": 0}, "steps_per_epoch: expected"),
+        (sessions, {"stage1_steps": 150}, "stage1_steps: expected a multiple of steps_per_epoch"),
+        (bare, {}, "made for 1 dopamine signals, the sessions have 0"),
+        (unweighted, {}, "no dopamine target has weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(make_model(), data, **arguments)
+    with pytest.raises(ValueError, match="arms: the model was made for 3"):
+        train(make_model(arms=3), sessions)
+    with pytest.raises(ValueError, match="expected one of .* got 'stage3'"):
+        compile_stage(make_model(), "stage3")
+    with pytest.raises(ValueError, match="no dopamine readout"):
+        compile_stage(make_model(signals=0), "stage2")
+    with pytest.raises(ValueError, match="choice_weight: expected"):
+        compile_stage(make_model(), "joint", choice_weight=2.0)
