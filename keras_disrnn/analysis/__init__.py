@@ -1,0 +1,47 @@
+"""What a fitted model holds and predicts, as plain tables and arrays."""
+
+from keras_disrnn.analysis.bottlenecks import (
+    bottleneck_matrices,
+    compute_bottlenecks,
+    count_bottlenecks,
+    latent_names,
+    open_latents,
+    participation_ratio,
+    sorted_latents,
+)
+from keras_disrnn.analysis.evaluation import (
+    Evaluation,
+    compute_dopamine_predictions,
+    compute_evaluation,
+    jackknife_se,
+)
+from keras_disrnn.analysis.rules import (
+    ChoiceRule,
+    DopamineRule,
+    UpdateRule,
+    compute_choice_rule,
+    compute_dopamine_rule,
+    compute_update_rules,
+)
+from keras_disrnn.analysis.traces import compute_session_trace
+
+__all__ = [
+    "ChoiceRule",
+    "DopamineRule",
+    "Evaluation",
+    "UpdateRule",
+    "bottleneck_matrices",
+    "compute_bottlenecks",
+    "compute_choice_rule",
+    "compute_dopamine_predictions",
+    "compute_dopamine_rule",
+    "compute_evaluation",
+    "compute_session_trace",
+    "compute_update_rules",
+    "count_bottlenecks",
+    "jackknife_se",
+    "latent_names",
+    "open_latents",
+    "participation_ratio",
+    "sorted_latents",
+]

@@ -1,0 +1,266 @@
+"""How well a model predicts choices and dopamine, with errors over sessions."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Evaluation(NamedTuple):
+    """Scores of a model on a data set.
+
+    Attributes:
+        per_session: `pandas.DataFrame`, one row a session.
+        summary: Dictionary of pooled scores under `"choice"` and, where the model predicts
+            dopamine, `"dopamine"`.
+    """
+
+    per_session: pd.DataFrame
+    summary: dict
+
+
+def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
+    """Pooled and per-session scores of a model.
+
+    Scores are pooled over all targets with weight > 0, not averaged over sessions:
+
+    - normalized likelihood: exp(mean log p(choice)); 1/arms is chance, higher is better
+      (Miller et al. 2023).
+    - MSE: mean squared error of the dopamine prediction; R^2 = 1 - SSE / SST, with SST about the
+      mean of all recorded dopamine of the signal.
+
+    Every standard error is a jackknife over sessions: each score is computed again with one session
+    left out, and the error is sqrt((S - 1) / S * sum of squared deviations from their mean).
+    Sessions without a target of the kind do not count, and with fewer than two that do the error is
+    NaN. A score of no targets is NaN.
+
+    Args:
+        model: A Keras model from features to `{"choice": [S, R, arms], "dopamine": [S, R, K]}`,
+            such as `DisRNNModel` or a baseline; `"dopamine"` may be absent.
+        sessions: `keras_disrnn.data.Sessions` with S sessions of up to T trials (T + 1 rows).
+        batch_size: Sessions a batch; `None` for all at once.
+        reference: Probabilities of another model for the same trials, such as the true agent's:
+            `[S, T]` of the choice that was made or `[S, T, arms]` of every arm.
+
+    Returns:
+        An `Evaluation`. `per_session` has the columns `session`, `subject`, `n_choices`,
+        `log_likelihood`, `normalized_likelihood`, with a reference `reference_log_likelihood`, and
+        with dopamine `n_dopamine`, `sse`, `mse`, for several signals also `n_dopamine_NAME` and
+        `sse_NAME` of each. `summary["choice"]` has `normalized_likelihood`,
+        `normalized_likelihood_se`, `n` (choices) and `sessions` and, with a reference,
+        `reference_normalized_likelihood`, `difference` (model minus reference) and its
+        `difference_se`, paired by session. `summary["dopamine"]` has `mse`, `mse_se`, `r2`,
+        `r2_se`, `n`, `sessions`; for several signals these are the means over the signals that were
+        recorded (and the total `n`), and `signals` maps each name to its own scores.
+
+    Raises:
+        ValueError: If `reference` has the wrong shape, or is not in (0, 1] where a choice counts.
+    """
+    outputs = model.predict(sessions.dataset(batch_size), verbose=0)
+    counted = sessions.choice_weight > 0
+    log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
+    choice_totals = [log_likelihood, counted.sum(axis=1)]
+    columns = {
+        "session": list(sessions.ids),
+        "subject": list(sessions.subjects),
+        "n_choices": counted.sum(axis=1),
+        "log_likelihood": log_likelihood,
+        "normalized_likelihood": _ratio_likelihood(log_likelihood, counted.sum(axis=1)),
+    }
+    if reference is not None:
+        reference_log = _reference_log_likelihood(reference, sessions, counted)
+        columns["reference_log_likelihood"] = reference_log
+        choice_totals.append(reference_log)
+    summary = {"choice": _choice_summary(np.stack(choice_totals, axis=-1))}
+    if "dopamine" in outputs:
+        totals = _dopamine_totals(outputs["dopamine"], sessions)
+        n, sse = totals[..., 0], totals[..., 1]
+        columns["n_dopamine"] = n.sum(axis=1).astype(int)
+        columns["sse"] = sse.sum(axis=1)
+        columns["mse"] = _divide(sse.sum(axis=1), n.sum(axis=1))
+        if n.shape[1] > 1:
+            for signal, name in enumerate(sessions.signal_names):
+                columns[f"n_dopamine_{name}"] = n[:, signal].astype(int)
+                columns[f"sse_{name}"] = sse[:, signal]
+        summary["dopamine"] = _dopamine_summary(totals, sessions.signal_names)
+    return Evaluation(pd.DataFrame(columns), summary)
+
+
+def compute_dopamine_predictions(model, sessions, *, batch_size=None):
+    """Every recorded dopamine value beside its prediction.
+
+    Args:
+        model: A Keras model with a `"dopamine"` output `[S, R, K]`.
+        sessions: `keras_disrnn.data.Sessions` with K signals.
+        batch_size: Sessions a batch; `None` for all at once.
+
+    Returns:
+        A `pandas.DataFrame` with one row a dopamine target of weight > 0 and the columns `session`,
+        `trial` (from 0), `signal`, `recorded` and `predicted`, by signal, session and trial.
+
+    Raises:
+        ValueError: If the model has no dopamine output.
+    """
+    outputs = model.predict(sessions.dataset(batch_size), verbose=0)
+    if "dopamine" not in outputs:
+        raise ValueError("model: expected a model with a dopamine output, got one without")
+    tables = []
+    for signal, name in enumerate(sessions.signal_names):
+        session, row = np.nonzero(sessions.dopamine_weight[..., signal] > 0)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "session": np.asarray(sessions.ids, dtype=object)[session],
+                    # Row k holds the dopamine of trial k - 1.
+                    "trial": row - 1,
+                    "signal": name,
+                    "recorded": sessions.dopamine[session, row, signal].astype(np.float64),
+                    "predicted": outputs["dopamine"][session, row, signal].astype(np.float64),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def jackknife_se(estimate, totals):
+    """Jackknife standard error, over sessions, of a score of pooled sums.
+
+    Args:
+        estimate: Function from sums `[..., columns]` to the score `[...]`.
+        totals: `[sessions, ..., columns]` sums of each session.
+
+    Returns:
+        The standard error as a float; NaN for fewer than two sessions.
+    """
+    count = len(totals)
+    if count < 2:
+        return float("nan")
+    left_out = estimate(totals.sum(axis=0) - totals)
+    return float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
+
+
+def _divide(numerator, denominator):
+    """Quotient, NaN where the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    )
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
+
+
+def _ratio_likelihood(log_likelihood, n):
+    return np.exp(_divide(log_likelihood, n))
+
+
+def _log_likelihood(logits, choice, counted):
+    """Sum of log p(choice) of each session over its counted rows, in float64."""
+    logits = np.asarray(logits, np.float64)
+    top = logits.max(axis=-1, keepdims=True)
+    log_p = logits - top - np.log(np.exp(logits - top).sum(axis=-1, keepdims=True))
+    chosen = np.take_along_axis(log_p, choice[..., None].astype(np.int64), axis=-1)[..., 0]
+    return np.where(counted, chosen, 0.0).sum(axis=1)
+
+
+def _reference_log_likelihood(reference, sessions, counted):
+    reference = np.asarray(reference, np.float64)
+    count, rows = counted.shape
+    trials = rows - 1
+    expected = {(count, trials), (count, trials, sessions.arms)}
+    if reference.shape not in expected:
+        raise ValueError(
+            f"reference: expected shape [sessions, trials] {(count, trials)} or [sessions, trials, "
+            f"arms] {(count, trials, sessions.arms)}, got {reference.shape}"
+        )
+    # Choice targets stand in rows 0 to T - 1; row T has none.
+    counted = counted[:, :-1]
+    if reference.ndim == 3:
+        choice = sessions.choice[:, :-1, None].astype(np.int64)
+        reference = np.take_along_axis(reference, choice, axis=-1)[..., 0]
+    valid = (reference > 0) & (reference <= 1)
+    if not valid[counted].all():
+        raise ValueError(
+            "reference: expected probabilities in (0, 1] of every choice that counts, got "
+            f"{reference[counted & ~valid][0]}"
+        )
+    return np.log(np.where(counted, reference, 1.0)).sum(axis=1)
+
+
+def _choice_summary(totals):
+    """Scores of `[S, 2 or 3]` sums of log p, number of choices and reference log p."""
+    totals = totals[totals[:, 1] > 0]
+    pooled = totals.sum(axis=0)
+
+    def likelihood(sums, column=0):
+        return _ratio_likelihood(sums[..., column], sums[..., 1])
+
+    summary = {
+        "normalized_likelihood": float(likelihood(pooled)),
+        "normalized_likelihood_se": jackknife_se(likelihood, totals),
+        "n": int(pooled[1]),
+        "sessions": len(totals),
+    }
+    if totals.shape[1] == 3:
+
+        def difference(sums):
+            return likelihood(sums) - likelihood(sums, 2)
+
+        summary["reference_normalized_likelihood"] = float(likelihood(pooled, 2))
+        summary["difference"] = float(difference(pooled))
+        summary["difference_se"] = jackknife_se(difference, totals)
+    return summary
+
+
+def _dopamine_totals(prediction, sessions):
+    """Sums `[S, K, 4]`: number, squared errors, values and squared values of each session.
+
+    Values are taken about each signal's mean over all sessions, so that their squares lose no
+    digits.
+    """
+    counted = sessions.dopamine_weight > 0
+    recorded = np.asarray(sessions.dopamine, np.float64)
+    error = np.where(counted, np.asarray(prediction, np.float64) - recorded, 0.0)
+    n = counted.sum(axis=1)
+    mean = np.where(counted, recorded, 0.0).sum(axis=(0, 1)) / np.maximum(n.sum(axis=0), 1)
+    centred = np.where(counted, recorded - mean, 0.0)
+    return np.stack(
+        [n, (error**2).sum(axis=1), centred.sum(axis=1), (centred**2).sum(axis=1)], axis=-1
+    )
+
+
+def _mse(sums):
+    return _divide(sums[..., 1], sums[..., 0])
+
+
+def _r2(sums):
+    scatter = sums[..., 3] - np.where(sums[..., 0] > 0, _divide(sums[..., 2] ** 2, sums[..., 0]), 0)
+    return 1.0 - _divide(sums[..., 1], scatter)
+
+
+def _dopamine_summary(totals, names):
+    """Scores of the sums `[S, K, 4]` of `_dopamine_totals`."""
+    if totals.shape[1] == 1:
+        return _signal_summary(totals[:, 0])
+    recorded = totals[..., 0].sum(axis=0) > 0
+    some = totals[:, recorded] if recorded.any() else totals
+    mean = _signal_summary(
+        some[some[..., 0].sum(axis=1) > 0], combine=lambda scores: scores.mean(axis=-1)
+    )
+    return {
+        **mean,
+        "signals": {name: _signal_summary(totals[:, signal]) for signal, name in enumerate(names)},
+    }
+
+
+def _signal_summary(totals, combine=lambda scores: scores):
+    """Scores of `[S, 4]` sums, or of `[S, K, 4]` where `combine` joins the K scores."""
+    totals = totals[totals[..., 0].reshape(len(totals), -1).sum(axis=1) > 0]
+    pooled = totals.sum(axis=0)
+    return {
+        "mse": float(combine(_mse(pooled))),
+        "mse_se": jackknife_se(lambda sums: combine(_mse(sums)), totals),
+        "r2": float(combine(_r2(pooled))),
+        "r2_se": jackknife_se(lambda sums: combine(_r2(sums)), totals),
+        "n": int(pooled[..., 0].sum()),
+        "sessions": len(totals),
+    }

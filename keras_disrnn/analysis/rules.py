@@ -1,0 +1,408 @@
+"""What the networks of a fitted model compute: choice, dopamine and update rules.
+
+Each rule is the noiseless network, called at chosen values of its open inputs. An input is open
+where its sigma is below 0.5 (Miller et al. 2023). Latents that are not varied are held at their
+learned initial value, a state that every session of the model goes through, unless `reference` says
+otherwise.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_disrnn.analysis.bottlenecks import check_built, latent_names, observation_names_of
+from keras_disrnn.metrics import OPEN_BELOW
+from keras_disrnn.training import compute_latents
+
+RANGE_PERCENTILES = (0.5, 99.5)
+"""The part of a latent's values in given data that a rule is computed over."""
+
+
+@dataclass(frozen=True)
+class ChoiceRule:
+    """The choice logits against the most open latents.
+
+    Attributes:
+        latents: Names of the latents that are varied: none, one or two, the most open first.
+        values: For each of `latents` the 1-D array of its values.
+        logits: Array `[*points, arms]`, one axis of points for each of `latents`.
+        open_latents: Names of all open latents, the most open first.
+        held: Dictionary from the name of every other latent to the value it is held at.
+    """
+
+    latents: tuple[str, ...]
+    values: tuple[np.ndarray, ...]
+    logits: np.ndarray
+    open_latents: tuple[str, ...]
+    held: dict[str, float]
+
+    @property
+    def contrast(self):
+        """The logits without what softmax ignores.
+
+        Two arms: logit of arm 1 minus logit of arm 0, `[*points]`. More: logits minus their mean
+        over arms, `[*points, arms]`.
+        """
+        if self.logits.shape[-1] == 2:
+            return self.logits[..., 1] - self.logits[..., 0]
+        return self.logits - self.logits.mean(axis=-1, keepdims=True)
+
+    @property
+    def probability(self):
+        """Softmax of the logits, `[*points, arms]`."""
+        exponential = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
+        return exponential / exponential.sum(axis=-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class DopamineRule:
+    """The dopamine prediction against the most open latents, for each choice and reward.
+
+    Attributes:
+        latents: Names of the latents that are varied: none, one or two, the most open first.
+        values: For each of `latents` the 1-D array of its values.
+        choices: Array `[C]`, the choice of each combination.
+        rewards: Array `[C]`, the reward of each combination.
+        prediction: Array `[C, *points, signals]`.
+        open_latents: Names of all open latents, the most open first.
+        open_observations: Which of `"choice"` and `"reward"` the readout's bottlenecks let through.
+        held: Dictionary from the name of every other latent to the value it is held at.
+        reads: `"pre"` or `"post"`: latents before or after the update by the trial.
+        signals: Names of the signals.
+    """
+
+    latents: tuple[str, ...]
+    values: tuple[np.ndarray, ...]
+    choices: np.ndarray
+    rewards: np.ndarray
+    prediction: np.ndarray
+    open_latents: tuple[str, ...]
+    open_observations: tuple[str, ...]
+    held: dict[str, float]
+    reads: str
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How one latent changes over one trial, for each choice and reward.
+
+    Attributes:
+        latent: Name of the latent.
+        values: Array `[P]` of its values before the trial.
+        choices: Array `[C]`, the choice of each combination.
+        rewards: Array `[C]`, the reward of each combination.
+        change: Array `[C, P]`, value after the trial minus value before it, every other latent
+            held.
+        open_observations: Names of the observations that this latent's update network can read.
+        others: For every open other latent that this network can read, the most open first: its
+            name, array `[V]` of its values and the changes `[V, C, P]` at each of them.
+        held: Dictionary from the name of every other latent to the value it is held at in `change`.
+    """
+
+    latent: str
+    values: np.ndarray
+    choices: np.ndarray
+    rewards: np.ndarray
+    change: np.ndarray
+    open_observations: tuple[str, ...]
+    others: tuple[tuple[str, np.ndarray, np.ndarray], ...]
+    held: dict[str, float]
+
+
+def compute_choice_rule(model, features=None, *, points=101, threshold=OPEN_BELOW, reference=None):
+    """Choice logits of a model against its open latents.
+
+    A latent is open here where both its own bottleneck and the choice readout's bottleneck on it
+    have a sigma below `threshold`. No open latent gives one constant, one a line, two or more a
+    grid over the two that are most open to the choice readout.
+
+    Args:
+        model: A built `DisRNNModel` with L latents.
+        features: `[sessions, rows, observations]` rows of sessions. With them each latent's range
+            is the 0.5th to 99.5th percentile of its values there, without them it is
+            [-max_latent_value, max_latent_value], which no latent can leave.
+        points: Number of values along each axis.
+        threshold: Sigma below which a bottleneck is open.
+        reference: `[L]` values at which latents that are not varied are held; `None` for the
+            model's learned initial latents.
+
+    Returns:
+        A `ChoiceRule`.
+
+    Raises:
+        ValueError: If `points` is below 2 or `reference` does not hold L values.
+    """
+    initial = _reference(model, reference)
+    names = latent_names(len(initial))
+    sigma = _numpy(model.choice_readout.bottleneck.sigma)
+    open_index = _open(sigma, threshold, _numpy(model.core.cell.latent_bottleneck.sigma))
+    shown = open_index[:2]
+    ranges = _ranges(model, features, points)
+    grid = _grid(initial, shown, ranges)
+    logits = _numpy(model.choice_readout(_tensor(grid.reshape(-1, len(initial)))))
+    return ChoiceRule(
+        latents=tuple(names[index] for index in shown),
+        values=tuple(ranges[index] for index in shown),
+        logits=logits.reshape(*grid.shape[:-1], -1),
+        open_latents=tuple(names[index] for index in open_index),
+        held=_held(names, initial, shown),
+    )
+
+
+def compute_dopamine_rule(
+    model,
+    features=None,
+    *,
+    rewards=(0.0, 1.0),
+    points=101,
+    threshold=OPEN_BELOW,
+    reference=None,
+    signal_names=None,
+):
+    """Dopamine prediction of a model against its open latents, for each choice and reward.
+
+    A latent is open here where the dopamine readout's bottleneck on it has a sigma below
+    `threshold`. The latent's own bottleneck has no say: the readout is trained on a frozen core,
+    which runs without noise, so that it may read a latent that the choice stage has closed.
+
+    Args:
+        model: A built `DisRNNModel` with a dopamine readout, L latents and K signals.
+        features: `[sessions, rows, observations]`, see `compute_choice_rule`.
+        rewards: The values of reward that are combined with every choice.
+        points: Number of values along each axis.
+        threshold: Sigma below which a bottleneck is open.
+        reference: `[L]` values of latents that are not varied; `None` for the initial latents.
+        signal_names: K names; `None` for `"dopamine"`, or `"dopamine_1"`, ... where K > 1.
+
+    Returns:
+        A `DopamineRule`; its combinations go through the rewards within each choice.
+
+    Raises:
+        ValueError: If the model has no dopamine readout, `points` is below 2, `reference` does not
+            hold L values or `signal_names` K names.
+    """
+    if model.dopamine_readout is None:
+        raise ValueError(
+            "model: expected a model with a dopamine readout (signals >= 1), got one without"
+        )
+    initial = _reference(model, reference)
+    names = latent_names(len(initial))
+    sigma = _numpy(model.dopamine_readout.bottleneck.sigma)
+    open_index = _open(sigma[: len(initial)], threshold)
+    shown = open_index[:2]
+    ranges = _ranges(model, features, points)
+    grid = _grid(initial, shown, ranges)
+    choices, reward_values = _combinations(model.arms, rewards)
+    inputs = np.empty((len(choices), *grid.shape[:-1], len(initial) + 2))
+    inputs[..., :-2] = grid
+    combination_axis = (-1,) + (1,) * len(shown)
+    inputs[..., -2] = choices.reshape(combination_axis)
+    inputs[..., -1] = reward_values.reshape(combination_axis)
+    prediction = _numpy(model.dopamine_readout(_tensor(inputs.reshape(-1, inputs.shape[-1]))))
+    signals = _signal_names(prediction.shape[-1], signal_names)
+    return DopamineRule(
+        latents=tuple(names[index] for index in shown),
+        values=tuple(ranges[index] for index in shown),
+        choices=choices,
+        rewards=reward_values,
+        prediction=prediction.reshape(*inputs.shape[:-1], len(signals)),
+        open_latents=tuple(names[index] for index in open_index),
+        open_observations=tuple(
+            name
+            for name, value in zip(("choice", "reward"), sigma[len(initial) :], strict=True)
+            if value < threshold
+        ),
+        held=_held(names, initial, shown),
+        reads=model.dopamine_readout.latents,
+        signals=signals,
+    )
+
+
+def compute_update_rules(
+    model,
+    features=None,
+    *,
+    rewards=(0.0, 1.0),
+    points=101,
+    other_points=3,
+    threshold=OPEN_BELOW,
+    reference=None,
+    extra_observations=None,
+    observation_names=None,
+):
+    """How each open latent changes over a trial, for each choice and reward.
+
+    Every combination of choice and reward is given; `open_observations` of each rule says which of
+    them that latent's update network can read. Another latent counts as an open input where both
+    its own bottleneck and this network's bottleneck on it have a sigma below `threshold`.
+
+    Args:
+        model: A built `DisRNNModel` with O observations and L latents.
+        features: `[sessions, rows, observations]`, see `compute_choice_rule`.
+        rewards: The values of reward that are combined with every choice.
+        points: Number of values of the latent itself.
+        other_points: Number of values, over its range, of every open other latent.
+        threshold: Sigma below which a bottleneck is open.
+        reference: `[L]` values of latents that are not varied; `None` for the initial latents.
+        extra_observations: `[O - 2]` values of the observations after choice and reward; `None` for
+            0.
+        observation_names: O names, or `None` for `"choice"`, `"reward"`, `"observation_1"`, ...
+
+    Returns:
+        Tuple of `UpdateRule`, one for each latent with an open bottleneck of its own, by index.
+
+    Raises:
+        ValueError: If `points` or `other_points` is below 2, or `reference`, `extra_observations`
+            or `observation_names` has the wrong length.
+    """
+    if other_points < 2:
+        raise ValueError(f"other_points: expected at least 2, got {other_points}")
+    cell = model.core.cell
+    initial = _reference(model, reference)
+    names = latent_names(len(initial))
+    observations = observation_names_of(model, observation_names)
+    extra = _extra_observations(extra_observations, len(observations) - 2)
+    obs_sigma = _numpy(cell.update_obs_bottleneck.sigma)
+    input_sigma = _numpy(cell.update_latent_bottleneck.sigma)
+    latent_sigma = _numpy(cell.latent_bottleneck.sigma)
+    ranges = _ranges(model, features, points)
+    choices, reward_values = _combinations(model.arms, rewards)
+
+    def change(index, latents):
+        """Changes `[N, C, P]` of one latent, from `[N, P, L]` latents before the trial."""
+        count, steps = latents.shape[:2]
+        shape = (count, len(choices), steps)
+        before = np.broadcast_to(latents[:, None], (*shape, len(initial)))
+        rows = np.empty((*shape, 2 + len(extra)))
+        rows[..., 0] = choices[:, None]
+        rows[..., 1] = reward_values[:, None]
+        rows[..., 2:] = extra
+        after = _numpy(
+            cell.update(
+                _tensor(rows.reshape(-1, rows.shape[-1])),
+                _tensor(before.reshape(-1, len(initial))),
+            )
+        )
+        return after[:, index].reshape(shape) - before[..., index]
+
+    rules = []
+    for index in np.flatnonzero(latent_sigma < threshold):
+        latents = _grid(initial, [index], ranges)
+        others = []
+        for other in _open(input_sigma[index], threshold, latent_sigma):
+            if other == index:
+                continue
+            other_values = np.linspace(ranges[other][0], ranges[other][-1], other_points)
+            varied = np.repeat(latents[None], other_points, axis=0)
+            varied[..., other] = other_values[:, None]
+            others.append((names[other], other_values, change(index, varied)))
+        rules.append(
+            UpdateRule(
+                latent=names[index],
+                values=ranges[index],
+                choices=choices,
+                rewards=reward_values,
+                change=change(index, latents[None])[0],
+                open_observations=tuple(
+                    name
+                    for name, value in zip(observations, obs_sigma[index], strict=True)
+                    if value < threshold
+                ),
+                others=tuple(others),
+                held=_held(names, initial, [index]),
+            )
+        )
+    return tuple(rules)
+
+
+def _numpy(tensor):
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)
+
+
+def _tensor(array):
+    return keras.ops.convert_to_tensor(np.asarray(array, np.float32))
+
+
+def _reference(model, reference):
+    check_built(model)
+    initial = _numpy(model.initial_latents)
+    if reference is None:
+        return initial
+    given = np.asarray(reference, np.float64)
+    if given.shape != initial.shape:
+        raise ValueError(
+            f"reference: expected {len(initial)} values, one for each latent, got shape "
+            f"{given.shape}"
+        )
+    return given
+
+
+def _extra_observations(values, count):
+    if values is None:
+        return np.zeros(count)
+    given = np.asarray(values, np.float64)
+    if given.shape != (count,):
+        raise ValueError(
+            f"extra_observations: expected {count} values, one for each observation after choice "
+            f"and reward, got shape {given.shape}"
+        )
+    return given
+
+
+def _signal_names(count, names):
+    if names is None:
+        return ("dopamine",) if count == 1 else tuple(f"dopamine_{i + 1}" for i in range(count))
+    if len(names) != count:
+        raise ValueError(
+            f"signal_names: expected {count} names, one for each signal of the model, "
+            f"got {len(names)}: {tuple(names)}"
+        )
+    return tuple(names)
+
+
+def _open(sigma, threshold, also=None):
+    """Indices below the threshold in `sigma` (and in `also`), by rising `sigma`."""
+    is_open = sigma < threshold
+    if also is not None:
+        is_open &= also < threshold
+    return [int(index) for index in np.argsort(sigma, kind="stable") if is_open[index]]
+
+
+def _ranges(model, features, points):
+    """`[L, points]` values of each latent."""
+    if points < 2:
+        raise ValueError(f"points: expected at least 2, got {points}")
+    initial = _numpy(model.initial_latents)
+    if features is None:
+        high = np.full(initial.shape, model.core.cell.max_latent_value)
+        low = -high
+    else:
+        features = np.asarray(features, np.float32)
+        real = ~np.isnan(features).all(axis=-1)
+        latents = compute_latents(model, features)[real].astype(np.float64)
+        low, high = np.percentile(latents, RANGE_PERCENTILES, axis=0)
+        # A latent that never moves still needs an axis of some width.
+        still = high - low < 1e-6
+        low, high = np.where(still, low - 0.1, low), np.where(still, high + 0.1, high)
+    return np.linspace(low, high, points, axis=-1)
+
+
+def _grid(initial, shown, ranges):
+    """`[*points, L]`: the latents `shown` over their values, all others at `initial`."""
+    axes = np.meshgrid(*(ranges[index] for index in shown), indexing="ij")
+    shape = axes[0].shape if axes else ()
+    grid = np.broadcast_to(initial, (*shape, len(initial))).copy()
+    for index, axis in zip(shown, axes, strict=True):
+        grid[..., index] = axis
+    return grid
+
+
+def _held(names, initial, shown):
+    return {name: float(initial[i]) for i, name in enumerate(names) if i not in shown}
+
+
+def _combinations(arms, rewards):
+    rewards = np.asarray(rewards, np.float64).reshape(-1)
+    return np.repeat(np.arange(arms, dtype=np.float64), len(rewards)), np.tile(rewards, arms)

@@ -1,0 +1,19 @@
+"""Figures of what `keras_disrnn.analysis` computes. Nothing is shown, and no style is changed."""
+
+from keras_disrnn.plots.bottlenecks import plot_bottlenecks
+from keras_disrnn.plots.dopamine import plot_dopamine_scatter
+from keras_disrnn.plots.learning import plot_learning_curves
+from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
+from keras_disrnn.plots.save import save_figure
+from keras_disrnn.plots.session import plot_session
+
+__all__ = [
+    "plot_bottlenecks",
+    "plot_choice_rule",
+    "plot_dopamine_rule",
+    "plot_dopamine_scatter",
+    "plot_learning_curves",
+    "plot_session",
+    "plot_update_rules",
+    "save_figure",
+]

@@ -1,0 +1,76 @@
+"""Which bottlenecks are open (Figures 2a and 3 of Jain et al. 2025)."""
+
+import numpy as np
+
+from keras_disrnn.analysis.bottlenecks import bottleneck_matrices, sorted_latents
+from keras_disrnn.plots.style import FAINT, SMALL, new_figure
+
+TITLES = {
+    "latent": "latents",
+    "update": "update networks",
+    "choice": "choice\nnetwork",
+    "dopamine": "dopamine\nnetwork",
+}
+
+
+def plot_bottlenecks(bottlenecks, figure=None):
+    """Draws the openness, 1 - sigma, of every bottleneck: dark is open.
+
+    One panel each for the latents, the update networks (rows: the latent that is updated), the
+    choice network and, where there is one, the dopamine network, with one colour bar. Latents are
+    in the order of their own sigma, the most open first, in all panels.
+
+    Args:
+        bottlenecks: What `compute_bottlenecks` returns.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+
+    Returns:
+        The figure; its axes are the panels in the order above, then the colour bar.
+    """
+    order = sorted_latents(bottlenecks)
+    panels = {}
+    for group, matrix in bottleneck_matrices(bottlenecks).items():
+        others = [name for name in matrix.index if name not in order]
+        panels[group] = matrix.loc[order + others]
+    observations = [name for name in panels["update"].columns if name not in order]
+    panels["update"] = panels["update"][observations + order]
+
+    # A network's inputs decide its width; a single column needs more room than its cell for a name.
+    widths = [max(2.0, matrix.shape[1]) for matrix in panels.values()]
+    height = float(np.clip(1.5 + 0.38 * len(order), 2.8, 9.0))
+    width = float(np.clip(2.2 + 0.42 * sum(widths) + 0.5 * len(panels), 5.0, 14.0))
+    figure = new_figure(figure, (width, height))
+    axes = figure.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0]
+    for ax, (group, matrix) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(
+            matrix.to_numpy(), cmap="Oranges", vmin=0.0, vmax=1.0, aspect="auto", origin="upper"
+        )
+        _outline_cells(ax, matrix.shape)
+        ax.set_title(TITLES[group], fontsize=10)
+        ax.set_yticks(range(len(matrix.index)), matrix.index, fontsize=_font(len(matrix.index)))
+        if group == "update":
+            columns = matrix.columns
+            ax.set_xticks(
+                range(len(columns)), columns, rotation=90, fontsize=_font(len(matrix.index))
+            )
+            ax.set_xlabel("input")
+            ax.set_ylabel("latent updated")
+        else:
+            ax.set_xticks([])
+            ax.set_ylabel("latent" if group != "dopamine" else "input")
+        ax.tick_params(length=0)
+    figure.colorbar(image, ax=list(axes), label="openness, 1 − σ", shrink=0.9)
+    return figure
+
+
+def _outline_cells(ax, shape):
+    """Thin lines between cells, so that closed ones can be told from the background."""
+    rows, columns = shape
+    for row in range(rows + 1):
+        ax.axhline(row - 0.5, color=FAINT, linewidth=0.5)
+    for column in range(columns + 1):
+        ax.axvline(column - 0.5, color=FAINT, linewidth=0.5)
+
+
+def _font(rows):
+    return SMALL + 1 if rows <= 12 else max(4, SMALL - rows // 12)

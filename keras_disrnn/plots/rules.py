@@ -1,0 +1,305 @@
+"""What the choice, dopamine and update networks compute (Figures 2b and 2c of Jain et al. 2025)."""
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+
+from keras_disrnn.plots.style import (
+    DIVERGING,
+    FAINT,
+    INK,
+    SMALL,
+    arm_labels,
+    colour,
+    combination_label,
+    combination_style,
+    legend_beside,
+    map_limits,
+    new_axes,
+    new_figure,
+    note,
+    warn_left_out,
+    with_units,
+    zero_lines,
+)
+
+MAX_MAPS = 12
+MAX_UPDATE_PANELS = 15
+
+
+def plot_choice_rule(rule, ax=None, *, arm=None, arm_names=None):
+    """Draws what the choice network makes of the open latents.
+
+    No open latent: a bar for each arm's constant probability. One: a line of the logit of the
+    right arm minus that of the left; for more than two arms a line for each arm's logit minus
+    their mean. Two or more: a map of the same over the two most open ones, with a line where it
+    is 0; for more than two arms a map of which arm is preferred, or of one arm's logit.
+
+    Args:
+        rule: What `compute_choice_rule` returns.
+        ax: An Axes to draw in, or `None` for a new figure.
+        arm: With more than two arms and two latents, the arm whose logit to map; `None` for the
+            preferred arm.
+        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: If `arm` or `arm_names` does not fit the number of arms.
+    """
+    arms = rule.logits.shape[-1]
+    names = arm_labels(arms, arm_names)
+    if arm is not None and not 0 <= arm < arms:
+        raise ValueError(f"arm: expected an arm from 0 to {arms - 1}, got {arm}")
+    ax = new_axes(ax, (4.2, 3.4))
+    ax.set_title("choice network", fontsize=10)
+    if not rule.latents:
+        ax.bar(range(arms), rule.probability, color=[colour(index) for index in range(arms)])
+        ax.axhline(1 / arms, color=FAINT, linestyle="--", linewidth=1)
+        ax.set_xticks(range(arms), names)
+        ax.set_ylim(0, 1)
+        ax.set_ylabel("probability of choice")
+        note(ax, "no open latent: constant")
+    elif len(rule.latents) == 1:
+        zero_lines(ax)
+        (values,) = rule.values
+        if arms == 2:
+            ax.plot(values, rule.contrast, color=INK)
+        else:
+            for index, name in enumerate(names):
+                ax.plot(values, rule.contrast[:, index], color=colour(index), label=name)
+            legend_beside(ax)
+        ax.set_xlabel(rule.latents[0])
+        ax.set_ylabel(_logit_label(names, None))
+    elif arms > 2 and arm is None:
+        _preferred_arm(ax, rule, names)
+    else:
+        values = rule.contrast if arms == 2 else rule.contrast[..., arm]
+        image = _map(ax, rule, values, map_limits(values))
+        if values.min() < 0 < values.max():
+            ax.contour(*rule.values, values.T, levels=[0.0], colors=INK, linewidths=0.8)
+        ax.figure.colorbar(image, ax=ax, label=_logit_label(names, arm))
+    _note_held(ax, rule)
+    return ax
+
+
+def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=None):
+    """Draws what the dopamine network makes of the open latents, choice and reward.
+
+    No open latent: a bar for each combination of choice and reward. One: one panel with a line
+    for each combination. Two or more: a map over the two most open ones for each combination,
+    with a row of panels for each choice, one colour scale and at most 12 panels.
+
+    Args:
+        rule: What `compute_dopamine_rule` returns.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        signal: Name of the signal to draw; `None` for the first.
+        units: Units of the signal, for the label.
+        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If `signal` is not one of the rule's signals or `arm_names` does not fit.
+    """
+    signal = rule.signals[0] if signal is None else signal
+    if signal not in rule.signals:
+        raise ValueError(f"signal: expected one of {rule.signals}, got {signal!r}")
+    prediction = rule.prediction[..., rule.signals.index(signal)]
+    arms = int(rule.choices.max()) + 1
+    names = arm_labels(arms, arm_names)
+    labels = [
+        combination_label(choice, reward, names)
+        for choice, reward in zip(rule.choices, rule.rewards, strict=True)
+    ]
+    quantity = with_units(f"predicted {signal}", units)
+    moment = "before" if rule.reads == "pre" else "after"
+    if len(rule.latents) == 2:
+        per_choice = len(rule.rewards) // arms
+        columns = min(per_choice, MAX_MAPS)
+        rows = min(arms, MAX_MAPS // columns)
+        warn_left_out(rows * columns, len(labels), "combinations of choice and reward")
+        figure = new_figure(figure, (1.4 + 2.5 * columns, 0.9 + 2.2 * rows))
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        shown = prediction.reshape(arms, per_choice, *prediction.shape[1:])[:rows, :columns]
+        limits = map_limits(shown)
+        for row, column in np.ndindex(rows, columns):
+            ax = axes[row, column]
+            image = _map(ax, rule, shown[row, column], limits)
+            ax.set_title(labels[row * per_choice + column], fontsize=10)
+            ax.label_outer()
+        figure.colorbar(image, ax=axes, label=quantity)
+        figure.suptitle(f"dopamine network, latents {moment} the outcome", fontsize=10)
+        _note_held(axes[0, 0], rule)
+        return figure
+    width = 5.6 if rule.latents else 1.4 + 0.85 * max(4, len(labels))
+    figure = new_figure(figure, (width, 3.4))
+    ax = figure.subplots()
+    ax.set_title("dopamine network", fontsize=10)
+    zero_lines(ax, vertical=bool(rule.latents))
+    if rule.latents:
+        for index, label in enumerate(labels):
+            style = combination_style(rule.choices[index], rule.rewards[index], rule.rewards)
+            ax.plot(rule.values[0], prediction[index], label=label, **style)
+        ax.set_xlabel(f"{rule.latents[0]} {moment} the outcome")
+        legend_beside(ax)
+    else:
+        colours = [colour(int(choice)) for choice in rule.choices]
+        ax.bar(range(len(labels)), prediction, color=colours)
+        ax.set_xticks(range(len(labels)), [label.replace(", ", "\n") for label in labels])
+        ax.set_xlabel("no open latent")
+    ax.set_ylabel(quantity)
+    _note_held(ax, rule)
+    return figure
+
+
+def plot_update_rules(rules, figure=None, *, arm_names=None, max_panels=MAX_UPDATE_PANELS):
+    """Draws how each open latent changes over a trial, one line a combination of choice and reward.
+
+    One panel a latent, or, where its update network reads an open other latent, one panel for each
+    value of the most open of those. All panels share their axes, with one scale on both, so that
+    a slope of -1 (the latent forgets all) is a diagonal.
+
+    Args:
+        rules: What `compute_update_rules` returns.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+        max_panels: Largest number of panels; a warning says when there would have been more.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If `max_panels` is below 1 or `arm_names` does not fit.
+    """
+    if max_panels < 1:
+        raise ValueError(f"max_panels: expected at least 1, got {max_panels}")
+    if not rules:
+        figure = new_figure(figure, (3.2, 2.0))
+        ax = figure.subplots()
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "no open latent", ha="center", va="center", transform=ax.transAxes)
+        return figure
+    names = arm_labels(int(rules[0].choices.max()) + 1, arm_names)
+    panels = [_update_panels(rule) for rule in rules]
+    columns = min(max(len(row) for row in panels), max_panels)
+    # Latents that read no other one need a panel each, and those stand side by side.
+    if columns == 1:
+        columns = min(len(panels), 4, max_panels)
+        flat = [panel for row in panels for panel in row]
+        panels = [flat[start : start + columns] for start in range(0, len(flat), columns)]
+    total = sum(len(row) for row in panels)
+    panels = [row[:columns] for row in panels[: max_panels // columns]]
+    warn_left_out(sum(len(row) for row in panels), total, "panels of update rules")
+
+    # Square panels in a figure that is too low run over their titles and the legend.
+    legend_columns = 2 if columns < 3 else 4
+    legend_rows = -(-len(rules[0].choices) // legend_columns)
+    width = max(3.4, 0.4 + 2.4 * columns)
+    height = len(panels) * (width / columns + 0.2) + 0.3 + 0.2 * legend_rows
+    figure = new_figure(figure, (width, height))
+    axes = figure.subplots(len(panels), columns, squeeze=False)
+    lowest = min(rule.values.min() for rule in rules)
+    highest = max(rule.values.max() for rule in rules)
+    change = max(np.abs(panel[2]).max() for row in panels for panel in row)
+    half = 1.05 * max((highest - lowest) / 2, change)
+    middle = (lowest + highest) / 2
+    for row, column in np.ndindex(axes.shape):
+        ax = axes[row, column]
+        if column >= len(panels[row]):
+            ax.set_axis_off()
+            continue
+        rule, title, changes = panels[row][column]
+        zero_lines(ax)
+        for index, (choice, reward) in enumerate(zip(rule.choices, rule.rewards, strict=True)):
+            ax.plot(rule.values, changes[index], **combination_style(choice, reward, rule.rewards))
+        ax.set_title(title, fontsize=10)
+        ax.set_xlim(middle - half, middle + half)
+        ax.set_ylim(-half, half)
+        ax.set_aspect("equal")
+        ax.set_xlabel(f"{rule.latent} before the trial")
+        if column == 0 or panels[row][column - 1][0] is not rule:
+            ax.set_ylabel(f"change of {rule.latent}")
+    _combination_legend(figure, rules[0], names, legend_columns)
+    return figure
+
+
+def _update_panels(rule):
+    """`(rule, title, changes)` of each panel of one latent."""
+    reads = ", ".join(rule.open_observations) or "no observation"
+    if not rule.others:
+        return [(rule, f"{rule.latent}  (reads {reads})", rule.change)]
+    other, values, changes = rule.others[0]
+    return [
+        (rule, f"{rule.latent}  ({other} = {value:.2g})", change)
+        for value, change in zip(values, changes, strict=True)
+    ]
+
+
+def _combination_legend(figure, rule, names, columns):
+    handles = [
+        Line2D(
+            [],
+            [],
+            label=combination_label(choice, reward, names),
+            **combination_style(choice, reward, rule.rewards),
+        )
+        for choice, reward in zip(rule.choices, rule.rewards, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL)
+
+
+def _map(ax, rule, values, limits):
+    """A map over two latents, the first along x."""
+    image = ax.pcolormesh(
+        *rule.values,
+        values.T,
+        cmap=DIVERGING,
+        vmin=limits[0],
+        vmax=limits[1],
+        shading="nearest",
+        rasterized=True,
+    )
+    ax.set_xlabel(rule.latents[0])
+    ax.set_ylabel(rule.latents[1])
+    return image
+
+
+def _preferred_arm(ax, rule, names):
+    """A map of the arm with the highest probability, darker where it is higher."""
+    probability = rule.probability
+    best = probability.argmax(axis=-1)
+    arms = len(names)
+    colours = ListedColormap([colour(arm) for arm in range(arms)])
+    # From chance, nearly white, to certainty.
+    strength = (probability.max(axis=-1) - 1 / arms) / (1 - 1 / arms)
+    image = ax.pcolormesh(
+        *rule.values,
+        best.T,
+        cmap=colours,
+        vmin=-0.5,
+        vmax=arms - 0.5,
+        shading="nearest",
+        alpha=0.15 + 0.85 * strength.T,
+        rasterized=True,
+    )
+    bar = ax.figure.colorbar(image, ax=ax, ticks=range(arms), label="preferred arm")
+    bar.solids.set_alpha(1)
+    bar.ax.set_yticklabels(names)
+    ax.set_xlabel(rule.latents[0])
+    ax.set_ylabel(rule.latents[1])
+
+
+def _logit_label(names, arm):
+    if len(names) == 2:
+        return f"logit({names[1]}) − logit({names[0]})"
+    return "logit − mean logit" if arm is None else f"logit({names[arm]}) − mean logit"
+
+
+def _note_held(ax, rule):
+    """Says at what value open latents beyond the ones drawn are held."""
+    extra = [name for name in rule.open_latents if name not in rule.latents]
+    if extra:
+        note(ax, "\n".join(f"{name} = {rule.held[name]:.2g}" for name in extra))

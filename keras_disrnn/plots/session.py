@@ -1,0 +1,155 @@
+"""One session: what the animal did, what the model held and predicted."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from keras_disrnn.plots.style import (
+    FAINT,
+    GREY,
+    INK,
+    SMALL,
+    arm_labels,
+    colour,
+    legend_beside,
+    new_figure,
+    warn_left_out,
+    with_units,
+    zero_lines,
+)
+
+MAX_LATENTS = 6
+MAX_SIGNALS = 3
+
+
+def plot_session(trace, figure=None, *, latents=None, units=None, arm_names=None):
+    """Draws a session: choices and rewards over p(choice), the latents, and dopamine.
+
+    Above: the probability of the right arm (of each arm, for more than two) with a tick a trial,
+    at the top for right and at the bottom for left (a row an arm, for more than two): long where
+    rewarded, grey where the choice was forced; missed trials are dotted lines. Then the latents
+    that the choice reads. Then each signal, recorded and predicted. To draw a part of a session,
+    pass a part of the trace, such as `trace[:100]`.
+
+    Args:
+        trace: What `compute_session_trace` returns, or some of its rows.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        latents: Names of the latents to draw, at most 6, such as `open_latents` gives; `None` for
+            those that vary most.
+        units: Units of the signals, for the label.
+        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+
+    Returns:
+        The figure: choice, latents, then at most 3 signals.
+
+    Raises:
+        ValueError: If the trace has no rows, `latents` has an unknown name or more than 6, or
+            `arm_names` does not fit.
+    """
+    if len(trace) == 0:
+        raise ValueError("trace: expected at least one trial, got none")
+    arms = sum(name.startswith("choice_probability_") for name in trace.columns)
+    names = arm_labels(arms, arm_names)
+    latents = _latents(trace, latents)
+    signals = [name[len("recorded_") :] for name in trace if name.startswith("recorded_")]
+    warn_left_out(min(len(signals), MAX_SIGNALS), len(signals), "dopamine signals")
+    signals = signals[:MAX_SIGNALS]
+
+    heights = [1.5] + [1.0] * (bool(latents) + len(signals))
+    figure = new_figure(figure, (10.0, 0.8 + 1.7 * sum(heights)))
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    _choices(axes[0], trace, names)
+    if latents:
+        zero_lines(axes[1], vertical=False)
+        for index, name in enumerate(latents):
+            axes[1].plot(
+                trace["trial"], trace[name], color=colour(index), linewidth=1.2, label=name
+            )
+        axes[1].set_ylabel("latent value")
+        legend_beside(axes[1])
+    for ax, signal in zip(axes[1 + bool(latents) :], signals, strict=True):
+        zero_lines(ax, vertical=False)
+        ax.plot(
+            trace["trial"],
+            trace[f"recorded_{signal}"],
+            color=INK,
+            marker=".",
+            markersize=3,
+            linewidth=0.8,
+            label="recorded",
+        )
+        ax.plot(
+            trace["trial"],
+            trace[f"predicted_{signal}"],
+            color=colour(1),
+            linewidth=1.2,
+            label="predicted",
+        )
+        ax.set_ylabel(with_units(signal, units))
+        legend_beside(ax)
+    for ax in axes:
+        for trial in trace.loc[trace["kind"] == "missed", "trial"]:
+            ax.axvline(trial, color=FAINT, linestyle=":", linewidth=1, zorder=0)
+    axes[0].set_title(f"session {trace['session'].iloc[0]}", fontsize=10)
+    axes[-1].set_xlabel("trial")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].set_xlim(trace["trial"].min() - 1, trace["trial"].max() + 1)
+    return figure
+
+
+def _latents(trace, latents):
+    found = [name for name in trace if name[:1] == "z" and name[1:].isdigit()]
+    if latents is None:
+        spread = trace[found].std(ddof=0).sort_values(ascending=False, kind="stable")
+        return sorted(spread.index[:MAX_LATENTS], key=found.index)
+    unknown = [name for name in latents if name not in found]
+    if unknown:
+        raise ValueError(f"latents: expected names among {found}, got {unknown[0]!r}")
+    if len(latents) > MAX_LATENTS:
+        raise ValueError(f"latents: expected at most {MAX_LATENTS} names, got {len(latents)}")
+    return list(latents)
+
+
+def _choices(ax, trace, names):
+    """p(choice), and a tick for every trial beside it."""
+    two = len(names) == 2
+    for arm in (1,) if two else range(len(names)):
+        ax.plot(
+            trace["trial"],
+            trace[f"choice_probability_{arm}"],
+            color=INK if two else colour(arm),
+            linewidth=1.2,
+            label=names[arm],
+        )
+    for arm, name in enumerate(names):
+        # Two arms: up from the top and down from the bottom. More: a row each, above.
+        base, sign = ((-0.05, -1), (1.05, 1))[arm] if two else (1.06 + 0.2 * arm, 1)
+        for kind, ink in (("free", colour(arm)), ("forced", GREY)):
+            chosen = trace[(trace["kind"] == kind) & (trace["choice"] == arm)]
+            length = np.where(chosen["reward"] > 0, 0.16, 0.07)
+            ax.vlines(chosen["trial"], base, base + sign * length, color=ink, linewidth=1.2)
+        if two:
+            ax.annotate(
+                name,
+                (1.005, base + sign * 0.08),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=SMALL,
+                color=colour(arm),
+            )
+    ax.axhline(1 / len(names), color=FAINT, linewidth=0.8, zorder=0)
+    ax.set_yticks([0.0, 0.5, 1.0])
+    ax.set_ylim((-0.26, 1.26) if two else (-0.05, 1.1 + 0.2 * len(names)))
+    ax.set_ylabel(f"p({names[1]})" if two else "p(arm)")
+    ticks = [
+        Line2D([], [], color=INK, linestyle="", marker="|", markersize=size, label=label)
+        for size, label in ((10, "rewarded"), (5, "unrewarded"))
+    ]
+    if (trace["kind"] == "forced").any():
+        ticks.append(
+            Line2D([], [], color=GREY, linestyle="", marker="|", markersize=10, label="forced")
+        )
+    if (trace["kind"] == "missed").any():
+        ticks.append(Line2D([], [], color=FAINT, linestyle=":", label="missed"))
+    lines = [] if two else ax.get_legend_handles_labels()[0]
+    legend_beside(ax, lines + ticks)
