@@ -1,0 +1,602 @@
+"""A run: from data to a fitted model, its figures, its export and its report, in one folder.
+
+The folder holds
+
+- `config.yaml`, every setting, as the command line takes it with `--config`;
+- `environment.json`, the versions and the machine;
+- `checkpoint.npz`, the state that an interrupted run goes on from;
+- `history.csv`, the metrics of each epoch; `sessions.csv`, the scores of each session;
+- `metrics.json`, the scores of the training and of the held-out sessions;
+- `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
+- `figures/`, each as PNG and as PDF; and `report.html`, which is written last.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import pandas as pd
+import yaml
+
+from keras_disrnn import bandit
+from keras_disrnn.analysis import (
+    compute_bottlenecks,
+    compute_choice_rule,
+    compute_dopamine_predictions,
+    compute_dopamine_rule,
+    compute_evaluation,
+    compute_session_trace,
+    compute_update_rules,
+    count_bottlenecks,
+    open_latents,
+)
+from keras_disrnn.data import (
+    Columns,
+    Sessions,
+    sessions_from_table,
+    split_by_id,
+    split_by_session,
+    split_by_subject,
+    summary,
+)
+from keras_disrnn.export import export
+from keras_disrnn.files import write_text
+from keras_disrnn.model import PENALTIES, DisRNNModel, check_penalty
+from keras_disrnn.plots import (
+    plot_bottlenecks,
+    plot_choice_rule,
+    plot_dopamine_rule,
+    plot_dopamine_scatter,
+    plot_learning_curves,
+    plot_session,
+    plot_update_rules,
+    save_figure,
+)
+from keras_disrnn.report import write_report
+from keras_disrnn.training import STAGES, check_training, stage_of, train
+
+# === Settings ===
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticData:
+    """Sessions of a Q-learning agent at a drifting two-armed bandit.
+
+    Args:
+        sessions: Training sessions.
+        held_out_sessions: Further sessions, to score the model on.
+        trials: Trials in a session.
+        alpha: The agent's learning rate.
+        beta: The agent's inverse temperature.
+        drift: Standard deviation of the change of p(reward) from trial to trial.
+    """
+
+    sessions: int = 300
+    held_out_sessions: int = 300
+    trials: int = 200
+    alpha: float = 0.3
+    beta: float = 3.0
+    drift: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class TableData:
+    """A table with one row a trial, and which of its sessions are held out.
+
+    Args:
+        table: CSV (also .csv.gz), TSV or Parquet file.
+        columns: Which column holds what.
+        arms: Number of arms; by default one more than the largest choice, at least 2.
+        reward_kind: Whether rewards are 0 or 1 ("binary") or any number ("real").
+        held_out_every: Every n-th session of each subject is held out.
+        held_out_offset: The first of them, counted from 0.
+        held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
+        held_out_subjects: Subjects to hold out, in place of every n-th session.
+    """
+
+    table: str
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    arms: int | None = None
+    reward_kind: Literal["binary", "real"] = "binary"
+    held_out_every: int = 3
+    held_out_offset: int = 2
+    held_out_sessions: list[str] = dataclasses.field(default_factory=list)
+    held_out_subjects: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The model's shape and its penalties (see `DisRNNModel`).
+
+    Args:
+        latents: Number of latents.
+        update_units: Width of each update network.
+        update_layers: Hidden layers of each update network.
+        choice_units: Width of the choice readout.
+        choice_layers: Hidden layers of the choice readout.
+        dopamine_units: Width of the dopamine readout.
+        dopamine_layers: Hidden layers of the dopamine readout.
+        activation: Name of a Keras activation.
+        max_latent_value: Bound of the latents' targets.
+        dopamine_latents: Whether the dopamine readout reads the latents before the trial's
+            outcome ("pre") or after the update by it ("post").
+        latent_penalty: Price of a nat through the latent bottlenecks.
+        update_obs_penalty: Price of a nat from the observations to the update networks.
+        update_latent_penalty: Price of a nat from the latents to the update networks.
+        choice_penalty: Price of a nat into the choice readout.
+        dopamine_penalty: Price of a nat into the dopamine readout.
+        l2_scale: Price of squared hidden weights.
+    """
+
+    latents: int = 5
+    update_units: int = 8
+    update_layers: int = 4
+    choice_units: int = 4
+    choice_layers: int = 2
+    dopamine_units: int = 8
+    dopamine_layers: int = 2
+    activation: str = "leaky_relu"
+    max_latent_value: float = 2.0
+    dopamine_latents: Literal["pre", "post"] = "pre"
+    latent_penalty: float = 3e-3
+    update_obs_penalty: float = 1e-3
+    update_latent_penalty: float = 1e-3
+    choice_penalty: float = 1e-3
+    dopamine_penalty: float = 1e-3
+    l2_scale: float = 1e-5
+
+    def __post_init__(self):
+        for name in PENALTIES:
+            check_penalty(name, getattr(self, name))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """The stages of training (see `train`).
+
+    Args:
+        warmup_steps: Steps without noise and penalties.
+        stage1_steps: Steps of the core and the choice readout.
+        stage2_steps: Steps of the dopamine readout on the frozen core; left out where the data
+            have no dopamine.
+        joint_steps: Steps of everything together; 0 for none.
+        steps_per_epoch: Steps between two validations and checkpoints.
+        batch_size: Sessions in a step; by default all.
+        learning_rate: Of Adam.
+        choice_weight: Weight of choice against dopamine in the joint stage.
+    """
+
+    warmup_steps: int = 1000
+    stage1_steps: int = 3000
+    stage2_steps: int = 3000
+    joint_steps: int = 0
+    steps_per_epoch: int = 100
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    choice_weight: float = 0.5
+
+
+SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
+"""The columns of `SimulatedSessions.to_table()`."""
+
+# === Data ===
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+        train, held_out: The two parts.
+        truth: For synthetic data, the true agent's probability of each choice that it made,
+            `(sessions, trials)`, by part.
+    """
+
+    train: Sessions
+    held_out: Sessions
+    truth: dict[str, np.ndarray] | None = None
+
+
+def load_data(settings, seed):
+    """Makes or reads the data that settings describe.
+
+    Args:
+        settings: `SyntheticData` or `TableData`.
+        seed: Of the synthetic sessions.
+
+    Returns:
+        A `RunData`.
+
+    Raises:
+        FileNotFoundError, ValueError: If the data are not as the settings say.
+    """
+    if isinstance(settings, SyntheticData):
+        return _simulate(settings, seed)
+    sessions = sessions_from_table(
+        settings.table, settings.columns, arms=settings.arms, reward_kind=settings.reward_kind
+    )
+    if settings.held_out_sessions and settings.held_out_subjects:
+        raise ValueError("held_out_sessions and held_out_subjects: expected one of them, got both")
+    if settings.held_out_sessions:
+        split = split_by_id(sessions, settings.held_out_sessions)
+    elif settings.held_out_subjects:
+        split = split_by_subject(sessions, settings.held_out_subjects)
+    else:
+        split = split_by_session(
+            sessions, settings.held_out_every, settings.held_out_offset, within_subject=True
+        )
+    return RunData(split.train, split.held_out)
+
+
+def _simulate(settings, seed):
+    agent = bandit.QLearning(alpha=settings.alpha, beta=settings.beta)
+    environment = bandit.DriftingBandit(sigma=settings.drift)
+    parts, truth = {}, {}
+    first = 0
+    for part, count in (("train", settings.sessions), ("held_out", settings.held_out_sessions)):
+        played = bandit.simulate(
+            agent,
+            environment,
+            sessions=count,
+            trials=settings.trials,
+            seed=seed,
+            first_session=first,
+        )
+        first += count
+        parts[part] = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS)
+        truth[part] = played.chosen_probability
+    return RunData(**parts, truth=truth)
+
+
+# === The run ===
+
+
+class PrintEpochs(keras.callbacks.Callback):
+    """One short line an epoch: where training is, the main scores, the open latents, the time."""
+
+    _SHOWN = (
+        ("loss", "loss"),
+        ("choice_normalized_likelihood", "likelihood"),
+        ("dopamine_r2", "dopamine R^2"),
+    )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        parts = []
+        for name, label in self._SHOWN:
+            if name in logs:
+                parts.append(f"{label} {logs[name]:.4f}")
+                if f"val_{name}" in logs:
+                    parts[-1] += f" (held out {logs[f'val_{name}']:.4f})"
+        if "core" not in self.model.frozen:
+            parts.append(f"open latents {logs['open_latent']:.0f}")
+        seconds = time.monotonic() - self._began
+        left = seconds * (self.params["epochs"] - epoch - 1)
+        step = (epoch + 1) * self.params["steps"]
+        total = self.params["epochs"] * self.params["steps"]
+        print(
+            f"{stage_of(self.model)} {step}/{total}: {', '.join(parts)}, "
+            f"{seconds:.1f} s, {left:.0f} s left in this stage",
+            flush=True,
+        )
+
+
+BATCH_SIZE = 256
+"""Sessions at a time where nothing is trained."""
+
+
+def run(command, out, data, model, training, seed):
+    """Fits a model and writes the run folder; goes on with a run that was interrupted.
+
+    Args:
+        command: Name of the command, for the record.
+        out: The run folder.
+        data: `SyntheticData` or `TableData`.
+        model: `ModelSettings`.
+        training: `TrainingSettings`.
+        seed: Of the synthetic data, the initial weights, the noise and the batches.
+
+    Returns:
+        The contents of metrics.json.
+
+    Raises:
+        FileExistsError: If the folder holds a finished run, a run of other settings, or anything
+            else.
+        FileNotFoundError, ValueError: If a setting or the data are wrong; nothing is written then.
+    """
+    began = time.monotonic()
+    out = Path(out)
+    config = {
+        "data": dataclasses.asdict(data),
+        "model": dataclasses.asdict(model),
+        "training": dataclasses.asdict(training),
+        "seed": seed,
+    }
+    config = json.loads(json.dumps(config))
+    resumes = _check_folder(out, config)
+    sessions = load_data(data, seed)
+    if not sessions.train.signals or not sessions.train.dopamine_weight.any():
+        training = dataclasses.replace(training, stage2_steps=0, joint_steps=0)
+    network = _make_model(sessions.train, model, seed)
+    steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
+    check_training(network, sessions.train, steps, training.steps_per_epoch, training.learning_rate)
+    summaries = {
+        "training": summary(sessions.train),
+        "held out": summary(sessions.held_out),
+    }
+    for part, table in summaries.items():
+        print(f"\nSessions, {part}:\n{table.to_string()}")
+    seconds = {"data": time.monotonic() - began}
+
+    if not resumes:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "environment.json", _environment(command))
+        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
+    history = train(
+        network,
+        sessions.train,
+        sessions.held_out,
+        **dataclasses.asdict(training),
+        seed=seed,
+        checkpoint=out / "checkpoint.npz",
+        callbacks=[PrintEpochs()],
+        verbose=0,
+    )
+    seconds |= {stage: float(s) for stage, s in history.groupby("stage")["seconds"].sum().items()}
+
+    began = time.monotonic()
+    write_text(out / "history.csv", history.to_csv(index=False))
+    metrics, per_session = compute_metrics(network, sessions)
+    write_text(out / "sessions.csv", per_session.to_csv(index=False))
+    draw(network, sessions, out / "figures", history, metrics)
+    seconds["evaluation and figures"] = time.monotonic() - began
+
+    began = time.monotonic()
+    save_model(network, out / "model.keras")
+    if not (out / "saved_model").exists():
+        export(network, out / "saved_model")
+    seconds["export"] = time.monotonic() - began
+    metrics["seconds"] = seconds
+    write_json(out / "metrics.json", metrics)
+    write_report(out, config, summaries)
+    return metrics
+
+
+def _check_folder(out, config):
+    """Whether the folder holds this very run, not finished; raises where it holds anything else."""
+    if not out.exists():
+        return False
+    if out.is_dir() and not any(out.iterdir()):
+        return False
+    try:
+        stored = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise FileExistsError(f"{out}: exists and is no run folder; choose a new folder")
+    if (out / "report.html").exists():
+        raise FileExistsError(f"{out}: holds a finished run; choose a new folder")
+    for path in _differences(stored, config):
+        raise FileExistsError(
+            f"{out}: holds an unfinished run with another setting of {path}; choose a new folder, "
+            "or the same settings to go on with it"
+        )
+    return True
+
+
+def _differences(stored, given, path=""):
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for key in sorted(stored.keys() | given.keys()):
+            yield from _differences(stored.get(key), given.get(key), f"{path}.{key}".strip("."))
+    elif stored != given:
+        yield path
+
+
+def _make_model(sessions, settings, seed):
+    model = DisRNNModel(
+        observations=sessions.observations,
+        arms=sessions.arms,
+        signals=sessions.signals,
+        **dataclasses.asdict(settings),
+        seed=seed,
+    )
+    model.build((None, None, sessions.observations))
+    return model
+
+
+def save_model(model, path):
+    """Writes a model as a `.keras` file, atomically."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial.keras")
+    try:
+        model.save(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def compute_metrics(model, sessions):
+    """The scores of metrics.json.
+
+    Args:
+        model: The fitted model.
+        sessions: A `RunData`.
+
+    Returns:
+        A dict of `train` and `held_out`, each with `choice` and `dopamine` scores as
+        `compute_evaluation` gives them (with a true agent, its score and the difference to it are
+        among them), `open_latents`, the names of the latents with an open bottleneck, and
+        `bottlenecks`, the counts; and a DataFrame with one row a session.
+    """
+    metrics, tables = {}, []
+    for part in ("train", "held_out"):
+        reference = None if sessions.truth is None else sessions.truth[part]
+        evaluation = compute_evaluation(
+            model, getattr(sessions, part), batch_size=BATCH_SIZE, reference=reference
+        )
+        scores = evaluation.summary
+        if reference is not None:
+            choice = scores["choice"]
+            scores["true_agent"] = {
+                "choice": {"normalized_likelihood": choice.pop("reference_normalized_likelihood")},
+                "difference": choice.pop("difference"),
+                "difference_se": choice.pop("difference_se"),
+            }
+        metrics[part] = scores
+        tables.append(evaluation.per_session.assign(part=part))
+    metrics["open_latents"] = open_latents(model)
+    bottlenecks = compute_bottlenecks(model, sessions.train.observation_names)
+    metrics["bottlenecks"] = count_bottlenecks(bottlenecks).to_dict("index")
+    return metrics, pd.concat(tables, ignore_index=True)
+
+
+def score_sessions(model, sessions):
+    """Scores of a model on `Sessions`, as metrics.json has them for one part."""
+    for name in ("observations", "arms"):
+        want, got = getattr(model, name), getattr(sessions, name)
+        if want != got:
+            raise ValueError(f"{name}: the model was made for {want}, the table has {got}")
+    return compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary
+
+
+def draw(model, sessions, folder, history=None, metrics=None, formats=("png", "pdf")):
+    """Draws the figures of a fitted model; one that fails warns, and the others are drawn.
+
+    Args:
+        model: The fitted model.
+        sessions: A `RunData`.
+        folder: Where the figures go.
+        history: What `train` returned, for the learning curves.
+        metrics: What `compute_metrics` returned, for the true agent's score in them.
+        formats: Endings of the files.
+    """
+    train_part, held_out = sessions.train, sessions.held_out
+    features = train_part.features[:BATCH_SIZE]
+    dopamine = model.dopamine_readout is not None and held_out.dopamine_weight.any()
+    figures = {
+        "bottlenecks": lambda: plot_bottlenecks(
+            compute_bottlenecks(model, train_part.observation_names)
+        ),
+        "choice_rule": lambda: plot_choice_rule(compute_choice_rule(model, features)),
+        "update_rules": lambda: plot_update_rules(compute_update_rules(model, features)),
+        "session": lambda: plot_session(
+            compute_session_trace(model, held_out, 0), latents=open_latents(model) or None
+        ),
+    }
+    if dopamine:
+        figures["dopamine_rule"] = lambda: plot_dopamine_rule(
+            compute_dopamine_rule(model, features)
+        )
+        figures["dopamine"] = lambda: plot_dopamine_scatter(
+            compute_dopamine_predictions(model, held_out, batch_size=BATCH_SIZE)
+        )
+    if history is not None:
+        truth = (metrics or {}).get("held_out", {}).get("true_agent")
+        references = truth and {
+            "choice_normalized_likelihood": truth["choice"]["normalized_likelihood"]
+        }
+        figures["learning_curves"] = lambda: plot_learning_curves(history, references=references)
+    for name, plot in figures.items():
+        for ending in formats:
+            save_figure(Path(folder) / f"{name}.{ending}", plot)
+
+
+def load_run(folder):
+    """Reads a finished run.
+
+    Args:
+        folder: A run folder.
+
+    Returns:
+        `(model, data settings, seed)`.
+
+    Raises:
+        FileNotFoundError: If it is no folder of a finished run.
+        ValueError: If a file in it cannot be read.
+    """
+    folder = Path(folder)
+    for name in ("config.yaml", "model.keras", "report.html"):
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"{folder}: expected the folder of a finished run, but {name} is not there"
+            )
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    data = dict(config["data"])
+    if "table" in data:
+        data["columns"] = Columns(**data["columns"])
+        data = TableData(**data)
+    else:
+        data = SyntheticData(**data)
+    return load_model(folder / "model.keras"), data, config["seed"]
+
+
+def load_results(folder):
+    """The history (a DataFrame) and the metrics (a dict) of a finished run."""
+    folder = Path(folder)
+    return (
+        pd.read_csv(folder / "history.csv"),
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+    )
+
+
+def load_model(path):
+    """Reads a model from a `.keras` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds another model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        model = keras.models.load_model(path)
+    except Exception as error:
+        raise ValueError(
+            f"{path}: expected a model saved as a .keras file, but it cannot be read "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        ) from error
+    if not isinstance(model, DisRNNModel):
+        raise ValueError(f"{path}: expected a DisRNNModel, got a {type(model).__name__}")
+    return model
+
+
+def _environment(command):
+    packages = ("keras-disrnn", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
+    return {
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def plain(value):
+    """`value` in JSON's types; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path, value):
+    """Writes a dict of scores as JSON, atomically; numbers that are not finite become null."""
+    write_text(path, json.dumps(plain(value), indent=2))

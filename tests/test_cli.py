@@ -1,0 +1,298 @@
+"""The command line from end to end, and what it says to bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+import yaml
+
+from keras_disrnn import bandit
+from keras_disrnn.cli import main
+
+QUICK = [
+    "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
+    "--training.steps_per_epoch=2", "--model.latents=3", "--model.update_units=4",
+    "--model.update_layers=1",
+]  # fmt: skip
+SMALL_DATA = ["--data.sessions=12", "--data.held_out_sessions=6", "--data.trials=15"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    assert main(["demo", f"--out={folder}", *SMALL_DATA, *QUICK]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trials():
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=9, trials=12, seed=1
+    )
+    table = played.to_table().rename(columns={"choice": "went_right", "session": "day"})
+    table["forced"] = np.arange(len(table)) % 7 == 3
+    return table[["subject", "day", "trial", "went_right", "reward", "dopamine", "forced"]]
+
+
+COLUMNS = ["--data.columns.session=day", "--data.columns.choice=went_right"]
+
+
+def run_fit(table_file, out, *arguments):
+    return main(["fit", f"--data.table={table_file}", f"--out={out}", *COLUMNS, *QUICK, *arguments])
+
+
+def test_demo_leaves_everything_in_its_folder(demo):
+    metrics = json.loads((demo / "metrics.json").read_text())
+    for part in ("train", "held_out"):
+        assert 0 < metrics[part]["choice"]["normalized_likelihood"] < 1
+        assert metrics[part]["dopamine"]["mse"] > 0
+        assert metrics[part]["dopamine"]["r2"] < 1
+        truth = metrics[part]["true_agent"]
+        np.testing.assert_allclose(
+            truth["difference"],
+            metrics[part]["choice"]["normalized_likelihood"]
+            - truth["choice"]["normalized_likelihood"],
+            atol=1e-12,
+        )
+    assert set(metrics["open_latents"]) <= {"z1", "z2", "z3"}
+    history = pd.read_csv(demo / "history.csv")
+    assert list(history["stage"]) == ["warmup"] * 2 + ["stage1"] * 2 + ["stage2"] * 2
+    versions = json.loads((demo / "environment.json").read_text())["versions"]
+    assert versions["tensorflow"] == tf.__version__
+    figures = {path.name for path in (demo / "figures").iterdir()}
+    names = (
+        "bottlenecks", "choice_rule", "dopamine_rule", "update_rules", "session", "dopamine",
+        "learning_curves",
+    )  # fmt: skip
+    assert figures == {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}
+    report = (demo / "report.html").read_text()
+    assert report.count("data:image/png;base64,") == len(names)
+    likelihood = metrics["held_out"]["choice"]["normalized_likelihood"]
+    assert f"{likelihood:.4f}" in report
+    assert not re.findall(r'(?:src|href)="(?!data:)', report), "the report must stand alone"
+    keras_model = keras.models.load_model(demo / "model.keras")
+    exported = tf.saved_model.load(str(demo / "saved_model"))
+    features = np.zeros((2, 4, 2), "float32")
+    np.testing.assert_allclose(
+        exported.serve(features)["choice"], keras_model(features)["choice"], atol=1e-6
+    )
+
+
+def test_the_true_agents_score_is_that_of_its_probabilities(demo):
+    metrics = json.loads((demo / "metrics.json").read_text())
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=15, seed=0, first_session=12
+    )
+    expected = np.exp(np.log(played.chosen_probability).mean())
+    truth = metrics["held_out"]["true_agent"]["choice"]["normalized_likelihood"]
+    np.testing.assert_allclose(truth, expected, rtol=1e-6)
+
+
+def test_a_finished_run_is_never_overwritten(demo, capsys):
+    before = {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
+    assert main(["demo", f"--out={demo}", *SMALL_DATA, *QUICK]) == 1
+    assert "holds a finished run" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in demo.rglob("*")} == before
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert main(["demo", f"--out={tmp_path}", *SMALL_DATA, *QUICK]) == 1
+    assert "is no run folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(demo, tmp_path, capsys):
+    folder = tmp_path / "killed"
+    command = [
+        sys.executable, "-m", "keras_disrnn", "demo", f"--out={folder}", *SMALL_DATA, *QUICK
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    for line in process.stdout:
+        if line.startswith("stage1 2/4"):
+            process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "report.html").exists()
+    other = [*QUICK[:-1], "--model.update_layers=2"]
+    assert main(["demo", f"--out={folder}", *SMALL_DATA, *other]) == 1
+    assert "another setting of model.update_layers" in capsys.readouterr().err
+    assert main(["demo", f"--out={folder}", *SMALL_DATA, *QUICK]) == 0
+    assert "Going on in" in capsys.readouterr().out
+    whole, resumed = (keras.models.load_model(f / "model.keras") for f in (demo, folder))
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_config_file_and_flags_over_it(demo, tmp_path):
+    config = yaml.safe_load((demo / "config.yaml").read_text())
+    assert config["model"]["latents"] == 3
+    out = tmp_path / "again"
+    arguments = ["--seed=5", "--training.stage2_steps=0"]
+    assert main(["demo", f"--config={demo / 'config.yaml'}", f"--out={out}", *arguments]) == 0
+    again = yaml.safe_load((out / "config.yaml").read_text())
+    assert again["seed"] == 5
+    assert again["training"] == {**config["training"], "stage2_steps": 0}
+    assert again["model"] == config["model"]
+
+
+def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    out = tmp_path / "fit"
+    assert run_fit(
+        tmp_path / "trials.csv", out, "--data.columns.dopamine=dopamine",
+        "--data.columns.forced=forced", "--data.columns.trial=trial",
+    ) == 0  # fmt: skip
+    metrics = json.loads((out / "metrics.json").read_text())
+    held_out = trials[trials["day"].isin(trials["day"].unique()[2::3])]
+    assert metrics["held_out"]["choice"]["n"] == int((~held_out["forced"]).sum())
+    assert metrics["held_out"]["dopamine"]["n"] == len(held_out)
+    assert "true_agent" not in metrics["held_out"]
+
+    assert main(["evaluate", f"--run={out}", f"--out={tmp_path / 'scores.json'}"]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["held_out"] == metrics["held_out"]
+    held_out.to_csv(tmp_path / "held_out.csv", index=False)
+    capsys.readouterr()
+    assert main(["evaluate", f"--run={out}", f"--table={tmp_path / 'held_out.csv'}"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(
+        printed["choice"]["normalized_likelihood"],
+        metrics["held_out"]["choice"]["normalized_likelihood"],
+        rtol=1e-6,
+    )
+
+    assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 0
+    assert (tmp_path / "exported" / "saved_model.pb").exists()
+    assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 1
+    figures = tmp_path / "figures"
+    assert main(["plot", f"--run={out}", f"--out={figures}", "--formats=[svg]"]) == 0
+    assert {path.suffix for path in figures.iterdir()} == {".svg"}
+    assert len(list(figures.iterdir())) == 7
+
+
+def test_fit_a_table_without_dopamine(trials, tmp_path):
+    trials.drop(columns="dopamine").to_csv(tmp_path / "trials.csv", index=False)
+    assert run_fit(tmp_path / "trials.csv", tmp_path / "fit") == 0
+    metrics = json.loads((tmp_path / "fit" / "metrics.json").read_text())
+    assert "dopamine" not in metrics["held_out"]
+    history = pd.read_csv(tmp_path / "fit" / "history.csv")
+    assert set(history["stage"]) == {"warmup", "stage1"}
+
+
+def test_real_recordings_run_through_the_same_command(shared, tmp_path):
+    out = tmp_path / "dlight"
+    assert main([
+        "fit", f"--data.table={shared / 'data' / 'dlight_bandit' / 'trials.csv.gz'}",
+        f"--out={out}", "--data.columns.session=session_id", "--data.columns.choice=choice_right",
+        "--data.columns.dopamine=dlight_response", "--data.columns.forced=forced_choice",
+        "--data.columns.trial=trial", *QUICK,
+    ]) == 0  # fmt: skip
+    metrics = json.loads((out / "metrics.json").read_text())
+    table = pd.read_csv(shared / "data" / "dlight_bandit" / "trials.csv.gz")
+    parts = [metrics["train"], metrics["held_out"]]
+    assert [part["choice"]["sessions"] for part in parts] == [18, 9]
+    assert sum(part["choice"]["n"] for part in parts) == (~table["forced_choice"]).sum()
+    assert sum(part["dopamine"]["n"] for part in parts) == len(table)
+
+
+def spoil(**columns):
+    return lambda table: table.assign(**columns)
+
+
+BAD_TABLES = {
+    "a misnamed column": (lambda t: t.rename(columns={"reward": "rewrad"}), "rewrad"),
+    "a choice outside the arms": (spoil(went_right=[7, *[0] * 107]), "from 0 to"),
+    "a reward that is not finite": (spoil(reward=[np.inf, *[0] * 107]), "reward"),
+    "a reward that is not binary": (spoil(reward=[0.5, *[0] * 107]), "reward"),
+    "dopamine all missing": (spoil(dopamine=np.nan), "dopamine"),
+    "no valid target": (spoil(forced=True), "choice"),
+    "rows out of order": (lambda t: t.iloc[::-1], "trial"),
+    "interleaved sessions": (lambda t: t.sort_values("trial", kind="stable"), "session"),
+    "a session of two subjects": (spoil(subject=["a"] * 6 + ["b"] * 102), "subject"),
+    "an empty table": (lambda t: t.iloc[:0], "trials.csv"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_bad_table_is_refused_before_anything_is_written(trials, tmp_path, capsys, name):
+    break_it, message = BAD_TABLES[name]
+    break_it(trials).to_csv(tmp_path / "trials.csv", index=False)
+    assert run_fit(
+        tmp_path / "trials.csv", tmp_path / "fit", "--data.columns.dopamine=dopamine",
+        "--data.columns.forced=forced", "--data.columns.trial=trial", "--data.arms=2",
+    ) == 1  # fmt: skip
+    error = capsys.readouterr().err
+    assert error.startswith("keras-disrnn: error: ")
+    assert message in error
+    assert len(error.strip().splitlines()) <= 3, error
+    assert not (tmp_path / "fit").exists()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
+    assert run_fit(tmp_path / "nowhere.csv", tmp_path / "fit") == 1
+    assert "nowhere.csv" in capsys.readouterr().err
+    (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 cut")
+    assert run_fit(tmp_path / "cut.csv.gz", tmp_path / "fit") == 1
+    assert "cut.csv.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.latent_penalty=-2"], "did you write 1-3 for 1e-3?"),
+        (["--model.latents=many"], "model.latents"),
+        (["--model.latent_penalti=1"], "latent_penalti"),
+        (["--training.steps_per_epoch=0"], "steps_per_epoch"),
+        (["--training.warmup_steps=3"], "warmup_steps"),
+    ],
+)
+def test_a_bad_setting_is_named_before_anything_is_written(tmp_path, capsys, arguments, message):
+    out = tmp_path / "run"
+    try:
+        status = main(["demo", f"--out={out}", *SMALL_DATA, *QUICK, *arguments])
+    except SystemExit as stopped:  # the parser's own way to end
+        status = stopped.code
+    assert status != 0
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_truncated_model_is_refused(demo, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.yaml", "report.html", "history.csv", "metrics.json"):
+        (run / name).write_bytes((demo / name).read_bytes())
+    assert main(["evaluate", f"--run={run}"]) == 1
+    assert "model.keras is not there" in capsys.readouterr().err
+    (run / "model.keras").write_bytes((demo / "model.keras").read_bytes()[:500])
+    assert main(["evaluate", f"--run={run}"]) == 1
+    assert "model.keras: expected a model" in capsys.readouterr().err
+
+
+def test_the_exported_model_plays_a_file_of_trials(demo, trials, tmp_path):
+    session = trials[trials["day"] == trials["day"].iloc[0]]
+    session.rename(columns={"went_right": "choice"}).to_csv(tmp_path / "one.csv", index=False)
+    script = os.path.join(os.path.dirname(__file__), "..", "exports", "play.py")
+    printed = subprocess.run(
+        [sys.executable, script, str(demo / "saved_model"), str(tmp_path / "one.csv")],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    lines = [line.split(",") for line in printed.strip().splitlines()]
+    assert lines[0] == ["trial", "probability_of_choice", "predicted_dopamine"]
+    got = np.array(lines[1:], float)
+    features = np.zeros((1, len(session) + 1, 2), "float32")
+    features[0, 1:] = session[["went_right", "reward"]]
+    outputs = keras.models.load_model(demo / "model.keras")(features)
+    probability = tf.nn.softmax(outputs["choice"])[0, :-1].numpy()
+    chosen = probability[np.arange(len(session)), session["went_right"]]
+    np.testing.assert_allclose(got[:, 1], chosen, atol=1e-4)
+    np.testing.assert_allclose(got[:, 2], outputs["dopamine"][0, 1:, 0], atol=1e-4)
