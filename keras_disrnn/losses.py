@@ -6,8 +6,30 @@ from keras import ops
 _REDUCTION = "mean_with_sample_weight"
 
 
+def log_likelihood(choice, logits):
+    """`log p(choice)` of each target, in nats.
+
+    Args:
+        choice: Integers from 0, `(...)`.
+        logits: `(..., arms)`.
+
+    Returns:
+        A tensor `(...)`.
+    """
+    # Arm by arm, because TensorFlow's softmax takes several times as long over so short an axis.
+    arms = [logits[..., arm] for arm in range(logits.shape[-1])]
+    top = arms[0]
+    chosen = arms[0]
+    for arm, logit in enumerate(arms[1:], start=1):
+        top = ops.maximum(top, logit)
+        chosen = ops.where(choice == arm, logit, chosen)
+    top = ops.stop_gradient(top)
+    total = sum(ops.exp(logit - top) for logit in arms)
+    return chosen - top - ops.log(total)
+
+
 @keras.saving.register_keras_serializable("keras_disrnn")
-class ChoiceCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+class ChoiceCrossentropy(keras.losses.Loss):
     """Mean cross-entropy of the choices over the targets with weight, in nats.
 
     Call arguments:
@@ -16,9 +38,11 @@ class ChoiceCrossentropy(keras.losses.SparseCategoricalCrossentropy):
         sample_weight: `(sessions, rows)`.
     """
 
-    def __init__(self, name="choice_crossentropy", **kwargs):
-        kwargs = {"from_logits": True, "reduction": _REDUCTION, **kwargs}
-        super().__init__(name=name, **kwargs)
+    def __init__(self, name="choice_crossentropy", reduction=_REDUCTION, **kwargs):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return -log_likelihood(y_true, y_pred)
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_disrnn.losses import log_likelihood
+
 OPEN_BELOW = 0.5
 """A bottleneck counts as open below this sigma: information can flow (model graph, figures)."""
 
@@ -21,13 +23,11 @@ class NormalizedLikelihood(keras.metrics.Metric):
         self.choices = self.add_variable((), "zeros", name="choices")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        loss = keras.losses.sparse_categorical_crossentropy(
-            y_true, ops.cast(y_pred, self.dtype), from_logits=True
-        )
-        weight = ops.ones_like(loss) if sample_weight is None else sample_weight
-        weight = ops.cast(weight, loss.dtype)
-        self.log_likelihood.assign_sub(ops.cast(ops.sum(weight * loss), self.dtype))
-        self.choices.assign_add(ops.cast(ops.sum(weight), self.dtype))
+        log_p = log_likelihood(y_true, ops.cast(y_pred, self.dtype))
+        weight = ops.ones_like(log_p) if sample_weight is None else sample_weight
+        weight = ops.cast(weight, self.dtype)
+        self.log_likelihood.assign_add(ops.sum(weight * log_p))
+        self.choices.assign_add(ops.sum(weight))
 
     def result(self):
         return ops.exp(ops.divide_no_nan(self.log_likelihood, self.choices))

@@ -475,16 +475,64 @@ def test_second_derivatives_are_refused(make_features):
 
 
 @needs_library
-def test_arrays_of_mixed_dtypes_are_refused(rng):
+def test_arrays_that_do_not_fit_are_refused(rng):
     core = twins(2, 2, 4, 1)[1]
-    features, _, _, initial, _ = make_case(rng, 3, 4, 2, 2)
+    features, mask, noise, initial, _ = make_case(rng, 3, 4, 2, 2)
+    noise = tuple(noise.values())
+    parameters = arrays_of(core)
     recurrence = native.Recurrence("tanh", 2.0)
-    with pytest.raises(
-        TypeError, match="expected arrays of float32 throughout, got one of float64"
-    ):
-        recurrence.forward(features, initial.astype("float64"), arrays_of(core))
+    with pytest.raises(TypeError, match="initial: expected float32, as features are, got float64"):
+        recurrence.forward(features, initial.astype("float64"), parameters)
     with pytest.raises(TypeError, match="features: expected float32 or float64, got float16"):
-        recurrence.forward(features.astype("float16"), initial, arrays_of(core))
+        recurrence.forward(features.astype("float16"), initial, parameters)
+    for inputs, name in (
+        ((features[:2], initial), "initial"),
+        ((features[..., :1], initial), "input_kernel"),
+        (
+            (features, initial, parameters._replace(update_sigma=np.ones((2, 3), "f4"))),
+            "update_sigma",
+        ),
+        ((features, initial, parameters, mask[:, :2]), "mask"),
+        ((features, initial, parameters, mask, None, (*noise[:2], noise[2][:3])), "latent noise"),
+    ):
+        inputs = (*inputs, parameters)[: max(3, len(inputs))]
+        with pytest.raises(ValueError, match=f"{name}: expected shape .*, got"):
+            recurrence.forward(*inputs)
+    with pytest.raises(ValueError, match=r"latents: expected shape \(3, 4, 2\) and float32, got"):
+        recurrence.backward(features, initial, parameters, features[:, :2], features)
+    with pytest.raises(ValueError, match="instructions: expected one of .*, got 'mmx'"):
+        native.Recurrence("tanh", 2.0, instructions="mmx")
+
+
+@needs_library
+def test_the_order_of_an_array_in_memory_is_no_matter(rng):
+    core = twins(3, 2, 5, 2)[1]
+    features, mask, _, initial, weights = make_case(rng, 20, 6, 3, 2)
+    parameters = arrays_of(core)
+    recurrence = native.Recurrence("tanh", 1.5)
+    results = []
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        inputs = (order(features), order(initial), native.Parameters(*map(order, parameters)))
+        latents, means = recurrence.forward(*inputs, order(mask), (1, 2))
+        gradients = recurrence.backward(
+            *inputs, order(latents), order(weights), order(weights), order(mask), (1, 2)
+        )
+        results.append([latents, means, *gradients[:2], *gradients[2]])
+    for plain, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(plain, other)
+
+
+@needs_library
+@pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2)])
+def test_nothing_to_run_gives_nothing(shape):
+    core = twins(3, 2, 5, 2)[1]
+    features = tf.zeros(shape)
+    with tf.GradientTape() as tape:
+        latents = core(features, training=True)
+        total = tf.reduce_sum(latents)
+    assert latents.shape == (*shape[:2], 3)
+    for gradient in tape.gradient(total, core.trainable_variables, unconnected_gradients="zero"):
+        assert not np.any(gradient)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_disrnn
 from keras_disrnn import interop
-from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
+from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE, log_likelihood
 
 GOLDEN = ("disrnn_small", "neuro_small")
 
@@ -166,6 +166,17 @@ def test_loss_is_the_specified_one(make_features, rng):
     )
     l2 = sum(np.square(kernel.numpy()).sum() for kernel in hidden)
     np.testing.assert_allclose(got["penalty_l2"], 0.01 * l2 * 28 / targets, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arms", [2, 4])
+def test_log_likelihood_survives_large_logits(rng, arms):
+    logits = (100 * rng.normal(size=(3, 5, arms))).astype("float32")
+    choice = rng.integers(0, arms, (3, 5))
+    wide = logits.astype("float64")
+    shifted = wide - wide.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    expected = np.take_along_axis(log_p, choice[..., None], -1)[..., 0]
+    np.testing.assert_allclose(log_likelihood(choice, logits), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_losses_ignore_targets_without_weight(rng):

@@ -517,12 +517,11 @@ def test_session_draws_what_it_is_asked_for():
     assert [line.get_label() for line in lines(part.axes[1])] == ["z2"]
     assert part.axes[-1].get_xlim() == (1, 5)
     assert len(plot_session(trace, latents=[]).axes) == 2
-    for arguments, message in (
-        ({"latents": ["z10"]}, "got 'z10'"),
-        ({"latents": [f"z{i}" for i in range(1, 8)]}, "at most 6 names, got 7"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            plot_session(trace, **arguments)
+    with pytest.warns(UserWarning, match="drawing 6 of 7 latents"):
+        many = plot_session(trace, latents=[f"z{i}" for i in range(1, 8)])
+    assert len(lines(many.axes[1])) == 6
+    with pytest.raises(ValueError, match=r"latents: expected names among .*got 'z10'"):
+        plot_session(trace, latents=["z10"])
     with pytest.raises(ValueError, match="trace: expected at least one trial"):
         plot_session(trace[:0])
 

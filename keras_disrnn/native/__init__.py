@@ -239,6 +239,8 @@ class Recurrence:
 
     Raises:
         RuntimeError: If the library is not there.
+        ValueError: If this machine lacks the instructions, or an array has the wrong shape.
+        TypeError: If an array has the wrong dtype.
     """
 
     def __init__(self, activation, max_latent_value, threads=None, instructions=None):
@@ -246,10 +248,14 @@ class Recurrence:
         self._activation = ACTIVATIONS[activation]
         self._bound = max_latent_value
         self._threads = threads
-        best = self._library.disrnn_best_instructions()
-        self._instructions = best if instructions is None else INSTRUCTIONS.index(instructions)
-        if self._instructions > best:
-            raise ValueError(f"instructions: this machine has no {instructions}")
+        available = INSTRUCTIONS[: self._library.disrnn_best_instructions() + 1]
+        if instructions is None:
+            instructions = available[-1]
+        if instructions not in available:
+            raise ValueError(
+                f"instructions: expected one of {available} on this machine, got {instructions!r}"
+            )
+        self._instructions = INSTRUCTIONS.index(instructions)
 
     def forward(self, features, initial, parameters, mask=None, seed=None, noise=None, means=True):
         """Runs all sessions through all rows.
@@ -300,12 +306,20 @@ class Recurrence:
             The gradients with respect to `features`, `initial`, and `parameters`.
         """
         problem, wide, _alive = self._problem(features, initial, parameters, mask, seed, noise)
-        latents, latents_gradient = _contiguous(latents), _contiguous(latents_gradient)
-        problem.z, problem.dz = _address(latents), _address(latents_gradient)
+        results = {"latents": latents, "latents_gradient": latents_gradient}
         if means_gradient is not None:
-            means_gradient = _contiguous(means_gradient)
-            problem.dmu = _address(means_gradient)
-        dfeatures, dinitial = np.empty_like(features), np.empty_like(initial)
+            results["means_gradient"] = means_gradient
+        shape = (*features.shape[:2], initial.shape[1])
+        for name, array in results.items():
+            if (array.shape, array.dtype) != (shape, features.dtype):
+                raise ValueError(
+                    f"{name}: expected shape {shape} and {features.dtype}, "
+                    f"got {array.shape} and {array.dtype}"
+                )
+        results = {name: _contiguous(array) for name, array in results.items()}
+        problem.z, problem.dz = _address(results["latents"]), _address(results["latents_gradient"])
+        problem.dmu = _address(results.get("means_gradient"))
+        dfeatures, dinitial = (np.empty(array.shape, array.dtype) for array in (features, initial))
         gradients = Parameters(*(np.empty(array.shape, array.dtype) for array in parameters))
         problem.dfeatures, problem.dinitial = _address(dfeatures), _address(dinitial)
         problem.gradients = _Parameters(*map(_address, gradients))
@@ -315,15 +329,8 @@ class Recurrence:
     def draws(self, features, initial, parameters, seed):
         """The noise that `forward` draws with `seed`, as the `noise` argument would hold it."""
         problem, wide, _alive = self._problem(features, initial, parameters, None, seed, None)
-        (sessions, rows, n), latents = features.shape, initial.shape[1]
-        noise = tuple(
-            np.empty(shape, features.dtype)
-            for shape in (
-                (rows, latents, n, sessions),
-                (rows, latents, latents, sessions),
-                (rows, latents, sessions),
-            )
-        )
+        shapes = _noise_shapes(features, initial.shape[1])
+        noise = tuple(np.empty(shape, features.dtype) for shape in shapes)
         addresses = (ctypes.c_void_p(_address(array)) for array in noise)
         self._check(self._library.disrnn_noise(ctypes.byref(problem), wide, *addresses))
         return noise
@@ -333,14 +340,38 @@ class Recurrence:
         dtype = features.dtype
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"features: expected float32 or float64, got {dtype}")
-        inputs = [_contiguous(array) for array in (features, initial, *parameters)]
-        mask = None if mask is None else _contiguous(np.asarray(mask, np.uint8))
-        draws = [] if noise is None else [_contiguous(array) for array in noise]
-        for array in (*inputs, *draws):
-            if array.dtype != dtype:
-                raise TypeError(f"expected arrays of {dtype} throughout, got one of {array.dtype}")
         sessions, rows, observations = features.shape
         layers, latents, units = parameters.hidden_bias.shape
+        numbers = {"initial": initial, **parameters._asdict()}
+        shapes = {
+            "initial": (sessions, latents),
+            "input_kernel": (latents, observations + latents, units),
+            "input_bias": (latents, units),
+            "hidden_kernel": (layers, latents, units, units),
+            "output_kernel": (latents, units, 2),
+            "output_bias": (latents, 2),
+            "obs_multiplier": (latents, observations),
+            "obs_sigma": (latents, observations),
+            "latent_multiplier": (latents, latents),
+            "update_sigma": (latents, latents),
+            "latent_sigma": (latents,),
+        }
+        if noise is not None:
+            names = ("update_obs noise", "update_latent noise", "latent noise")
+            numbers.update(zip(names, noise, strict=True))
+            shapes.update(zip(names, _noise_shapes(features, latents), strict=True))
+        for name, array in numbers.items():
+            if array.dtype != dtype:
+                raise TypeError(f"{name}: expected {dtype}, as features are, got {array.dtype}")
+        if mask is not None:
+            mask = _contiguous(np.asarray(mask, bool))
+            numbers["mask"], shapes["mask"] = mask, (sessions, rows)
+        # The library reads as far as these shapes say, whatever there is.
+        for name, shape in shapes.items():
+            if numbers[name].shape != shape:
+                raise ValueError(f"{name}: expected shape {shape}, got {numbers[name].shape}")
+        inputs = [_contiguous(array) for array in (features, initial, *parameters)]
+        draws = [_contiguous(array) for array in noise or ()]
         problem = _Problem(
             sessions=sessions,
             rows=rows,
@@ -369,6 +400,16 @@ class Recurrence:
     def _check(status):
         if status == _OUT_OF_MEMORY:
             raise MemoryError("native recurrence: out of memory")
+
+
+def _noise_shapes(features, latents):
+    """Shapes of the three arrays of given noise, in the order of `DisRNNCell.draw_noise`."""
+    sessions, rows, observations = features.shape
+    return (
+        (rows, latents, observations, sessions),
+        (rows, latents, latents, sessions),
+        (rows, latents, sessions),
+    )
 
 
 def _contiguous(array):

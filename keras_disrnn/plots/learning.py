@@ -7,8 +7,8 @@ from keras_disrnn.plots.style import FAINT, GREY, INK, SMALL, colour, new_figure
 
 MAX_PANELS = 6
 NOT_METRICS = ("step", "epoch", "stage")
-FIRST = ("loss", "choice_normalized_likelihood", "dopamine_mse", "dopamine_r2")
-"""The metrics drawn first; others follow in the order of the history's columns."""
+USUAL = ("loss", "choice_normalized_likelihood", "dopamine_mse", "dopamine_r2")
+"""The metrics drawn unless others are asked for."""
 
 
 def plot_learning_curves(history, figure=None, *, metrics=None, references=None):
@@ -22,7 +22,7 @@ def plot_learning_curves(history, figure=None, *, metrics=None, references=None)
             returns.
         figure: A Figure or SubFigure to draw in, or `None` for a new one.
         metrics: Names of the metrics to draw, at most 6; `None` for the loss, the likelihood, the
-            dopamine error and R^2, as far as the history has them.
+            dopamine error and R^2, as far as the history has them, or else its first 6.
         references: Dictionary from metric to a value to draw a dashed line at, such as the true
             agent's likelihood.
 
@@ -83,7 +83,7 @@ def _metrics(history, metrics):
         and history[name].notna().any()
     ]
     if metrics is None:
-        metrics = [name for name in FIRST if name in found] or found[:MAX_PANELS]
+        metrics = [name for name in USUAL if name in found] or found[:MAX_PANELS]
     unknown = [name for name in metrics if name not in found]
     if unknown:
         raise ValueError(f"metrics: expected names among {found}, got {unknown[0]!r}")

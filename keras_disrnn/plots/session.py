@@ -34,8 +34,8 @@ def plot_session(trace, figure=None, *, latents=None, units=None, arm_names=None
     Args:
         trace: What `compute_session_trace` returns, or some of its rows.
         figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        latents: Names of the latents to draw, at most 6, such as `open_latents` gives; `None` for
-            those that vary most.
+        latents: Names of the latents to draw, such as `open_latents` gives; `None` for the 6 that
+            vary most. Of more than 6 the first are drawn, with a warning.
         units: Units of the signals, for the label.
         arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
 
@@ -43,8 +43,8 @@ def plot_session(trace, figure=None, *, latents=None, units=None, arm_names=None
         The figure: choice, latents, then at most 3 signals.
 
     Raises:
-        ValueError: If the trace has no rows, `latents` has an unknown name or more than 6, or
-            `arm_names` does not fit.
+        ValueError: If the trace has no rows, `latents` has an unknown name or `arm_names` does
+            not fit.
     """
     if len(trace) == 0:
         raise ValueError("trace: expected at least one trial, got none")
@@ -105,9 +105,8 @@ def _latents(trace, latents):
     unknown = [name for name in latents if name not in found]
     if unknown:
         raise ValueError(f"latents: expected names among {found}, got {unknown[0]!r}")
-    if len(latents) > MAX_LATENTS:
-        raise ValueError(f"latents: expected at most {MAX_LATENTS} names, got {len(latents)}")
-    return list(latents)
+    warn_left_out(min(len(latents), MAX_LATENTS), len(latents), "latents")
+    return list(latents[:MAX_LATENTS])
 
 
 def _choices(ax, trace, names):
