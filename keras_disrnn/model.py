@@ -5,6 +5,7 @@ import threading
 import keras
 from keras import ops
 
+from keras_disrnn import native
 from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.cell import derive_seeds
 from keras_disrnn.core import DisRNN, row_mask, shift
@@ -364,6 +365,11 @@ class DisRNNModel(keras.Model):
         if len(weighted.shape) == 3:
             weighted = ops.any(weighted, axis=-1)
         return ops.sum(ops.cast(weighted, dtype))
+
+    def export(self, *args, **kwargs):
+        """Keras' own export, of Keras operations (see `keras_disrnn.export` for ours)."""
+        with native.disabled():
+            return super().export(*args, **kwargs)
 
     def get_config(self):
         cell = self.core.cell

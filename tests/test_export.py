@@ -52,6 +52,21 @@ def test_same_numbers_with_tensorflow_alone(make_features, tmp_path, arguments):
         np.testing.assert_allclose(results[f"step_{name}"], value, atol=1e-6)
 
 
+def test_keras_own_export_runs_with_tensorflow_alone(make_features, tmp_path):
+    features = make_features(sessions=2, rows=5)
+    model = keras_disrnn.DisRNNModel(latents=2, seed=1)
+    expected = model(features)
+    model.export(tmp_path / "model", verbose=False)
+    np.save(tmp_path / "features.npy", features)
+    program = (
+        "import numpy, tensorflow as tf\n"
+        "outputs = tf.saved_model.load('model').serve(numpy.load('features.npy'))\n"
+        "numpy.save('choice.npy', outputs['choice'])"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "choice.npy"), expected["choice"], atol=1e-6)
+
+
 def test_nothing_is_overwritten(tmp_path):
     model = keras_disrnn.DisRNNModel(latents=2)
     with pytest.raises(ValueError, match="no weights yet"):

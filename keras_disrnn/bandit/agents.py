@@ -59,8 +59,8 @@ class QLearning:
         dopamine      = reward - Q_choice          (the value before the update)
         Q_choice     <- Q_choice + alpha dopamine
 
-    and the values of the other arms stay. It is the agent of the synthetic data of Jain et al. (2025)
-    and of Miller et al. (2023), and plays any number of arms from two.
+    and the values of the other arms stay. It is the agent of the synthetic data of Jain et al.
+    (2025) and of Miller et al. (2023), and plays any number of arms from two.
 
     Its variables are called `q0`, `q1`, ..., by arm.
 

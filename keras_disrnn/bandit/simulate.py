@@ -8,8 +8,8 @@ import pandas as pd
 from keras_disrnn.bandit.agents import value_of_chosen
 from keras_disrnn.bandit.checks import check_integer
 
-# Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the block
-# outgrows the processor's caches. It bounds the working memory, too.
+# Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
+# block outgrows the processor's caches. It bounds the working memory, too.
 _TRIALS_PER_BLOCK = 2**18
 _LARGEST_WORD = 2**64 - 1
 _CHOICE, _REWARD, _UNIFORMS = 0, 1, 2
@@ -110,7 +110,7 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         sessions: Number of sessions, at least 1.
         trials: Number of trials in each, at least 1.
         seed: Integer from 0 to 2^64 - 1.
-        first_session: Index of the first session, at least 0; the last one must not exceed 2^64 - 1.
+        first_session: Index of the first session, at least 0; the last must not exceed 2^64 - 1.
 
     Returns:
         `SimulatedSessions`. All of it is computed in float64 and stored in float32.
@@ -135,8 +135,8 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     }
     block = min(sessions, max(1, _TRIALS_PER_BLOCK // trials))
     draws = _Draws(environment, seed, block, trials)
-    # One trial of all sessions is written at a time, so here sessions come last. Working arrays serve
-    # every block: to have fresh memory for each costs more than filling it.
+    # One trial of all sessions is written at a time, so here sessions come last. Working arrays
+    # serve every block: to have fresh memory for each costs more than filling it.
     records = {
         name: np.empty((trials, *values.shape[2:], block), values.dtype)
         for name, values in results.items()
@@ -166,7 +166,7 @@ def _play(agent, environment, start_uniforms, uniforms, normals, record):
         start_uniforms: `(start_uniforms, sessions)`.
         uniforms: `(trials, 2, sessions)`.
         normals: `(trials, trial_normals, sessions)`.
-        record: For each array of `SimulatedSessions` one of shape `(trials, ..., sessions)` to fill.
+        record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
     """
     trials, sessions = record["choice"].shape
     state = agent.initial_state(sessions, environment.arms)
@@ -222,7 +222,7 @@ class _Draws:
         self._normals = np.empty((block, trials, environment.trial_normals))
         self._trial_uniforms = np.empty((trials, _UNIFORMS, block))
         self._trial_normals = np.empty((trials, environment.trial_normals, block))
-        # One generator is set to each stream in turn: to build one takes longer than to draw from it.
+        # One generator is set to each stream in turn: building one takes longer than drawing.
         self._philox = np.random.Philox(key=0)
         self._generator = np.random.Generator(self._philox)
         self._setting = self._philox.state
