@@ -1,5 +1,7 @@
 """The command line from end to end, and what it says to bad input."""
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -14,8 +16,10 @@ import pytest
 import tensorflow as tf
 import yaml
 
+import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
+from keras_disrnn.run import ModelSettings, TrainingSettings
 
 QUICK = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
@@ -243,6 +247,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
     (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 cut")
     assert run_fit(tmp_path / "cut.csv.gz", tmp_path / "fit") == 1
     assert "cut.csv.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "function"),
+    [(ModelSettings, keras_disrnn.DisRNNModel.__init__), (TrainingSettings, keras_disrnn.train)],
+)
+def test_settings_have_the_defaults_of_what_they_set(settings, function):
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    for field in dataclasses.fields(settings):
+        assert field.default == defaults[field.name], field.name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Plays agents in environments, many sessions at once, and keeps the truth beside the data."""
 
 import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -134,20 +136,28 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         "variables": np.empty((sessions, trials, len(names)), np.float32),
     }
     block = min(sessions, max(1, _TRIALS_PER_BLOCK // trials))
-    draws = _Draws(environment, seed, block, trials)
-    # One trial of all sessions is written at a time, so here sessions come last. Working arrays
-    # serve every block: to have fresh memory for each costs more than filling it.
-    records = {
-        name: np.empty((trials, *values.shape[2:], block), values.dtype)
-        for name, values in results.items()
-    }
-    for start in range(0, sessions, block):
-        where = slice(start, min(start + block, sessions))
-        count = where.stop - start
-        record = {name: values[..., :count] for name, values in records.items()}
-        _play(agent, environment, *draws.of_sessions(first_session + start, count), record)
-        for name, values in record.items():
-            results[name][where] = np.moveaxis(values, -1, 0)
+    starts = range(0, sessions, block)
+    workers = min(len(starts), os.cpu_count() or 1)
+
+    def play_blocks(worker):
+        draws = _Draws(environment, seed, block, trials)
+        # One trial of all sessions is written at a time, so here sessions come last. Working
+        # arrays serve every block: to have fresh memory for each costs more than filling it.
+        records = {
+            name: np.empty((trials, *values.shape[2:], block), values.dtype)
+            for name, values in results.items()
+        }
+        for start in starts[worker::workers]:
+            where = slice(start, min(start + block, sessions))
+            count = where.stop - start
+            record = {name: values[..., :count] for name, values in records.items()}
+            _play(agent, environment, *draws.of_sessions(first_session + start, count), record)
+            for name, values in record.items():
+                results[name][where] = np.moveaxis(values, -1, 0)
+
+    # NumPy lets go of the interpreter within its loops, and blocks know nothing of each other.
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(play_blocks, range(workers)))
     return SimulatedSessions(
         **results,
         variable_names=names,
