@@ -76,6 +76,28 @@ def test_a_session_depends_on_its_seed_and_index_alone():
     assert len(np.unique(whole.choice, axis=0)) == 50
 
 
+def test_drift_owes_nothing_to_the_draws_of_the_start():
+    played = play(4000, 2, environment=DriftingBandit(0.01))
+    p = played.reward_probability.astype(float)
+    for arm in range(2):
+        start, step = p[:, 0, arm], np.abs(p[:, 1, arm] - p[:, 0, arm])
+        inside = (start > 0.1) & (start < 0.9)
+        # A normal draw made of the same random words would share their low bits with the start.
+        assert abs(np.corrcoef(step[inside], (8 * start[inside]) % 1)[0, 1]) < 0.1
+
+
+def test_the_sessions_of_a_seed_stay_what_they_were():
+    """Recorded values: if NumPy changes its streams, the data sets need a new version."""
+    played = play(2, 8, seed=0)
+    assert played.choice.tolist() == [[0, 1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0, 0]]
+    assert played.reward.tolist() == [[0, 1, 0, 0, 0, 0, 0, 1], [1, 1, 1, 0, 1, 1, 1, 1]]
+    np.testing.assert_allclose(
+        played.reward_probability[1, :, 0],
+        [0.81335, 0.79938, 0.71623, 0.66997, 0.72167, 0.8862, 0.90745, 0.93248],
+        atol=1e-5,
+    )
+
+
 def test_blocks_of_sessions_do_not_change_them(monkeypatch):
     whole = play(50)
     # The function has the name of its module, which hides the module from a dotted path.

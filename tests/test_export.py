@@ -60,7 +60,8 @@ def test_keras_own_export_runs_with_tensorflow_alone(make_features, tmp_path):
     np.save(tmp_path / "features.npy", features)
     program = (
         "import numpy, tensorflow as tf\n"
-        "outputs = tf.saved_model.load('model').serve(numpy.load('features.npy'))\n"
+        "model = tf.saved_model.load('model')\n"
+        "outputs = model.serve(numpy.load('features.npy'))\n"
         "numpy.save('choice.npy', outputs['choice'])"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
