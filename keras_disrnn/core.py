@@ -31,11 +31,11 @@ def clean(sequences, mask=None):
     """The features with zeros in the rows to pass over, and which rows are real.
 
     Args:
-        sequences: `(sessions, rows, observations)`.
-        mask: Boolean `(sessions, rows)`, false for further rows to pass over, or `None`.
+        sequences: `(..., observations)`.
+        mask: Boolean `(...)`, false for further rows to pass over, or `None`.
 
     Returns:
-        Features as given but for padding, and a boolean `(sessions, rows)`.
+        Features as given but for padding, and a boolean `(...)`.
     """
     real = row_mask(sequences)
     if mask is not None:

@@ -8,7 +8,7 @@ from keras import ops
 from keras_disrnn import native
 from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.cell import derive_seeds
-from keras_disrnn.core import DisRNN, row_mask, shift
+from keras_disrnn.core import DisRNN, clean, shift
 from keras_disrnn.metrics import OpenBottlenecks
 from keras_disrnn.readouts import ChoiceReadout, DopamineReadout
 from keras_disrnn.res_mlp import check_count
@@ -259,14 +259,13 @@ class DisRNNModel(keras.Model):
         Returns:
             The outputs of `call` without the axis of rows, and `latents`, `(sessions, latents)`.
         """
-        real = row_mask(features)[..., None]
-        clean = ops.where(real, features, ops.zeros_like(features))
-        new, _ = self.core.cell(clean, [latents])
-        new = ops.where(real, new, latents)
+        seen, real = clean(features)
+        new, _ = self.core.cell(seen, [latents])
+        new = ops.where(real[..., None], new, latents)
         outputs = {"choice": self.choice_readout(new), "latents": new}
         if self.dopamine_readout is not None:
             read = latents if self.dopamine_readout.latents == "pre" else new
-            read = ops.concatenate([read, clean[..., :CHOICE_AND_REWARD]], axis=-1)
+            read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD]], axis=-1)
             outputs["dopamine"] = self.dopamine_readout(read)
         return outputs
 
@@ -309,8 +308,7 @@ class DisRNNModel(keras.Model):
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_observations(features.shape)
         dtype = cost_dtype(self.dtype_policy)
-        real = row_mask(features)
-        clean = ops.where(real[..., None], features, ops.zeros_like(features))
+        seen, real = clean(features)
         costs = {}
         if isinstance(inputs, dict):
             latents = inputs["latents"]
@@ -327,7 +325,7 @@ class DisRNNModel(keras.Model):
                 initial = ops.cast(self.initial_latents, latents.dtype)
                 initial = ops.broadcast_to(initial, (ops.shape(latents)[0], latents.shape[-1]))
                 read = shift(latents, initial)
-            read = ops.concatenate([read, clean[..., :CHOICE_AND_REWARD]], axis=-1)
+            read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD]], axis=-1)
             outputs["dopamine"] = self.dopamine_readout(read, training=training)
             costs["dopamine"] = self.dopamine_readout.bottleneck.kl(read)
             costs["dopamine_l2"] = ops.cast(self.dopamine_readout.network.l2(), dtype)
