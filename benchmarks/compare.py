@@ -1,10 +1,10 @@
 """Our training step and the reference's, side by side in one run.
 
-    python benchmarks/compare.py --reference-python PATH/TO/python --shapes A B
+    python benchmarks/compare.py --reference-python PATH/TO/python --shapes A B C D
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`), in an environment of its own. The two programs take turns, some steps
-each, so that a change of the machine's speed meets both; only one of them computes at a time. The
+disentangled-rnns==0.1.8`), in an environment of its own. The programs take turns, some steps
+each, so that a change of the machine's speed meets all; only one of them computes at a time. The
 table gives medians over the turns, and the ratio turn by turn (reference / ours, above 1: ours is
 faster) with its smallest and largest value.
 
@@ -12,8 +12,15 @@ Shapes: A, the reference's example (300 sessions x 200 trials, 5 latents, update
 choice 4 x 2); B, its neural notebook (50 x 100, 7 latents, 16 x 4, choice 2 x 2, dopamine 4 x 2,
 everything trained together); C, a laboratory's set (1,000 x 500, 5 latents, 16 x 5); D, the dLight
 recordings beside the repository.
-Both train from the same sessions with the same penalties: a whole step of `fit` with its metrics on
-our side, a step of `train_network` on the reference's.
+Both train from the same sessions with the same penalties: whole steps of `fit` with its metrics on
+our side, steps of `train_network` on the reference's. Rows of the table:
+
+- a training step (of stage 1; of the joint stage in B);
+- the time to the first step, imports and compilation included (on our side to the end of the first
+  turn, which is more than one step);
+- a prediction pass: the noiseless outputs of all sessions, once compiled;
+- a step of stage 2 on latents computed once, held against the reference's training step;
+- peak memory.
 """
 
 import argparse
@@ -47,6 +54,7 @@ class Shape:
     update: tuple[int, int]
     choice: tuple[int, int] = (4, 2)
     dopamine: tuple[int, int] | None = None
+    """Of the readout trained together with the rest; where there is none, stage 2 has 8 x 2."""
     steps: int = 10
 
 
@@ -58,48 +66,61 @@ SHAPES = {
 }
 
 
-# === The two programs that take turns ===
+# === The programs that take turns ===
 
 
 class Turns:
-    """A program's side of the turns: reports how long each took, and waits for the next."""
+    """A program's side of the turns: reports how long each took, and waits for the next.
 
-    def __init__(self, steps):
+    Args:
+        steps: Steps in a turn.
+        first: Steps in the first one.
+        predict: Function for a prediction pass, or `None`.
+    """
+
+    def __init__(self, steps, first, predict=None):
         self._steps = steps
+        self._first = first
+        self._predict = predict
         self._count = 0
         self._began = time.perf_counter()
 
-    def after_step(self):
-        """Called when a step is done; the first step is a turn of its own."""
-        self._count += 1
-        if self._count != 1 and (self._count - 1) % self._steps:
+    def after(self, steps):
+        """Called when that many steps are done."""
+        self._count += steps
+        if self._count < self._first or (self._count - self._first) % self._steps:
             return
-        self.report(steps=1 if self._count == 1 else self._steps)
-        self.wait()
+        self._report(steps=self._first if self._count == self._first else self._steps)
+        self._wait()
 
-    def report(self, **values):
+    def _report(self, **values):
         seconds = time.perf_counter() - self._began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "mebibytes": memory, **values}), flush=True)
 
-    def wait(self):
+    def _wait(self):
         gc.collect()
-        if sys.stdin.readline().strip() != "go":
+        while (order := sys.stdin.readline().strip()) == "predict":
+            self._began = time.perf_counter()
+            self._predict()
+            self._report(steps=1)
+        if order != "go":
             os._exit(0)
         self._began = time.perf_counter()
 
 
-def run_ours(shape, arrays, implementation):
+def run_ours(shape, arrays, implementation, stage2):
+    began = time.perf_counter()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
     import keras
 
     import keras_disrnn
+    from keras_disrnn.training import compute_latents
 
-    turns = Turns(shape.steps)
-    signals = 1 if shape.dopamine else 0
-    dopamine_units, dopamine_layers = shape.dopamine or (1, 1)
+    signals = 1 if shape.dopamine or stage2 else 0
+    dopamine_units, dopamine_layers = shape.dopamine or (8, 2)
     model = keras_disrnn.DisRNNModel(
         signals=signals,
         latents=shape.latents,
@@ -117,24 +138,34 @@ def run_ours(shape, arrays, implementation):
         seed=0,
     )
     model.build((None, None, 2))
-    keras_disrnn.compile_stage(model, "joint" if signals else "stage1")
+    stage = "stage2" if stage2 else "joint" if signals else "stage1"
+    keras_disrnn.compile_stage(model, stage, steps_per_execution=shape.steps)
+    inputs = features = arrays["features"]
+    if stage2:
+        inputs = {"features": features, "latents": compute_latents(model, features)}
+    turns = Turns(shape.steps, shape.steps, lambda: model.predict_on_batch(features))
+    turns._began = began
     targets = {"choice": arrays["choice"]}
     weights = {"choice": arrays["choice_weight"]}
     if signals:
         targets["dopamine"], weights["dopamine"] = arrays["dopamine"], arrays["dopamine_weight"]
-    batches = tf.data.Dataset.from_tensors((arrays["features"], targets, weights)).repeat()
+    batches = tf.data.Dataset.from_tensors((inputs, targets, weights)).repeat()
 
     class Step(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            turns.after_step()
+            turns.after(shape.steps)
 
-    model.fit(batches, steps_per_epoch=10**6, verbose=0, shuffle=False, callbacks=[Step()])
+    model.fit(
+        batches, steps_per_epoch=shape.steps * 10**5, verbose=0, shuffle=False, callbacks=[Step()]
+    )
 
 
 def run_reference(shape, arrays):
+    began = time.perf_counter()
+    import haiku
+    import jax
     from disentangled_rnns.library import disrnn, neuro_disrnn, rnn_utils
 
-    turns = Turns(shape.steps)
     features = np.nan_to_num(arrays["features"], nan=0.0).swapaxes(0, 1)
     choice = np.where(arrays["choice_weight"] > 0, arrays["choice"], -1).swapaxes(0, 1)[..., None]
     settings = {
@@ -171,6 +202,24 @@ def run_reference(shape, arrays):
         data = rnn_utils.DatasetRNNCategorical(features, choice, n_classes=2)
         loss = "penalized_categorical"
 
+    # Its own eval_network compiles at every call.
+    def unroll(xs):
+        core = make(dataclasses.replace(config, noiseless_mode=True))
+        return haiku.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
+
+    network = haiku.transform(unroll)
+    apply = jax.jit(network.apply)
+    key = jax.random.PRNGKey(0)
+    params = []
+
+    def predict():
+        if not params:
+            params.append(network.init(key, features))
+        jax.block_until_ready(apply(params[0], key, features))
+
+    turns = Turns(shape.steps, 1, predict)
+    turns._began = began
+
     class Batches:
         """Always the whole data set; a call for it means that the step before is done."""
 
@@ -181,7 +230,7 @@ def run_reference(shape, arrays):
             self.calls += 1
             # The first two calls only tell shapes and come before the first step is asked for.
             if self.calls > 3:
-                turns.after_step()
+                turns.after(1)
             return data.get_all()
 
         def get_all(self):
@@ -235,10 +284,11 @@ def make_arrays(name):
 
 
 class Program:
-    """One of the two programs, in a process of its own."""
+    """One of the programs, in a process of its own."""
 
     def __init__(self, python, side, name, folder, implementation):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+        self._log = folder / f"{side}.log"
         self._process = subprocess.Popen(
             [
                 *(python, __file__, "--program", side, "--shapes", name),
@@ -246,19 +296,20 @@ class Program:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(folder / f"{side}.log").open("w"),
+            stderr=self._log.open("w"),
             text=True,
             env=environment,
         )
-        self._log = folder / f"{side}.log"
 
-    def turn(self, first=False):
-        if not first:
-            self._process.stdin.write("go\n")
+    def turn(self, order="go"):
+        """Seconds a step, and the peak memory in MiB."""
+        if order:
+            self._process.stdin.write(f"{order}\n")
             self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("{"):
-                return json.loads(line)
+                result = json.loads(line)
+                return result["seconds"] / result["steps"], result["mebibytes"]
         sys.exit(f"a program ended early:\n{self._log.read_text()[-3000:]}")
 
     def stop(self):
@@ -268,26 +319,48 @@ class Program:
 
 
 def compare(name, reference_python, turns, implementation):
-    """Medians of a shape: dicts of ours and the reference's, and the ratios of each turn."""
+    """What was measured of a shape, each a list over the turns: quantity to side to values."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         np.savez(folder / "arrays.npz", **make_arrays(name))
-        pythons = {"ours": sys.executable}
+        pythons = {"ours": sys.executable, "stage2": sys.executable}
         if reference_python:
             pythons["reference"] = reference_python
-        programs, first, times, memory = {}, {}, {}, {}
+        programs = {}
+        found = {what: {} for what in ("step", "first", "predict", "memory")}
         for side, python in pythons.items():
             programs[side] = Program(python, side, name, folder, implementation)
-            first[side] = programs[side].turn(first=True)["seconds"]
-            programs[side].turn()  # what the first steps still set up is not counted
+            steps = SHAPES[name].steps if side != "reference" else 1
+            found["first"][side] = [programs[side].turn(order=None)[0] * steps]
+            # What the first steps still set up, and compiling the prediction, is not counted.
+            programs[side].turn()
+            if side != "stage2":
+                programs[side].turn("predict")
         for _ in range(turns):
             for side, program in programs.items():
-                result = program.turn()
-                times.setdefault(side, []).append(result["seconds"] / result["steps"])
-                memory[side] = result["mebibytes"]
+                seconds, memory = program.turn()
+                found["step"].setdefault(side, []).append(seconds)
+                found["memory"][side] = [memory]
+            for side, program in programs.items():
+                if side != "stage2":
+                    found["predict"].setdefault(side, []).append(program.turn("predict")[0])
         for program in programs.values():
             program.stop()
-    return first, times, memory
+    return found
+
+
+def row(ours, reference):
+    """Cells of a line of the table: both medians, and the ratios turn by turn."""
+    cells = [f"{statistics.median(ours):.4g}"]
+    if reference is None:
+        return [*cells, "–", "–"]
+    ratios = [r / o for r, o in zip(reference, ours, strict=True)]
+    spread = f" ({min(ratios):.3g} to {max(ratios):.3g})" if len(ratios) > 1 else ""
+    return [
+        *cells,
+        f"{statistics.median(reference):.4g}",
+        f"{statistics.median(ratios):.3g}{spread}",
+    ]
 
 
 def main():
@@ -295,43 +368,39 @@ def main():
     parser.add_argument("--reference-python", help="interpreter with the authors' package")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["A", "B"])
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--implementation", default="auto", help="of our DisRNN layer")
-    parser.add_argument("--program", choices=("ours", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--implementation", default="auto", help="of our layers")
+    parser.add_argument(
+        "--program", choices=("ours", "stage2", "reference"), help=argparse.SUPPRESS
+    )
     parser.add_argument("--arrays", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.program:
         arrays = dict(np.load(arguments.arrays))
         shape = SHAPES[arguments.shapes[0]]
-        if arguments.program == "ours":
-            run_ours(shape, arrays, arguments.implementation)
-        else:
+        if arguments.program == "reference":
             run_reference(shape, arrays)
+        else:
+            run_ours(shape, arrays, arguments.implementation, arguments.program == "stage2")
         return
     print("shape | what | ours | reference | reference / ours (smallest to largest)", flush=True)
     print("---|---|---|---|---")
     for name in arguments.shapes:
-        first, times, memory = compare(
-            name, arguments.reference_python, arguments.turns, arguments.implementation
-        )
-        medians = {side: statistics.median(values) for side, values in times.items()}
-        rows = [
-            ("training step, ms", {side: 1e3 * value for side, value in medians.items()}, None),
-            ("to the first step, s", first, None),
-            ("peak memory, MiB", memory, None),
+        found = compare(name, arguments.reference_python, arguments.turns, arguments.implementation)
+        for label, what, side in (
+            ("training step, s", "step", "ours"),
+            ("to the first step, s", "first", "ours"),
+            ("prediction pass, s", "predict", "ours"),
+            ("stage 2 step, s", "step", "stage2"),
+            ("peak memory, MiB", "memory", "ours"),
+        ):
+            cells = row(found[what][side], found[what].get("reference"))
+            print(f"{name} | {label} | {' | '.join(cells)}", flush=True)
+        shares = [
+            a / b for a, b in zip(found["step"]["stage2"], found["step"]["ours"], strict=True)
         ]
-        if "reference" in times:
-            ratios = [r / o for r, o in zip(times["reference"], times["ours"], strict=True)]
-            rows[0] = (*rows[0][:2], ratios)
-        for what, values, ratios in rows:
-            ours, reference = values["ours"], values.get("reference")
-            cells = [f"{ours:.4g}", "–" if reference is None else f"{reference:.4g}"]
-            if ratios:
-                cells.append(
-                    f"{statistics.median(ratios):.3g} ({min(ratios):.3g} to {max(ratios):.3g})"
-                )
-            else:
-                cells.append("–" if reference is None else f"{reference / ours:.3g}")
-            print(f"{name} | {what} | {' | '.join(cells)}", flush=True)
+        print(
+            f"{name} | stage 2 step / our training step | {statistics.median(shares):.3g} | – | –"
+        )
 
 
 if __name__ == "__main__":

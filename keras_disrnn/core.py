@@ -1,18 +1,12 @@
 """The DisRNN core over whole sessions."""
 
-import logging
-
 import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn import native
 from keras_disrnn.cell import DisRNNCell
-
-IMPLEMENTATIONS = ("auto", "native", "keras")
-
-logger = logging.getLogger(__name__)
-_logged = set()
+from keras_disrnn.implementation import check_implementation, runs_natively
+from keras_disrnn.native import run_core
 
 
 def row_mask(features):
@@ -78,11 +72,13 @@ class DisRNN(keras.layers.RNN):
         training: Whether to add noise.
         return_costs: Whether to return the bottlenecks' costs too.
         noise: As `DisRNNCell.draw_noise` gives it, to use in place of fresh draws.
+        switch: Boolean tensor; false turns the noise off after all. For noise that is turned on and
+            off without tracing anew.
 
     Returns:
         Latents after each row, `(sessions, rows, latents)`; with `return_costs`, also a dict of
         the KL costs of each row in nats, `(sessions, rows)`: `latent`, `update_obs`,
-        `update_latent`. The costs of rows that were passed over mean nothing.
+        `update_latent`; 0 in rows that were passed over.
 
     Raises:
         RuntimeError: With `implementation="native"`, where that cannot run.
@@ -99,10 +95,7 @@ class DisRNN(keras.layers.RNN):
         implementation="auto",
         **kwargs,
     ):
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"implementation: expected one of {IMPLEMENTATIONS}, got {implementation!r}"
-            )
+        check_implementation(implementation)
         unsupported = sorted(set(kwargs) - {"name", "dtype", "trainable"})
         if unsupported:
             raise ValueError(f"DisRNN: unknown argument {unsupported[0]!r}")
@@ -117,6 +110,7 @@ class DisRNN(keras.layers.RNN):
             name="cell",
         )
         super().__init__(cell, return_sequences=True, **kwargs)
+        self.activation = activation
         self.implementation = implementation
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -131,6 +125,7 @@ class DisRNN(keras.layers.RNN):
         training=False,
         return_costs=False,
         noise=None,
+        switch=None,
     ):
         sequences = ops.cast(sequences, self.compute_dtype)
         if initial_state is None:
@@ -139,43 +134,32 @@ class DisRNN(keras.layers.RNN):
             (initial_state,) = initial_state
         initial_state = ops.cast(initial_state, self.compute_dtype)
         noisy = bool(training and self.trainable)
-        if self._runs_natively():
-            latents, means = self._run_native(sequences, initial_state, mask, noisy, noise)
-        else:
-            latents, means = self._run_keras(sequences, initial_state, mask, noisy, noise)
+        if runs_natively(self):
+            seed = None
+            if not noisy:
+                noise = None
+            elif noise is None:
+                seed = self.cell.latent_bottleneck.seed_generator.next()
+            latents, costs = run_core(
+                self.cell, sequences, initial_state, mask, seed, noise, switch, return_costs
+            )
+            return (latents, costs) if return_costs else latents
+        latents, means = self._run_keras(sequences, initial_state, mask, noisy, noise, switch)
         if not return_costs:
             return latents
-        features, _ = clean(sequences, mask)
-        return latents, self.cell.costs(features, shift(latents, initial_state), means)
+        features, real = clean(sequences, mask)
+        costs = self.cell.costs(features, shift(latents, initial_state), means)
+        return latents, {name: ops.where(real, cost, 0.0) for name, cost in costs.items()}
 
-    def _runs_natively(self):
-        if self.implementation == "keras" or native.is_disabled():
-            return False
-        reason = native.why_not(self.cell.activation, self.dtype_policy)
-        if reason is None:
-            return True
-        if self.implementation == "native":
-            raise RuntimeError(f"implementation='native' cannot run here: {reason}")
-        if reason not in _logged:
-            _logged.add(reason)
-            logger.warning("the core runs in Keras operations, which are slower: %s", reason)
-        return False
-
-    def _run_native(self, sequences, initial_state, mask, noisy, noise):
-        seed = None
-        if not noisy:
-            noise = None
-        elif noise is None:
-            seed = self.cell.latent_bottleneck.seed_generator.next()
-        return native.run(self.cell, sequences, initial_state, mask, seed, noise)
-
-    def _run_keras(self, sequences, initial_state, mask, noisy, noise):
+    def _run_keras(self, sequences, initial_state, mask, noisy, noise, switch):
         features, real = clean(sequences, mask)
         columns = ops.transpose(features, (1, 2, 0))
         if not noisy:
             noise = None
         elif noise is None:
             noise = self.cell.draw_noise(ops.shape(features)[1], ops.shape(features)[0])
+        if noise is not None and switch is not None:
+            noise = {name: draws * ops.cast(switch, draws.dtype) for name, draws in noise.items()}
         latent_noise = None
         if noise is not None:
             latent_noise = self.cell.latent_bottleneck.scale_noise(

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_disrnn import native
+
 _REDUCTION = "mean_with_sample_weight"
 
 
@@ -16,6 +18,11 @@ def log_likelihood(choice, logits):
     Returns:
         A tensor `(...)`.
     """
+    if (
+        not native.is_disabled()
+        and native.why_not_of_dtype(keras.backend.standardize_dtype(logits.dtype)) is None
+    ):
+        return native.run_log_likelihood(ops.cast(choice, logits.dtype), logits)
     # Arm by arm, because TensorFlow's softmax takes several times as long over so short an axis.
     arms = [logits[..., arm] for arm in range(logits.shape[-1])]
     top = arms[0]

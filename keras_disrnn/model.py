@@ -3,18 +3,16 @@
 import threading
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_disrnn import native
 from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.cell import derive_seeds
-from keras_disrnn.core import DisRNN, clean, shift
+from keras_disrnn.core import DisRNN, clean, row_mask
 from keras_disrnn.metrics import OpenBottlenecks
-from keras_disrnn.readouts import ChoiceReadout, DopamineReadout
+from keras_disrnn.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
 from keras_disrnn.res_mlp import check_count
-
-CHOICE_AND_REWARD = 2
-"""The first two observations are the trial's choice and reward; the dopamine readout reads them."""
 
 PENALTIES = (
     "latent_penalty",
@@ -60,7 +58,7 @@ class DisRNNModel(keras.Model):
             `dopamine_readout`. A frozen part runs as at inference.
         reference: What `keras_disrnn.interop` keeps of a model of the authors' package.
         seed: Integer seed of initial values and noise, or `None` for a random one.
-        implementation: Of the core: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
+        implementation: Of core and readouts: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
 
     Call arguments:
         inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
@@ -132,6 +130,7 @@ class DisRNNModel(keras.Model):
             choice_layers,
             activation,
             seed=seeds[1],
+            implementation=implementation,
             name="choice_readout",
             dtype=policy,
         )
@@ -149,14 +148,14 @@ class DisRNNModel(keras.Model):
                 activation,
                 dopamine_latents,
                 seed=seeds[2],
+                implementation=implementation,
                 name="dopamine_readout",
                 dtype=policy,
             )
         self.frozen = frozen
-        self.noise = True
-        """Whether training adds noise. Read when `fit` traces its step: set it before `compile`."""
-        self.penalised = True
-        """Whether the loss has the penalties. Set it before `compile`, as `noise`."""
+        # Variables, so that they can change without tracing a step anew; no weights of the model.
+        self._noise = tf.Variable(True, trainable=False)
+        self._penalised = tf.Variable(True, trainable=False)
         # A pass leaves its costs here for the loss of the same step. One slot a thread, because
         # distribution strategies run each replica in a thread of its own.
         self._pass = threading.local()
@@ -198,12 +197,30 @@ class DisRNNModel(keras.Model):
             part.trainable = name not in names
 
     @property
+    def noise(self):
+        """Whether training adds noise. It can be set at any time, also between calls of `fit`."""
+        return bool(self._noise.numpy())
+
+    @noise.setter
+    def noise(self, on):
+        self._noise.assign(bool(on))
+
+    @property
+    def penalised(self):
+        """Whether the loss has the penalties. It can be set at any time, as `noise`."""
+        return bool(self._penalised.numpy())
+
+    @penalised.setter
+    def penalised(self, on):
+        self._penalised.assign(bool(on))
+
+    @property
     def metrics(self):
-        """The metrics of the step; of the penalties, those that are part of the loss now."""
+        """The metrics of the step; of the penalties, those of the parts that train."""
         hidden = {
             id(self.penalty_metrics[group])
             for group, (_, owner) in (self._prices() if self.built else {}).items()
-            if not (self.penalised and owner.trainable)
+            if not owner.trainable
         }
         return [metric for metric in super().metrics if id(metric) not in hidden]
 
@@ -264,7 +281,7 @@ class DisRNNModel(keras.Model):
         new = ops.where(real[..., None], new, latents)
         outputs = {"choice": self.choice_readout(new), "latents": new}
         if self.dopamine_readout is not None:
-            read = latents if self.dopamine_readout.latents == "pre" else new
+            read = latents if self.dopamine_readout.reads_previous else new
             read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD]], axis=-1)
             outputs["dopamine"] = self.dopamine_readout(read)
         return outputs
@@ -284,10 +301,10 @@ class DisRNNModel(keras.Model):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_observations(features.shape)
         _, costs, real = self._run(features, training)
-        return {
-            group: price * ops.where(real, costs[group], 0.0)
-            for group, (price, _) in self._prices().items()
-        }
+        for group in ("l2", "dopamine_l2"):
+            if group in costs:
+                costs[group] = ops.where(real, costs[group], 0.0)
+        return {group: price * costs[group] for group, (price, _) in self._prices().items()}
 
     def _prices(self):
         """Group of costs to its price and the layer whose training it belongs to."""
@@ -304,31 +321,31 @@ class DisRNNModel(keras.Model):
         return prices
 
     def _run(self, inputs, training):
-        training = training and self.noise
+        switch = tf.convert_to_tensor(self._noise) if training else None
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_observations(features.shape)
         dtype = cost_dtype(self.dtype_policy)
-        seen, real = clean(features)
-        costs = {}
+        outputs, costs = {}, {}
         if isinstance(inputs, dict):
             latents = inputs["latents"]
         else:
-            latents, costs = self.core(features, training=training, return_costs=True)
-        outputs = {"choice": self.choice_readout(latents, training=training)}
-        costs["choice"] = self.choice_readout.bottleneck.kl(latents)
+            latents, costs = self.core(
+                features, training=training, return_costs=True, switch=switch
+            )
         costs["l2"] = ops.cast(
             self.core.cell.update_network.l2() + self.choice_readout.network.l2(), dtype
         )
         if self.dopamine_readout is not None:
-            read = latents
-            if self.dopamine_readout.latents == "pre":
-                initial = ops.cast(self.initial_latents, latents.dtype)
-                initial = ops.broadcast_to(initial, (ops.shape(latents)[0], latents.shape[-1]))
-                read = shift(latents, initial)
-            read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD]], axis=-1)
-            outputs["dopamine"] = self.dopamine_readout(read, training=training)
-            costs["dopamine"] = self.dopamine_readout.bottleneck.kl(read)
             costs["dopamine_l2"] = ops.cast(self.dopamine_readout.network.l2(), dtype)
+        for name, readout in (
+            ("choice", self.choice_readout),
+            ("dopamine", self.dopamine_readout),
+        ):
+            if readout is not None:
+                outputs[name], costs[name] = readout.read_sessions(
+                    latents, features, self.initial_latents, training, switch=switch
+                )
+        real = row_mask(features)
         self._pass.costs, self._pass.real = costs, real
         return outputs, costs, real
 
@@ -341,15 +358,17 @@ class DisRNNModel(keras.Model):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         costs, real = self._pass.costs, self._pass.real
         dtype = cost_dtype(self.dtype_policy)
+        on = ops.cast(tf.convert_to_tensor(self._penalised), dtype)
         for group, (price, owner) in self._prices().items():
             if not owner.trainable:
                 continue
             target = "dopamine" if owner is self.dopamine_readout else "choice"
-            total = ops.sum(ops.where(real, costs[group], 0.0))
-            # Without penalties their gradient is zero, not missing, of which Keras would warn.
-            price = price if self.penalised else 0.0
+            # Rows passed over cost nothing; the weights are paid for in every other row.
+            total = ops.sum(costs[group])
+            if group in ("l2", "dopamine_l2"):
+                total = total * ops.sum(ops.cast(real, dtype))
             targets = self._targets(target, real, sample_weight, dtype)
-            penalty = price * ops.divide_no_nan(total, targets)
+            penalty = price * on * ops.divide_no_nan(total, targets)
             self.penalty_metrics[group].update_state(penalty)
             loss = loss + ops.cast(penalty, loss.dtype)
         return loss

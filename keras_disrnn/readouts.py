@@ -1,10 +1,17 @@
 """The readouts: from the latents to choice logits, and to the dopamine response."""
 
 import keras
+from keras import ops
 
 from keras_disrnn.bottleneck import InformationBottleneck
 from keras_disrnn.cell import derive_seeds
+from keras_disrnn.core import clean, shift
+from keras_disrnn.implementation import check_implementation, runs_natively
+from keras_disrnn.native import run_readout
 from keras_disrnn.res_mlp import ResidualMLP
+
+CHOICE_AND_REWARD = 2
+"""The first two observations are the trial's choice and reward; the dopamine readout reads them."""
 
 
 class _Readout(keras.layers.Layer):
@@ -13,13 +20,29 @@ class _Readout(keras.layers.Layer):
     A frozen readout runs as at inference, without noise, also under `training=True`.
     """
 
-    def __init__(self, outputs, units, layers, activation="leaky_relu", seed=None, **kwargs):
+    observed = 0
+    """How many of the observations of the row it reads, after the latents."""
+    reads_previous = False
+    """Whether it reads the latents as they were before the row."""
+
+    def __init__(
+        self,
+        outputs,
+        units,
+        layers,
+        activation="leaky_relu",
+        seed=None,
+        implementation="auto",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        check_implementation(implementation)
         self.outputs = outputs
         self.units = units
         self.layers = layers
         self.activation = activation
         self.seed = seed
+        self.implementation = implementation
         seeds = derive_seeds(seed, 2)
         policy = self.dtype_policy
         self.bottleneck = InformationBottleneck(seed=seeds[0], name="bottleneck", dtype=policy)
@@ -36,6 +59,51 @@ class _Readout(keras.layers.Layer):
             self.bottleneck(inputs, training=bool(training and self.trainable), noise=noise)
         )
 
+    def read_sessions(
+        self, latents, features, initial_latents, training=False, noise=None, switch=None
+    ):
+        """Runs over whole sessions: `call`, and what it costs, natively where that can be.
+
+        Args:
+            latents: After each row, `(sessions, rows, latents)`.
+            features: `(sessions, rows, observations)`; a row of NaN costs nothing.
+            initial_latents: Before the first row, `(latents,)`.
+            training: Whether to add the bottlenecks' noise.
+            noise: Standard normal draws `(sessions, rows, inputs)` to use in place of fresh ones.
+            switch: Boolean tensor; false turns the noise off after all. For noise that is turned on
+                and off without tracing anew.
+
+        Returns:
+            The outputs `(sessions, rows, outputs)`, and the KL cost of each row in nats,
+            `(sessions, rows)`, float32 or wider.
+        """
+        noisy = bool(training and self.trainable)
+        if runs_natively(self):
+            seed = None
+            if not noisy:
+                noise = None
+            elif noise is None:
+                seed = self.bottleneck.seed_generator.next()
+            inputs = (ops.cast(x, self.compute_dtype) for x in (latents, features, initial_latents))
+            return run_readout(
+                self, *inputs, self.observed, self.reads_previous, seed, noise, switch
+            )
+        seen, real = clean(features)
+        read = latents
+        if self.reads_previous:
+            initial = ops.cast(initial_latents, latents.dtype)
+            shape = (ops.shape(latents)[0], latents.shape[-1])
+            read = shift(latents, ops.broadcast_to(initial, shape))
+        if self.observed:
+            seen = ops.cast(seen[..., : self.observed], read.dtype)
+            read = ops.concatenate([read, seen], axis=-1)
+        cost = ops.where(real, self.bottleneck.kl(read), 0.0)
+        if noisy and switch is not None:
+            if noise is None:
+                noise = self.bottleneck.draw_noise(ops.shape(read))
+            noise = noise * ops.cast(switch, noise.dtype)
+        return self(read, training=noisy, noise=noise), cost
+
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.outputs)
 
@@ -47,6 +115,7 @@ class _Readout(keras.layers.Layer):
             "layers": self.layers,
             "activation": self.activation,
             "seed": self.seed,
+            "implementation": self.implementation,
         }
 
 
@@ -58,6 +127,7 @@ class ChoiceReadout(_Readout):
         outputs: Number of arms.
         units, layers, activation: Shape of the residual MLP.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
+        implementation: Of `read_sessions`: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
 
     Call arguments:
         inputs: Latents `(..., latents)`.
@@ -80,6 +150,7 @@ class DopamineReadout(_Readout):
             what the prediction error of the paper, `r_t - Q_t(a_t)`, speaks of; `"post"` to read
             them after the update, as the authors' package does.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
+        implementation: Of `read_sessions`: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
 
     Call arguments:
         inputs: `(..., latents + 2)`: the latents, then choice and reward.
@@ -90,6 +161,8 @@ class DopamineReadout(_Readout):
         Predicted responses `(..., signals)`, in the units of the targets.
     """
 
+    observed = CHOICE_AND_REWARD
+
     def __init__(
         self,
         outputs,
@@ -98,12 +171,17 @@ class DopamineReadout(_Readout):
         activation="leaky_relu",
         latents="pre",
         seed=None,
+        implementation="auto",
         **kwargs,
     ):
-        super().__init__(outputs, units, layers, activation, seed, **kwargs)
+        super().__init__(outputs, units, layers, activation, seed, implementation, **kwargs)
         if latents not in ("pre", "post"):
             raise ValueError(f"latents: expected 'pre' or 'post', got {latents!r}")
         self.latents = latents
+
+    @property
+    def reads_previous(self):
+        return self.latents == "pre"
 
     def get_config(self):
         return {**super().get_config(), "latents": self.latents}

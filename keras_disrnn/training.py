@@ -9,6 +9,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -43,6 +44,9 @@ class Stage:
 
 CHOICE_PARTS = ("core", "choice_readout")
 
+STEPS_PER_EXECUTION = 10
+"""`train` does up to so many steps between two returns to Python and its callbacks."""
+
 STAGES = {
     "warmup": Stage(CHOICE_PARTS, ("choice",), noise=False, penalised=False),
     "stage1": Stage(CHOICE_PARTS, ("choice",)),
@@ -57,6 +61,9 @@ def compile_stage(
     model, stage, learning_rate=1e-3, clip_norm=1.0, choice_weight=0.5, **compile_arguments
 ):
     """Makes `model` ready for `fit` in a stage: what is frozen, the noise, the loss, the metrics.
+
+    A stage that differs from the one before only in noise and penalties, as stage 1 does from the
+    warm-up, keeps the traced step; its optimizer starts anew all the same.
 
     Args:
         model: A `DisRNNModel`.
@@ -77,9 +84,15 @@ def compile_stage(
         raise ValueError(f"{stage}: the model has no dopamine readout (signals=0)")
     if not 0.0 <= choice_weight <= 1.0:
         raise ValueError(f"choice_weight: expected a number from 0 to 1, got {choice_weight}")
-    model.frozen = [name for name in model.parts if name not in plan.trains]
     model.noise = plan.noise
     model.penalised = plan.penalised
+    frozen = tuple(name for name in model.parts if name not in plan.trains)
+    settings = (plan.fits, learning_rate, clip_norm, choice_weight, compile_arguments)
+    before = getattr(model, "_stage", None)
+    if before is not None and before.goes_on(model, frozen, settings):
+        before.renew_optimizer()
+        return
+    model.frozen = frozen
     dtype = cost_dtype(model.dtype_policy)
     # Keras puts the output's name before a metric's, but not where there is one output only.
     prefix = "" if model.signals else "choice_"
@@ -101,6 +114,30 @@ def compile_stage(
     if model.built:
         # Variables made while `fit` traces its step cost a second trace.
         model.optimizer.build(model.trainable_variables)
+        model._stage = _CompiledStage(model, settings)
+
+
+class _CompiledStage:
+    """What a model was compiled for, and the state its optimizer began with."""
+
+    def __init__(self, model, settings):
+        self._settings = settings
+        self._config = model.get_config()
+        self._optimizer = model.optimizer
+        self._state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
+
+    def goes_on(self, model, frozen, settings):
+        """Whether the step that was traced serves for these settings and the model as it is now."""
+        return (
+            model.optimizer is self._optimizer
+            and model.frozen == frozen
+            and settings == self._settings
+            and model.get_config() == self._config
+        )
+
+    def renew_optimizer(self):
+        for variable, value in zip(self._optimizer.variables, self._state, strict=True):
+            variable.assign(value)
 
 
 def stage_of(model):
@@ -145,7 +182,8 @@ def train(
         seed: Of the order in which batches are drawn (the model has a seed of its own).
         checkpoint: A file to keep the state in after each epoch. If it exists, training goes on
             from it, to the same weights that an uninterrupted run ends at.
-        callbacks: Further Keras callbacks for every `fit`.
+        callbacks: Further Keras callbacks for every `fit`. Those that act on batches are called
+            every few steps (at most `STEPS_PER_EXECUTION`).
         verbose: As for `fit`.
 
     Returns:
@@ -187,7 +225,13 @@ def train(
         if stage == "stage2":
             # The frozen core gives the same latents at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
-        compile_stage(model, stage, learning_rate, choice_weight=choice_weight)
+        compile_stage(
+            model,
+            stage,
+            learning_rate,
+            choice_weight=choice_weight,
+            steps_per_execution=math.gcd(min(steps_per_epoch, count), STEPS_PER_EXECUTION),
+        )
         first_epoch = progress.start(stage, model)
         model.fit(
             train_data.dataset(
@@ -305,7 +349,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if loss is not None and not np.isfinite(loss):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"the loss became {float(loss)} at step {batch + 1} of epoch {self._epoch + 1}; "
+                f"the loss became {float(loss)} by step {batch + 1} of epoch {self._epoch + 1}; "
                 "the model has the weights of the last good epoch. Try a smaller learning rate, or "
                 "look for extreme values among the observations and the dopamine responses"
             )

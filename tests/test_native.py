@@ -1,4 +1,4 @@
-"""The native recurrence: the numbers of Keras, its gradients, its noise, and where it runs."""
+"""The native library: the numbers of Keras, its gradients, its noise, and where it runs."""
 
 import logging
 import shutil
@@ -12,8 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_disrnn import DisRNN, DisRNNModel, native
-from keras_disrnn import core as core_module
+from keras_disrnn import (
+    ChoiceReadout,
+    DisRNN,
+    DisRNNModel,
+    DopamineReadout,
+    compile_stage,
+    implementation,
+    losses,
+    native,
+)
+from keras_disrnn.native import library
 
 AVAILABLE = native.why_not("tanh", keras.DTypePolicy("float32"))
 needs_library = pytest.mark.skipif(AVAILABLE is not None, reason=str(AVAILABLE))
@@ -137,25 +146,38 @@ def arrays_of(core):
     return native.Parameters(*(t.numpy() for t in native.Parameters.of_cell(core.cell)))
 
 
+def both_passes(recurrence, features, initial, parameters, weights, mask=None, **noise):
+    """All that a forward and a backward pass give, with the noise kept between them."""
+    latents, costs, kept = recurrence.forward(
+        features, initial, parameters, mask, **noise, costs=True
+    )
+    prices = [weights[..., 0]] * len(costs)
+    gradients = recurrence.backward(
+        features, initial, parameters, latents, weights, prices, mask, **noise, kept=kept
+    )
+    return [latents, *costs, *gradients[:2], *gradients[2]]
+
+
 @needs_library
 @pytest.mark.parametrize("activation", sorted(set(native.ACTIVATIONS) - {"swish"}))
 def test_gradients_are_those_of_finite_differences(activation, rng):
     core = twins(3, 2, 4, 2, activation, "float64")[1]
     features, mask, _, initial, weights = make_case(rng, 9, 6, 3, 2, "float64")
-    mean_weights = rng.normal(size=weights.shape)
+    prices = [rng.normal(size=weights.shape[:2]) for _ in native.COSTS]
     recurrence = native.Recurrence(activation, 1.5)
     options = {"mask": mask, "seed": (3, 4)}
     real = (~np.isnan(features))[..., :]
     inputs = [features, initial, *arrays_of(core)]
 
     def loss(arrays):
-        z, mu = recurrence.forward(*arrays[:2], native.Parameters(*arrays[2:]), **options)
-        return np.sum(z * weights) + np.sum(mu * mean_weights)
+        parameters = native.Parameters(*arrays[2:])
+        z, costs, _ = recurrence.forward(*arrays[:2], parameters, **options, costs=True)
+        return sum(np.sum(a * b) for a, b in zip([z, *costs], [weights, *prices], strict=True))
 
     parameters = native.Parameters(*inputs[2:])
-    latents, _ = recurrence.forward(*inputs[:2], parameters, **options)
+    latents, _, kept = recurrence.forward(*inputs[:2], parameters, **options)
     dfeatures, dinitial, gradients = recurrence.backward(
-        *inputs[:2], parameters, latents, weights, mean_weights, **options
+        *inputs[:2], parameters, latents, weights, prices, **options, kept=kept
     )
     names = ("features", "initial", *native.Parameters._fields)
     for i, (name, gradient) in enumerate(
@@ -181,11 +203,7 @@ def test_numbers_do_not_depend_on_the_threads(rng):
     before = None
     for threads in (1, 2, 5):
         recurrence = native.Recurrence("leaky_relu", 1.5, threads=threads)
-        latents, means = recurrence.forward(features, initial, parameters, mask, (1, 2))
-        gradients = recurrence.backward(
-            features, initial, parameters, latents, weights, weights, mask, (1, 2)
-        )
-        results = [latents, means, *gradients[:2], *gradients[2]]
+        results = both_passes(recurrence, features, initial, parameters, weights, mask, seed=(1, 2))
         for result, same in zip(results, before or results, strict=True):
             np.testing.assert_array_equal(result, same)
         before = results
@@ -201,11 +219,7 @@ def test_every_instruction_set_gives_the_same_numbers(dtype, rng):
     best = native.INSTRUCTIONS.index(native.best_instructions())
     for instructions in native.INSTRUCTIONS[: best + 1]:
         recurrence = native.Recurrence("gelu", 1.5, instructions=instructions)
-        latents, _ = recurrence.forward(features, initial, parameters, mask, (1, 2))
-        gradients = recurrence.backward(
-            features, initial, parameters, latents, weights, weights, mask, (1, 2)
-        )
-        results = [latents, *gradients[:2], *gradients[2]]
+        results = both_passes(recurrence, features, initial, parameters, weights, mask, seed=(1, 2))
         for result, same in zip(results, before or results, strict=True):
             np.testing.assert_allclose(result, same, rtol=1e-4, atol=1e-5)
         before = results
@@ -308,15 +322,29 @@ def test_drawn_noise_is_used_as_given_noise_is(dtype, rng):
     parameters = arrays_of(core)
     recurrence = native.Recurrence("leaky_relu", 1.5)
     noise = recurrence.draws(features, initial, parameters, (5, 6))
-    results = []
-    for option in ({"seed": (5, 6)}, {"noise": noise}):
-        latents, means = recurrence.forward(features, initial, parameters, mask, **option)
-        gradients = recurrence.backward(
-            features, initial, parameters, latents, weights, weights, mask, **option
-        )
-        results.append([latents, means, *gradients[:2], *gradients[2]])
+    results = [
+        both_passes(recurrence, features, initial, parameters, weights, mask, **option)
+        for option in ({"seed": (5, 6)}, {"noise": noise})
+    ]
     for drawn, given in zip(*results, strict=True):
         np.testing.assert_array_equal(drawn, given)
+
+
+@needs_library
+def test_noise_that_is_too_much_to_keep_is_drawn_again(rng, monkeypatch):
+    core = twins(3, 2, 5, 2)[1]
+    features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2)
+    recurrence = native.Recurrence("leaky_relu", 1.5)
+    results = []
+    for most in (library.MOST_KEPT, 100):
+        monkeypatch.setattr(library, "MOST_KEPT", most)
+        kept = recurrence.forward(features, initial, arrays_of(core), mask, (1, 2))[2]
+        assert (kept.size > 0) == (most > 100)
+        results.append(
+            both_passes(recurrence, features, initial, arrays_of(core), weights, mask, seed=(1, 2))
+        )
+    for once, twice in zip(*results, strict=True):
+        np.testing.assert_array_equal(once, twice)
 
 
 @needs_library
@@ -400,8 +428,8 @@ def test_a_graph_with_open_shapes_runs_natively(make_features):
 
 @pytest.fixture
 def fresh_log(monkeypatch, caplog):
-    monkeypatch.setattr(core_module, "_logged", set())
-    caplog.set_level(logging.WARNING, logger=core_module.__name__)
+    monkeypatch.setattr(implementation, "_logged", set())
+    caplog.set_level(logging.WARNING, logger=implementation.__name__)
     return caplog
 
 
@@ -438,7 +466,7 @@ def test_without_the_library_auto_runs_in_keras(make_features, fresh_log, monkey
     core = DisRNN(3, seed=1)
     expected = core(features)
     fresh_log.clear()
-    monkeypatch.setattr(native, "_load", lambda: (None, "it is not there"))
+    monkeypatch.setattr(library, "load", lambda: (None, "it is not there"))
     np.testing.assert_allclose(core(features), expected, atol=1e-6)
     assert "it is not there" in fresh_log.text
     with pytest.raises(RuntimeError, match="it is not there"):
@@ -493,7 +521,7 @@ def test_arrays_that_do_not_fit_are_refused(rng):
             "update_sigma",
         ),
         ((features, initial, parameters, mask[:, :2]), "mask"),
-        ((features, initial, parameters, mask, None, (*noise[:2], noise[2][:3])), "latent noise"),
+        ((features, initial, parameters, mask, None, (*noise[:2], noise[2][:3])), "latent_noise"),
     ):
         inputs = (*inputs, parameters)[: max(3, len(inputs))]
         with pytest.raises(ValueError, match=f"{name}: expected shape .*, got"):
@@ -513,11 +541,7 @@ def test_the_order_of_an_array_in_memory_is_no_matter(rng):
     results = []
     for order in (np.ascontiguousarray, np.asfortranarray):
         inputs = (order(features), order(initial), native.Parameters(*map(order, parameters)))
-        latents, means = recurrence.forward(*inputs, order(mask), (1, 2))
-        gradients = recurrence.backward(
-            *inputs, order(latents), order(weights), order(weights), order(mask), (1, 2)
-        )
-        results.append([latents, means, *gradients[:2], *gradients[2]])
+        results.append(both_passes(recurrence, *inputs, order(weights), order(mask), seed=(1, 2)))
     for plain, other in zip(*results, strict=True):
         np.testing.assert_array_equal(plain, other)
 
@@ -533,6 +557,254 @@ def test_nothing_to_run_gives_nothing(shape):
     assert latents.shape == (*shape[:2], 3)
     for gradient in tape.gradient(total, core.trainable_variables, unconnected_gradients="zero"):
         assert not np.any(gradient)
+
+
+# === Readouts ===
+
+
+def readouts(kind, latents, units, layers, outputs, activation="leaky_relu", dtype="float32"):
+    """A Keras and a native readout with the same random parameters."""
+    rng = np.random.default_rng(latents)
+    pair = []
+    for how in ("keras", "native"):
+        options = {"implementation": how, "dtype": dtype}
+        if kind == "choice":
+            pair.append(ChoiceReadout(outputs, units, layers, activation, **options))
+        else:
+            pair.append(
+                DopamineReadout(outputs, units, layers, activation, latents=kind, **options)
+            )
+        pair[-1].build((None, None, latents + pair[-1].observed))
+    for first, second in zip(*(readout.trainable_variables for readout in pair), strict=True):
+        value = rng.normal(size=first.shape) * 0.5
+        first.assign(value)
+        second.assign(value)
+    return pair
+
+
+def readout_case(rng, kind, sessions, rows, latents, observations, outputs, dtype="float32"):
+    def normal(*shape):
+        return tf.constant(rng.normal(size=shape), dtype)
+
+    features = rng.normal(size=(sessions, rows, observations))
+    features[rng.random((sessions, rows)) < 0.2] = np.nan
+    inputs = latents + (0 if kind == "choice" else 2)
+    return {
+        "latents": normal(sessions, rows, latents),
+        "features": tf.constant(features, dtype),
+        "initial": normal(latents),
+        "noise": normal(sessions, rows, inputs),
+        "weights": normal(sessions, rows, outputs),
+        "prices": normal(sessions, rows),
+    }
+
+
+def evaluate_readout(readout, case, noisy):
+    """Outputs, cost, and the gradients of a loss of both, by name."""
+    sources = {name: case[name] for name in ("latents", "features", "initial")}
+    with tf.GradientTape() as tape:
+        tape.watch(list(sources.values()))
+        outputs, cost = readout.read_sessions(
+            *sources.values(), training=noisy, noise=case["noise"]
+        )
+        loss = tf.reduce_sum(outputs * case["weights"]) + tf.reduce_sum(cost * case["prices"])
+    sources |= {variable.path: variable.value for variable in readout.trainable_variables}
+    gradients = tape.gradient(loss, list(sources.values()), unconnected_gradients="zero")
+    # Keras numbers layers of a name.
+    names = [name.partition("/")[2] or name for name in sources]
+    return {
+        "outputs": outputs,
+        "cost": cost,
+        **{f"d {name}": gradient for name, gradient in zip(names, gradients, strict=True)},
+    }
+
+
+@needs_library
+@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
+@hypothesis.given(
+    kind=st.sampled_from(["choice", "pre", "post"]),
+    sessions=st.integers(1, 30),
+    rows=st.integers(1, 7),
+    latents=st.integers(1, 6),
+    observations=st.integers(2, 4),
+    units=st.integers(1, 9),
+    layers=st.integers(0, 3),
+    outputs=st.integers(2, 7),
+    activation=st.sampled_from(sorted(native.ACTIVATIONS)),
+    noisy=st.booleans(),
+)
+def test_any_readout_gives_the_numbers_of_keras(
+    kind, sessions, rows, latents, observations, units, layers, outputs, activation, noisy
+):
+    slow, fast = readouts(kind, latents, units, layers, outputs, activation)
+    rng = np.random.default_rng(sessions)
+    case = readout_case(rng, kind, sessions, rows, latents, observations, outputs)
+    got, expected = (evaluate_readout(readout, case, noisy) for readout in (fast, slow))
+    assert_same(got, expected, 1e-5)
+
+
+@needs_library
+@pytest.mark.parametrize("kind", ["choice", "pre", "post"])
+def test_gradients_of_a_readout_are_those_of_finite_differences(kind, rng):
+    readout = readouts(kind, 3, 5, 2, 2, "tanh", "float64")[1]
+    case = {
+        name: value.numpy()
+        for name, value in readout_case(rng, kind, 7, 5, 3, 2, 2, "float64").items()
+    }
+    run = native.Readout("tanh", readout.observed, readout.reads_previous)
+    parameters = [t.numpy() for t in native.ReadoutParameters.of_readout(readout)]
+    inputs = [case["latents"], case["features"], case["initial"], *parameters]
+
+    def passed(arrays):
+        return (*arrays[:3], native.ReadoutParameters(*arrays[3:]))
+
+    def loss(arrays):
+        y, cost, _ = run.forward(*passed(arrays), seed=(3, 4), costs=True)
+        return np.sum(y * case["weights"]) + np.sum(cost * case["prices"])
+
+    *gradients, last = run.backward(*passed(inputs), case["weights"], case["prices"], seed=(3, 4))
+    names = ("latents", "features", "initial", *native.ReadoutParameters._fields)
+    for i, (name, gradient) in enumerate(zip(names, (*gradients, *last), strict=True)):
+        direction = rng.normal(size=gradient.shape)
+        if name == "features":
+            direction = np.where(np.isnan(case["features"]), 0.0, direction)
+        ends = [
+            loss([a + 1e-6 * sign * direction if i == j else a for j, a in enumerate(inputs)])
+            for sign in (1, -1)
+        ]
+        expected = (ends[0] - ends[1]) / 2e-6
+        np.testing.assert_allclose(
+            np.sum(gradient * direction), expected, rtol=1e-5, atol=1e-5, err_msg=name
+        )
+
+
+def passes_of_readout(run, case, parameters, **noise):
+    arrays = [case[name].numpy() for name in ("latents", "features", "initial")]
+    y, cost, kept = run.forward(*arrays, parameters, **noise, costs=True)
+    *gradients, last = run.backward(
+        *arrays, parameters, case["weights"].numpy(), case["prices"].numpy(), **noise, kept=kept
+    )
+    return [y, cost, *gradients, *last]
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_readouts_noise_and_threads(dtype, rng, monkeypatch):
+    """Drawn noise is used as given noise is, in any number of threads, kept or drawn again."""
+    readout = readouts("pre", 4, 5, 2, 2, dtype=dtype)[1]
+    case = readout_case(rng, "pre", 41, 9, 4, 3, 2, dtype)
+    parameters = native.ReadoutParameters(
+        *(t.numpy() for t in native.ReadoutParameters.of_readout(readout))
+    )
+    one, many = (native.Readout("leaky_relu", 2, True, threads=threads) for threads in (1, 3))
+    arrays = [case[name].numpy() for name in ("latents", "features", "initial")]
+    noise = one.draws(*arrays, parameters, (5, 6))
+    expected = passes_of_readout(one, case, parameters, noise=noise)
+    drawn = [passes_of_readout(run, case, parameters, seed=(5, 6)) for run in (one, many)]
+    monkeypatch.setattr(library, "MOST_KEPT", 100)
+    drawn.append(passes_of_readout(many, case, parameters, seed=(5, 6)))
+    for results in drawn:
+        for result, same in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, same)
+    # A draw belongs to its row and session.
+    few = [arrays[0][:7, :4], arrays[1][:7, :4], arrays[2]]
+    np.testing.assert_array_equal(one.draws(*few, parameters, (5, 6)), noise[:7, :4])
+
+
+@needs_library
+def test_a_readouts_noise_is_standard_normal_and_independent():
+    readout = readouts("choice", 5, 4, 1, 2)[1]
+    parameters = native.ReadoutParameters(
+        *(t.numpy() for t in native.ReadoutParameters.of_readout(readout))
+    )
+    run = native.Readout("leaky_relu")
+    sessions, rows = 200, 100
+    arrays = [np.zeros((sessions, rows, 5), "f4"), np.zeros((sessions, rows, 2), "f4")]
+    noise = run.draws(*arrays, np.zeros(5, "f4"), parameters, (7, 1)).astype("float64")
+    bound = 5 / np.sqrt(noise.size)
+    assert abs(noise.mean()) < bound
+    assert abs((noise**2).mean() - 1) < bound * np.sqrt(2)
+    assert abs((noise**4).mean() - 3) < bound * np.sqrt(96)
+    correlations = np.corrcoef(noise.reshape(-1, 5).T) - np.eye(5)
+    assert np.abs(correlations).max() < 5 / np.sqrt(sessions * rows)
+    for a, b in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1])):
+        assert abs(np.mean(a * b)) < bound * 1.05
+    other = run.draws(*arrays, np.zeros(5, "f4"), parameters, (7, 2))
+    assert abs(np.mean(noise * other)) < bound
+
+
+# === The log likelihood of choices ===
+
+
+@needs_library
+@pytest.mark.parametrize("arms", [2, 3, 5])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)])
+def test_log_likelihood_and_its_gradient(arms, dtype, tolerance, rng):
+    shape = (13, 7)  # not a multiple of any register
+    logits = tf.constant(rng.normal(size=(*shape, arms)) * 8, dtype)
+    logits = tf.concat([logits, logits[:1] * 0 + [[0.0] * (arms - 1) + [90.0]]], axis=0)
+    choice = tf.constant(rng.integers(0, arms, (14, 7)), "int32")
+    upstream = tf.constant(rng.normal(size=(14, 7)), dtype)
+    results = []
+    for run in (
+        losses.log_likelihood,
+        lambda c, z: -tf.nn.sparse_softmax_cross_entropy_with_logits(c, z),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            log_p = run(choice, logits)
+            total = tf.reduce_sum(log_p * upstream)
+        results.append({"log p": log_p, "d logits": tape.gradient(total, logits)})
+    assert_same(*results, tolerance)
+
+
+def test_the_loss_runs_natively_where_it_can_and_in_keras_elsewhere(rng):
+    logits = tf.constant(rng.normal(size=(4, 5, 2)), "float32")
+    choice = tf.zeros((4, 5), "int32")
+
+    def types():
+        graph = tf.function(losses.log_likelihood).get_concrete_function(choice, logits).graph
+        return {op.type for op in graph.get_operations()}
+
+    assert any("PyFunc" in name for name in types()) == (AVAILABLE is None)
+    with native.disabled():
+        assert not any("PyFunc" in name for name in types())
+
+
+@needs_library
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "joint"])
+@pytest.mark.parametrize("dopamine_latents", ["pre", "post"])
+def test_a_whole_step_is_the_same_in_both(stage, dopamine_latents, make_features, rng):
+    """Loss, penalties and every gradient of a step, without noise."""
+    features = make_features(20, 9, lengths=(9, 5, 3))
+    real = (~np.isnan(features).all(-1)).astype("float32")
+    targets = {
+        "choice": rng.integers(0, 2, (20, 9)).astype("int32"),
+        "dopamine": rng.normal(size=(20, 9, 1)).astype("float32"),
+    }
+    weights = {"choice": real, "dopamine": real[..., None]}
+    results = []
+    for how in ("keras", "native"):
+        model = DisRNNModel(
+            latents=3, update_units=5, update_layers=2, dopamine_latents=dopamine_latents,
+            latent_penalty=0.1, choice_penalty=0.1, dopamine_penalty=0.1, l2_scale=0.01,
+            seed=4, implementation=how,
+        )  # fmt: skip
+        model.build((None, None, 2))
+        compile_stage(model, stage)
+        model.noise = False
+        with tf.GradientTape() as tape:
+            outputs = model(features, training=True)
+            loss = model.compute_loss(features, targets, outputs, weights)
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        names = [v.path.partition("/")[2] for v in model.trainable_variables]
+        penalties = model.penalties(features)
+        results.append(
+            {"loss": loss, **outputs, **penalties}
+            | {f"d {name}": g for name, g in zip(names, gradients, strict=True)}
+        )
+    assert_same(*results, 1e-5)
+    assert np.abs(results[0]["loss"]) > 0.1
 
 
 @pytest.mark.slow

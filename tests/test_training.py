@@ -77,7 +77,9 @@ def test_warmup_has_neither_noise_nor_penalties(sessions):
     model = make_model()
     before = weights_of(model)
     history = fit_stage(model, "warmup", sessions).history
-    assert not [name for name in history if name.startswith("penalty")]
+    penalties = {name: values for name, values in history.items() if name.startswith("penalty")}
+    assert set(penalties) >= {"penalty_latent", "penalty_choice", "penalty_l2"}
+    assert not np.any(list(penalties.values()))
     for name, weight in weights_of(model).items():
         if "sigma" in name:
             np.testing.assert_array_equal(weight, before[name])
@@ -91,6 +93,90 @@ def test_warmup_has_neither_noise_nor_penalties(sessions):
     assert losses[0] == losses[1]
     clean = again.evaluate(sessions.dataset(), return_dict=True, verbose=0)
     np.testing.assert_allclose(losses[0], clean["loss"], rtol=1e-6)
+
+
+def count_traces(model, monkeypatch):
+    """A list that grows whenever the model's forward pass is traced for training."""
+    traces = []
+    run = type(model)._run
+
+    def counting(self, inputs, training):
+        if training:
+            traces.append(inputs)
+        return run(self, inputs, training)
+
+    monkeypatch.setattr(type(model), "_run", counting)
+    return traces
+
+
+def test_stage1_goes_on_with_the_step_that_the_warmup_traced(sessions, monkeypatch):
+    model, anew = make_model(), make_model()
+    traces = count_traces(model, monkeypatch)
+    fit_stage(model, "warmup", sessions, learning_rate=1e-2)
+    count = len(traces)
+    assert count > 0
+    for _ in range(2):
+        fit_stage(model, "stage1", sessions, learning_rate=1e-2)
+    assert len(traces) == count
+    assert model.optimizer.iterations.numpy() == 3
+
+    fit_stage(anew, "warmup", sessions, learning_rate=1e-2)
+    for _ in range(2):
+        anew._stage = None  # so that it is compiled again
+        fit_stage(anew, "stage1", sessions, learning_rate=1e-2)
+    assert len(traces) == 4 * count
+    for name, weight in weights_of(anew).items():
+        np.testing.assert_array_equal(weights_of(model)[name], weight, err_msg=name)
+
+    # What the traced step would not see is compiled.
+    model.latent_penalty = 0.5
+    fit_stage(model, "stage1", sessions, learning_rate=1e-2)
+    assert len(traces) == 5 * count
+    fit_stage(model, "stage1", sessions, learning_rate=1e-3)
+    assert len(traces) == 6 * count
+    model.frozen = ["core"]
+    fit_stage(model, "stage1", sessions, learning_rate=1e-3)
+    assert model.frozen == ("dopamine_readout",)
+    assert len(traces) == 7 * count
+
+
+@pytest.mark.parametrize("implementation", ["keras", "native"])
+def test_noise_can_be_turned_off_without_compiling(sessions, implementation):
+    model = make_model(implementation=implementation)
+    compile_stage(model, "stage1", learning_rate=0.0)
+    losses = []
+    for noise in (True, True, False, False):
+        model.noise = noise
+        fitted = model.fit(sessions.dataset(steps=1), verbose=0, shuffle=False)
+        losses.append(fitted.history["loss"][0])
+    assert len(set(losses)) == 3
+    clean = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)["loss"]
+    np.testing.assert_allclose(losses[2:], clean, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_step_compiled_by_xla_is_the_same(sessions):
+    """What a GPU runs: Keras operations under `jit_compile`."""
+    weights = []
+    for jit in (False, True):
+        model = make_model(implementation="keras")
+        compile_stage(model, "joint", jit_compile=jit)
+        model.noise = False
+        model.fit(sessions.dataset(steps=3), verbose=0, shuffle=False)
+        weights.append(weights_of(model))
+    for name, weight in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], weight, atol=1e-4, err_msg=name)
+
+
+def test_several_steps_an_execution_give_the_same_weights(sessions):
+    weights = []
+    for steps in (1, 4):
+        model = make_model()
+        compile_stage(model, "stage1", learning_rate=1e-2, steps_per_execution=steps)
+        model.fit(sessions.dataset(steps=8), verbose=0, shuffle=False)
+        weights.append(weights_of(model))
+    for name, weight in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], weight, err_msg=name)
 
 
 def test_stage2_on_given_latents_is_the_plain_way(sessions):
@@ -227,7 +313,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(session
                 bias.assign(np.full(bias.shape, np.nan))
 
     model, poison = make_model(), Poison()
-    with pytest.raises(TrainingDiverged, match="loss became nan at step 1 of epoch 3"):
+    with pytest.raises(TrainingDiverged, match="loss became nan by step 2 of epoch 3"):
         train(
             model, sessions, warmup_steps=8, stage1_steps=0, stage2_steps=0, steps_per_epoch=2,
             checkpoint=tmp_path / "state.npz", callbacks=[poison], verbose=0,

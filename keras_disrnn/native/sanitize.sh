@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the native recurrence, forward and backward, under AddressSanitizer with
+# Runs the native library, forward and backward, under AddressSanitizer with
 # UndefinedBehaviorSanitizer and then under ThreadSanitizer:  sh keras_disrnn/native/sanitize.sh
 set -eu
 here=$(dirname "$0")

@@ -1,0 +1,245 @@
+// A residual MLP behind information bottlenecks, for a block of lanes. Included by kernel.h.
+//
+// A lane is one session (in the recurrence) or one row of one (in a readout). Numbers of a block
+// lie side by side: number i of all lanes is in the registers i * kRegisters and following.
+
+// Two registers side by side give the processor enough independent sums to hide their latency.
+constexpr int kRegisters = 2;
+constexpr int kTile = 4;
+
+// ---- Products of a small matrix with a block ----
+
+// sum[i] = bias[i] + sum_j in[j] kernel[j * stride + i].
+template <int kOutputs, typename T, typename V>
+INLINE void affine_tile(const T* kernel, const T* bias, const V* in, int64_t inputs,
+                        int64_t stride, V (&sum)[kOutputs][kRegisters]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < kOutputs; i++)
+#pragma GCC unroll 2
+    for (int r = 0; r < kRegisters; r++) sum[i][r] = V{} + bias[i];
+  for (int64_t j = 0; j < inputs; j++) {
+    const T* w = kernel + j * stride;
+#pragma GCC unroll 4
+    for (int i = 0; i < kOutputs; i++)
+#pragma GCC unroll 2
+      for (int r = 0; r < kRegisters; r++) sum[i][r] += w[i] * in[j * kRegisters + r];
+  }
+}
+
+template <int kOutputs, typename T, typename V>
+INLINE void affine_part(const T* kernel, const T* bias, const V* in, V* out, int64_t inputs,
+                        int64_t stride) {
+  V sum[kOutputs][kRegisters];
+  affine_tile<kOutputs>(kernel, bias, in, inputs, stride, sum);
+#pragma GCC unroll 4
+  for (int i = 0; i < kOutputs; i++)
+#pragma GCC unroll 2
+    for (int r = 0; r < kRegisters; r++) out[i * kRegisters + r] = sum[i][r];
+}
+
+// out[k] = bias[k] + sum_j in[j] kernel[j][k].
+template <typename T, typename V>
+INLINE void affine(const T* kernel, const T* bias, const V* in, V* out, int64_t inputs,
+                   int64_t outputs) {
+  int64_t k = 0;
+  for (; k + kTile <= outputs; k += kTile)
+    affine_part<kTile>(kernel + k, bias + k, in, out + k * kRegisters, inputs, outputs);
+  for (; k + 2 <= outputs; k += 2)
+    affine_part<2>(kernel + k, bias + k, in, out + k * kRegisters, inputs, outputs);
+  for (; k < outputs; k++)
+    affine_part<1>(kernel + k, bias + k, in, out + k * kRegisters, inputs, outputs);
+}
+
+// A hidden layer: out = in + f(in W + b), and with kSlope also f'. `units` is a multiple of kTile.
+template <typename A, bool kSlope, typename T, typename V>
+void residual_as(const T* kernel, const T* bias, const V* in, V* out, V* slope, int64_t units) {
+  for (int64_t k = 0; k < units; k += kTile) {
+    V sum[kTile][kRegisters];
+    affine_tile<kTile>(kernel + k, bias + k, in, units, units, sum);
+    for (int i = 0; i < kTile; i++)
+      for (int r = 0; r < kRegisters; r++) {
+        const int64_t at = (k + i) * kRegisters + r;
+        V y, d;
+        A::at(sum[i][r], y, d);
+        out[at] = in[at] + y;
+        if (kSlope) slope[at] = d;
+      }
+  }
+}
+
+template <bool kSlope, typename T, typename V>
+INLINE void residual(int64_t activation, const T* kernel, const T* bias, const V* in, V* out,
+                     V* slope, int64_t units) {
+  switch (activation) {
+    case kLinear: return residual_as<Linear, kSlope>(kernel, bias, in, out, slope, units);
+    case kRelu: return residual_as<Relu, kSlope>(kernel, bias, in, out, slope, units);
+    case kLeakyRelu: return residual_as<LeakyRelu, kSlope>(kernel, bias, in, out, slope, units);
+    case kTanh: return residual_as<Tanh, kSlope>(kernel, bias, in, out, slope, units);
+    case kSigmoid: return residual_as<Sigmoid, kSlope>(kernel, bias, in, out, slope, units);
+    case kSilu: return residual_as<Silu, kSlope>(kernel, bias, in, out, slope, units);
+    case kElu: return residual_as<Elu, kSlope>(kernel, bias, in, out, slope, units);
+    case kSelu: return residual_as<Selu, kSlope>(kernel, bias, in, out, slope, units);
+    case kSoftplus: return residual_as<Softplus, kSlope>(kernel, bias, in, out, slope, units);
+    case kGelu: return residual_as<Gelu, kSlope>(kernel, bias, in, out, slope, units);
+  }
+}
+
+// back[j] (+)= sum_k kernel[j][k] grad[k] for kRows values of j from the pointers on.
+template <int kRows, bool kAdd, typename T, typename V>
+INLINE void transposed_tile(const T* kernel, const V* grad, V* back, int64_t outputs) {
+  V sum[kRows][kRegisters];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; i++)
+#pragma GCC unroll 2
+    for (int r = 0; r < kRegisters; r++) sum[i][r] = kAdd ? back[i * kRegisters + r] : V{};
+  for (int64_t k = 0; k < outputs; k++)
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; i++)
+#pragma GCC unroll 2
+      for (int r = 0; r < kRegisters; r++)
+        sum[i][r] += kernel[i * outputs + k] * grad[k * kRegisters + r];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; i++)
+#pragma GCC unroll 2
+    for (int r = 0; r < kRegisters; r++) back[i * kRegisters + r] = sum[i][r];
+}
+
+template <bool kAdd, typename T, typename V>
+INLINE void transposed(const T* kernel, const V* grad, V* back, int64_t inputs,
+                       int64_t outputs) {
+  int64_t j = 0;
+  for (; j + kTile <= inputs; j += kTile)
+    transposed_tile<kTile, kAdd>(kernel + j * outputs, grad, back + j * kRegisters, outputs);
+  for (; j < inputs; j++)
+    transposed_tile<1, kAdd>(kernel + j * outputs, grad, back + j * kRegisters, outputs);
+}
+
+// sum + a over the registers of a number, or sum + a b.
+template <typename V> INLINE V plus(V sum, const V* a) {
+  for (int r = 0; r < kRegisters; r++) sum += a[r];
+  return sum;
+}
+
+template <typename V> INLINE V plus(V sum, const V* a, const V* b) {
+  for (int r = 0; r < kRegisters; r++) sum += a[r] * b[r];
+  return sum;
+}
+
+template <int kRows, typename V>
+INLINE void accumulate_tile(const V* in, const V* grad, V* kernel, int64_t outputs) {
+  V x[kRows][kRegisters];
+#pragma GCC unroll 4
+  for (int i = 0; i < kRows; i++)
+#pragma GCC unroll 2
+    for (int r = 0; r < kRegisters; r++) x[i][r] = in[i * kRegisters + r];
+  for (int64_t k = 0; k < outputs; k++)
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; i++) {
+      V sum = kernel[i * outputs + k];
+#pragma GCC unroll 2
+      for (int r = 0; r < kRegisters; r++) sum += x[i][r] * grad[k * kRegisters + r];
+      kernel[i * outputs + k] = sum;
+    }
+}
+
+// The gradients of `affine`: kernel[j][k] += in[j] grad[k], bias[k] += grad[k], a sum a lane.
+template <typename V>
+INLINE void accumulate(const V* in, const V* grad, V* kernel, V* bias, int64_t inputs,
+                       int64_t outputs) {
+  int64_t j = 0;
+  for (; j + kTile <= inputs; j += kTile)
+    accumulate_tile<kTile>(in + j * kRegisters, grad, kernel + j * outputs, outputs);
+  for (; j < inputs; j++)
+    accumulate_tile<1>(in + j * kRegisters, grad, kernel + j * outputs, outputs);
+  for (int64_t k = 0; k < outputs; k++) bias[k] = plus(bias[k], grad + k * kRegisters);
+}
+
+// Zeroed memory of a thread's own.
+class Arena {
+ public:
+  template <typename V> void take(V*& where, int64_t registers) {
+    buffers_.emplace_back();
+    where = static_cast<V*>(buffers_.back().allocate(registers * sizeof(V)));
+  }
+
+ private:
+  std::deque<Buffer> buffers_;
+};
+
+// ---- The network: keeps its stream and slopes for the gradient ----
+
+template <typename T> struct Network {
+  typedef typename Types<T>::Vector V;
+
+  const Layout& layout;
+  const int64_t activation;
+  V *in;             // [inputs], behind the bottlenecks
+  V *stream, *slope; // [layers + 1][units], [layers][units]
+  V *grad, *dpre;    // [units]
+  V *din;            // [inputs]
+
+  Network(const Layout& where, int64_t f, bool backward, Arena& arena)
+      : layout(where), activation(f), slope(), grad(), dpre(), din() {
+    const int64_t units = layout.units * kRegisters, inputs = layout.inputs * kRegisters;
+    arena.take(in, inputs);
+    arena.take(stream, (layout.layers + 1) * units);
+    if (!backward) return;
+    arena.take(slope, layout.layers * units);
+    arena.take(grad, units);
+    arena.take(dpre, units);
+    arena.take(din, inputs);
+  }
+
+  // Input i through its bottleneck; `draws` is null where there is no noise.
+  INLINE void enter(const T* w, int64_t i, const V* x, const V* draws) {
+    const T m = w[layout.multiplier + i], sigma = w[layout.sigma + i];
+    for (int r = 0; r < kRegisters; r++) {
+      V value = m * x[r];
+      if (draws) value += sigma * draws[i * kRegisters + r];
+      in[i * kRegisters + r] = value;
+    }
+  }
+
+  // From `in` to out[outputs].
+  template <bool kBackward> INLINE void forward(const T* w, V* out) {
+    const int64_t units = layout.units;
+    affine(w + layout.input_kernel, w + layout.input_bias, in, stream, layout.inputs, units);
+    V* h = stream;
+    for (int64_t q = 0; q < layout.layers; q++, h += units * kRegisters)
+      residual<kBackward>(activation, w + layout.hidden_kernel(q), w + layout.hidden_bias(q), h,
+                          h + units * kRegisters,
+                          kBackward ? slope + q * units * kRegisters : nullptr, units);
+    affine(w + layout.output_kernel, w + layout.output_bias, h, out, units, layout.outputs);
+  }
+
+  // From dout[outputs] to `din` and the parameters' sums, after forward<true>.
+  INLINE void backward(const T* w, const V* dout, V* sum) {
+    const int64_t units = layout.units, registers = units * kRegisters;
+    const V* h = stream + layout.layers * registers;
+    accumulate(h, dout, sum + layout.output_kernel, sum + layout.output_bias, units,
+               layout.outputs);
+    transposed<false>(w + layout.output_kernel, dout, grad, units, layout.outputs);
+    for (int64_t q = layout.layers - 1; q >= 0; q--) {
+      h -= registers;
+      const V* d = slope + q * registers;
+      for (int64_t i = 0; i < registers; i++) dpre[i] = grad[i] * d[i];
+      accumulate(h, dpre, sum + layout.hidden_kernel(q), sum + layout.hidden_bias(q), units,
+                 units);
+      transposed<true>(w + layout.hidden_kernel(q), dpre, grad, units, units);
+    }
+    accumulate(in, grad, sum + layout.input_kernel, sum + layout.input_bias, layout.inputs,
+               units);
+    transposed<false>(w + layout.input_kernel, grad, din, layout.inputs, units);
+  }
+
+  // The gradients behind bottleneck i: of its parameters, and what flows back to its input.
+  INLINE void leave(const T* w, int64_t i, const V* x, const V* draws, V* sum, V* dx) {
+    const V* d = din + i * kRegisters;
+    const T m = w[layout.multiplier + i];
+    if (dx)
+      for (int r = 0; r < kRegisters; r++) dx[r] += m * d[r];
+    sum[layout.multiplier + i] = plus(sum[layout.multiplier + i], x, d);
+    if (draws)
+      sum[layout.sigma + i] = plus(sum[layout.sigma + i], draws + i * kRegisters, d);
+  }
+};
