@@ -1,5 +1,6 @@
 """Behavioural sessions: from tables and datasets to the batches of `fit`."""
 
+from keras_disrnn.data.nwb import read_nwb
 from keras_disrnn.data.parker import (
     Source1Columns,
     Source2Columns,
@@ -41,6 +42,7 @@ __all__ = [
     "fit_control",
     "photometry_responses",
     "preprocess",
+    "read_nwb",
     "read_source_data_1",
     "read_source_data_2",
     "read_table",
