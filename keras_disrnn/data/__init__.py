@@ -18,9 +18,11 @@ from keras_disrnn.data.photometry import (
     response,
     zscore,
 )
-from keras_disrnn.data.sessions import Sessions, summary
+from keras_disrnn.data.sessions import Dropped, Sessions, drop_sessions, summary
 from keras_disrnn.data.splits import (
     Split,
+    k_fold,
+    leave_one_subject_out,
     split_by_column,
     split_by_id,
     split_by_session,
@@ -31,6 +33,7 @@ from keras_disrnn.data.tfds import sessions_from_tfds
 
 __all__ = [
     "Columns",
+    "Dropped",
     "Photometry",
     "Recording",
     "Sessions",
@@ -38,8 +41,11 @@ __all__ = [
     "Source2Columns",
     "Split",
     "align",
+    "drop_sessions",
     "find_artefacts",
     "fit_control",
+    "k_fold",
+    "leave_one_subject_out",
     "photometry_responses",
     "preprocess",
     "read_nwb",
