@@ -21,7 +21,7 @@ import pandas as pd
 
 TRIALS = 200
 RATE = 130.0
-NWB_TRIALS = 20_000
+NWB_TRIALS = 4_000
 WAYS = ("csv", "csv.gz", "parquet", "arrays", "nwb", "photometry")
 
 
@@ -222,7 +222,7 @@ def recordings(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 3_000_000])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -162,6 +162,15 @@ def test_source_data_1(tmp_path):
     assert sessions_from_table(table, columns).n_trials == 6
 
 
+def test_the_first_press_of_a_trial_is_its_choice():
+    table = source_1()
+    table.loc[40:42, "contra_press"] = (
+        1  # the first trial, from row 15, has an ipsi press in row 30
+    )
+    read = read_source_data_1(table)
+    assert (read["choice"][0], read["press_time"][0]) == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("rows", "column", "value", "message"),
     [

@@ -52,6 +52,16 @@ def test_predictions_stand_beside_their_trials(table, model):
         trace, part = compute_session_trace(model, sessions, index), told.iloc[rows]
         for name in ("choice_probability_1", "z1", "z3", "predicted_dlight"):
             np.testing.assert_allclose(part[name], trace[name], rtol=1e-5, atol=1e-6)
+    # The latents of trial t are those after row t, which tells of trial t - 1; a prediction of its
+    # dopamine stands in row t + 1.
+    latents = np.asarray(model.latents(sessions.features))
+    outputs = model.predict(sessions.dataset(), verbose=0)
+    for index, rows in enumerate(sessions.rows):
+        part, trials = told.iloc[rows], len(rows)
+        np.testing.assert_allclose(part[["z1", "z2", "z3"]], latents[index, :trials], atol=1e-6)
+        made = ~part["missed"].to_numpy()
+        predicted = outputs["dopamine"][index, 1 : trials + 1, 0]
+        np.testing.assert_allclose(part["predicted_dlight"][made], predicted[made], atol=1e-6)
     error = told["dlight"] - told["predicted_dlight"]
     np.testing.assert_allclose(told["error_dlight"], error, atol=1e-6)
     assert told["error_dlight"].isna().sum() == table["missed"].sum() + 1
