@@ -23,13 +23,14 @@ from keras_disrnn.analysis.rules import (
     compute_dopamine_rule,
     compute_update_rules,
 )
-from keras_disrnn.analysis.traces import compute_session_trace
+from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
     "ChoiceRule",
     "DopamineRule",
     "Evaluation",
     "UpdateRule",
+    "add_predictions",
     "bottleneck_matrices",
     "compute_bottlenecks",
     "compute_choice_rule",

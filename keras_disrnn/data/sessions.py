@@ -6,12 +6,31 @@ import dataclasses
 import difflib
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
 REWARD_KINDS = ("binary", "real")
+LARGEST_RESPONSE = 1e4
+"""No dopamine response in dF/F, percent or standard deviations is as large."""
+
+
+class Dropped(NamedTuple):
+    """A session that was left out.
+
+    Args:
+        subject: Its subject.
+        session: Its id.
+        trials: How many trials it had.
+        reason: Why.
+    """
+
+    subject: str
+    session: str
+    trials: int
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,6 +73,7 @@ class Sessions:
             model says about a trial can be put beside that trial in the table.
         latents: float32 `(S, R, L)`, a model's latents after each row, for training a readout of
             them without running the core again; None otherwise.
+        dropped: The sessions that `drop_sessions` left out, for `summary` to tell.
 
     Raises:
         ValueError: If a shape, dtype, name or value breaks the description above.
@@ -72,6 +92,7 @@ class Sessions:
     trials_per_session: np.ndarray | None = None
     rows: tuple[np.ndarray, ...] | None = None
     latents: np.ndarray | None = None
+    dropped: tuple[Dropped, ...] = ()
 
     def __post_init__(self):
         self._check_shapes()
@@ -394,6 +415,7 @@ class Sessions:
         seed: int = 0,
         start_step: int = 0,
         steps: int | None = None,
+        buckets: int = 1,
     ) -> tf.data.Dataset:
         """Streams batches for `fit`, `evaluate` and `predict`.
 
@@ -406,6 +428,12 @@ class Sessions:
         one batch (`batch_size` None, or at least S) is the same tensors at every step, uncopied and
         never permuted.
 
+        With `buckets` above 1 sessions of like length share a batch, whose rows end with its
+        bucket's longest session, so that less padding is computed. A pass has as many batches as
+        without, and every session once; the smaller batch, if any, is one of the longest sessions.
+        Shuffled, each bucket is permuted anew for every pass, and so are the batches. The sessions
+        then come in another order than they have here: made for `fit`, not for `predict`.
+
         Args:
             batch_size: Sessions in a batch; None for all of them in one.
             shuffle: Whether to permute the sessions anew for every pass.
@@ -413,6 +441,8 @@ class Sessions:
             start_step: Step to start at.
             steps: Number of batches, from `start_step` on; passes follow one another as needed.
                 None for as many as one pass has.
+            buckets: Classes of session length, each with a number of rows of its own; without
+                effect where all sessions are in one batch.
 
         Returns:
             A `tf.data.Dataset` of known cardinality, of `(x, y, sample_weight)`: x float32
@@ -429,6 +459,7 @@ class Sessions:
             check_integer("steps", steps, 1)
         check_integer("start_step", start_step, 0)
         check_integer("seed", seed, None)
+        check_integer("buckets", buckets, 1)
         sessions = self.n_sessions
         size = sessions if batch_size is None else min(batch_size, sessions)
         per_pass = -(-sessions // size)
@@ -445,6 +476,10 @@ class Sessions:
             everything = tf.nest.map_structure(tf.convert_to_tensor, (inputs, target, weight))
             if per_pass == 1:
                 return tf.data.Dataset.from_tensors(everything).repeat(steps)
+            steps_range = tf.data.Dataset.range(start_step, start_step + steps)
+            if buckets > 1:
+                batch = self._bucketed(everything, size, buckets, seed if shuffle else None)
+                return steps_range.map(batch).prefetch(2)
 
             def batch(step):
                 order = tf.range(sessions)
@@ -460,8 +495,42 @@ class Sessions:
                     picked = tf.ensure_shape(picked, [size])
                 return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), everything)
 
-            steps_range = tf.data.Dataset.range(start_step, start_step + steps)
             return steps_range.map(batch).prefetch(2)
+
+    def _bucketed(self, everything, size: int, buckets: int, seed: int | None) -> Callable:
+        """The function from a step to its batch of sessions of like length."""
+        by_length = np.argsort(self.trials_per_session, kind="stable")
+        per_pass = -(-self.n_sessions // size)
+        groups = np.array_split(np.arange(per_pass), min(buckets, per_pass))
+        ends = np.minimum([(group[-1] + 1) * size for group in groups], self.n_sessions)
+        # The lengths rise, so the last session of a bucket is its longest.
+        rows = tf.constant(self.trials_per_session[by_length[ends - 1]] + 1, tf.int64)
+        firsts = tf.constant([group[0] * size for group in groups], tf.int64)
+        ends = tf.constant(ends, tf.int64)
+        bucket_of = tf.constant(np.repeat(np.arange(len(groups)), list(map(len, groups))), tf.int64)
+        by_length = tf.constant(by_length, tf.int64)
+
+        def shuffled(values, one_pass, part):
+            if seed is None:
+                return values
+            number = one_pass * (len(groups) + 1) + part
+            return tf.random.experimental.stateless_shuffle(
+                values, seed=tf.stack([tf.constant(seed, tf.int64), number]), alg="philox"
+            )
+
+        def batch(step):
+            one_pass = step // per_pass
+            order = shuffled(tf.range(per_pass, dtype=tf.int64), one_pass, 0)
+            index = order[step % per_pass]
+            bucket = bucket_of[index]
+            first = firsts[bucket]
+            inside = shuffled(by_length[first : ends[bucket]], one_pass, bucket + 1)
+            picked = inside[index * size - first :][:size]
+            return tf.nest.map_structure(
+                lambda tensor: tf.gather(tensor, picked)[:, : rows[bucket]], everything
+            )
+
+        return batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -611,6 +680,10 @@ def assemble(
         label = origin.label("dopamine", name)
         bad = made & np.isinf(response[:, column])
         refuse(label, dopamine[:, column], bad, "finite, or NaN where missing")
+        bad = made & (np.abs(response[:, column]) > LARGEST_RESPONSE)
+        expected = f"from {-LARGEST_RESPONSE:g} to {LARGEST_RESPONSE:g}"
+        hint = "that cannot be dF/F or a z-score: convert it to one, or empty the cell"
+        refuse(label, dopamine[:, column], bad, expected, hint)
         if not counted[:, column].any():
             raise origin.error(
                 f"{label} must have a value in some trial, got NaN in all "
@@ -683,7 +756,10 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         `missed` (counts; missed trials are not counted as forced), `reward_rate` (mean reward of
         the trials not missed), `choice_0`, `choice_1` and so on (fraction of the free choices), and
         for each signal its mean and standard deviation, in its own unit, and the number of trials,
-        not missed, without a value: `<signal>_mean`, `<signal>_sd`, `<signal>_missing`.
+        not missed, without a value: `<signal>_mean`, `<signal>_sd`, `<signal>_missing`, and its
+        smallest and largest value, `<signal>_min` and `<signal>_max`. Where sessions were dropped
+        by `drop_sessions` there are also `dropped_sessions`, `dropped_trials` and `dropped_why`;
+        the other columns do not count them.
     """
     rows = sessions.features.shape[1]
     session, trial = np.nonzero(np.arange(rows) < sessions.trials_per_session[:, None])
@@ -706,17 +782,71 @@ def summary(sessions: Sessions) -> pd.DataFrame:
     for index, name in enumerate(sessions.signal_names):
         present = sessions.dopamine_weight[session, trial + 1, index] > 0
         values = sessions.dopamine[session, trial + 1, index].astype(float)
-        table[f"{name}_mean"] = table[f"{name}_sd"] = np.where(present, values, np.nan)
+        for part in ("mean", "sd", "min", "max"):
+            table[f"{name}_{part}"] = np.where(present, values, np.nan)
         table[f"{name}_missing"] = (made & ~present).astype(int)
     statistic = {**dict.fromkeys(sums, "sum"), **dict.fromkeys(means, "mean")}
     for name in sessions.signal_names:
         statistic |= {f"{name}_mean": "mean", f"{name}_sd": "std", f"{name}_missing": "sum"}
+        statistic |= {f"{name}_min": "min", f"{name}_max": "max"}
     by_subject = table.groupby("subject", sort=False).agg(statistic)
     counts = pd.Series(sessions.subjects).value_counts()
     by_subject.insert(0, "sessions", counts.reindex(by_subject.index))
     everyone = table.assign(subject="(all)").groupby("subject").agg(statistic)
     everyone.insert(0, "sessions", sessions.n_sessions)
-    return pd.concat([by_subject, everyone])
+    told = pd.concat([by_subject, everyone])
+    return _with_dropped(told, sessions.dropped) if sessions.dropped else told
+
+
+def _with_dropped(told: pd.DataFrame, dropped: tuple[Dropped, ...]) -> pd.DataFrame:
+    """Adds the sessions left out, and subjects that have no others, to a summary."""
+    subjects = [name for name in told.index if name != "(all)"]
+    subjects += [one.subject for one in dropped if one.subject not in subjects]
+    told = told.reindex([*dict.fromkeys(subjects), "(all)"])
+    counts = [name for name in told if name in ("sessions", "trials", "forced", "missed")]
+    counts += [name for name in told if name.endswith("_missing")]
+    told[counts] = told[counts].fillna(0).astype(int)
+    for name in told.index:
+        own = [one for one in dropped if name in ("(all)", one.subject)]
+        told.loc[name, "dropped_sessions"] = len(own)
+        told.loc[name, "dropped_trials"] = sum(one.trials for one in own)
+        told.loc[name, "dropped_why"] = "; ".join(f"{one.session}: {one.reason}" for one in own)
+    numbers = ["dropped_sessions", "dropped_trials"]
+    return told.astype(dict.fromkeys(numbers, int))
+
+
+def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
+    """Leaves sessions out, and remembers which and why for `summary`.
+
+    Args:
+        sessions: The data set.
+        reasons: The reason for each session to leave out, by id, such as `find_artefacts` gives.
+
+    Returns:
+        The other sessions, in their order.
+
+    Raises:
+        ValueError: If there is no session of such an id, a reason is empty, or none would be left.
+    """
+    for name, reason in reasons.items():
+        if name not in sessions.ids:
+            raise ValueError(
+                f"reasons must name sessions of the data, got {name!r}"
+                f"{suggest(str(name), sessions.ids)}"
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise ValueError(f"session {name!r} needs a reason to be dropped, got {reason!r}")
+    kept = np.array([name not in reasons for name in sessions.ids])
+    if not kept.any():
+        raise ValueError(f"some session must be left, got reasons to drop all {len(kept)}")
+    dropped = tuple(
+        Dropped(subject, name, int(trials), reasons[name])
+        for subject, name, trials in zip(
+            sessions.subjects, sessions.ids, sessions.trials_per_session, strict=True
+        )
+        if name in reasons
+    )
+    return dataclasses.replace(sessions.subset(kept), dropped=sessions.dropped + dropped)
 
 
 def suggest(name: str, candidates: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +126,65 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection)
         firsts.append(str(values[inside[0]]))
     wanted = [held_out] if isinstance(held_out, str) else held_out
     return _split_by_name(sessions, f"value of column {name!r}", firsts, [str(v) for v in wanted])
+
+
+def k_fold(
+    sessions: Sessions, folds: int = 5, *, seed: int = 0, whole_subjects: bool = False
+) -> Iterator[Split]:
+    """Splits `folds` times, so that every session is held out once.
+
+    Sessions are dealt at random, those of each subject evenly over the folds; no session is ever
+    divided.
+
+    Args:
+        sessions: The data set.
+        folds: Number of splits, at least 2.
+        seed: Seed of the dealing.
+        whole_subjects: Whether to deal subjects in place of sessions, so that no subject is in both
+            parts of a split.
+
+    Returns:
+        The splits, made one at a time; each part is in the order of `sessions`.
+
+    Raises:
+        ValueError: If a number is out of range, or there are fewer sessions (or subjects) than
+            folds.
+    """
+    check_integer("folds", folds, 2)
+    check_integer("seed", seed, 0)
+    names = sessions.subjects if whole_subjects else sessions.ids
+    units = list(dict.fromkeys(names))
+    if len(units) < folds:
+        kind = "subjects" if whole_subjects else "sessions"
+        raise ValueError(f"folds must be at most the number of {kind}, {len(units)}, got {folds}")
+    order = np.random.default_rng(seed).permutation(len(units))
+    if not whole_subjects:
+        owners = pd.factorize(np.asarray(sessions.subjects, object))[0]
+        order = order[np.argsort(owners[order], kind="stable")]
+    fold_of = dict(zip([units[i] for i in order], np.arange(len(units)) % folds, strict=True))
+    fold = np.array([fold_of[name] for name in names])
+    return (_split(sessions, fold == number, f"folds={folds}") for number in range(folds))
+
+
+def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
+    """Splits once for each subject, whose sessions are all held out, in order of appearance.
+
+    Args:
+        sessions: The data set.
+
+    Returns:
+        The splits, made one at a time; `held_out.subjects[0]` tells whose turn it is.
+
+    Raises:
+        ValueError: If there is one subject only.
+    """
+    subjects = list(dict.fromkeys(sessions.subjects))
+    if len(subjects) < 2:
+        raise ValueError(
+            f"leaving one subject out needs at least 2 subjects, got {subjects[0]!r} alone; "
+            "k_fold holds sessions out"
+        )
+    return (split_by_subject(sessions, [subject]) for subject in subjects)
 
 
 def _split_by_name(

@@ -8,6 +8,7 @@ import gzip
 import io
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Sequence
 
@@ -90,27 +91,31 @@ class Columns:
         return pairs
 
 
-def read_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Reads a table from a file.
+def read_table(path: str | os.PathLike, *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads a table from a file: every line of it, or an error.
 
     Args:
         path: A .csv, .tsv or .htsv file (the last two tab separated), as UTF-8 text with a line of
             column names, plain or compressed as .gz; or a .parquet file, which needs pyarrow.
+        text: Columns of a text file to keep as they are written: an id "007" stays so.
 
     Returns:
         The table.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no such table: a folder, another format, empty, cut short,
-            damaged, or with a column name twice.
+        TypeError: If `path` is no path.
+        ValueError: If the file is no such table: a folder, another format, encoding or separator,
+            empty, cut short, damaged, with a column name twice, or with rows of other lengths.
         ImportError: If a .parquet file is to be read without pyarrow.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must name a table file ({_FORMATS}), got {type(path).__name__}")
     path = pathlib.Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"{path}: expected a table file ({_FORMATS}), got a folder")
-    if not path.exists():
-        here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not os.path.exists(path):
+        here = os.listdir(path.parent) if os.path.isdir(path.parent) else []
         raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
@@ -122,7 +127,7 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
             f"{path}: expected a table file ({_FORMATS}), got a name ending in "
             f"{''.join(suffixes[-2:]) or 'nothing'!r}"
         )
-    return _read_text(path, _SEPARATORS[suffix[0]], zipped)
+    return _read_text(path, _SEPARATORS[suffix[0]], zipped, text)
 
 
 def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
@@ -130,7 +135,7 @@ def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except ImportError as error:
         raise ImportError(f"{path}: reading .parquet needs pyarrow: pip install pyarrow") from error
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own derive from these
+    except Exception as error:  # a damaged file can raise whatever pyarrow has
         raise ValueError(
             f"{path}: expected a parquet file, but it could not be read, it may be cut short: "
             f"{error}"
@@ -140,7 +145,9 @@ def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
     return table
 
 
-def _read_text(path: pathlib.Path, separator: str, zipped: bool) -> pd.DataFrame:
+def _read_text(
+    path: pathlib.Path, separator: str, zipped: bool, text: Sequence[str]
+) -> pd.DataFrame:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if zipped and data else data
@@ -152,34 +159,108 @@ def _read_text(path: pathlib.Path, separator: str, zipped: bool) -> pd.DataFrame
         ) from error
     if not data.strip():
         raise ValueError(f"{path}: expected a line of column names and rows, got an empty file")
+    _check_encoding(path, data)
+    data = data.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n") + b"\n"
+    header, rows = _check_cells(path, data, separator)
     try:
-        if b"\0" in data:
-            raise ValueError("it has zero bytes")
-        data.decode("utf-8")
-    except ValueError as error:
+        table = pd.read_csv(
+            io.BytesIO(data),
+            sep=separator,
+            encoding="utf-8",
+            low_memory=False,
+            dtype={name: str for name in text if name in header},
+            index_col=False,
+            skip_blank_lines=len(header) > 1,  # a blank line is a row where there is one column
+        )
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path}: expected a table, but it could not be read: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: expected rows below the column names, got none")
+    if len(table) != rows:
         raise ValueError(
-            f"{path}: expected UTF-8 text, got binary data or another encoding: {error}"
+            f"{path}: expected {rows} rows, one a line, got {len(table)}; look for a quote that is "
+            "not closed"
+        )
+    return table
+
+
+def _check_encoding(path: pathlib.Path, data: bytes):
+    """Refuses text that is not UTF-8, and says what it seems to be."""
+    what = f"{path}: expected UTF-8 text, got binary data or another encoding"
+    how = f"; save it as UTF-8, or pass pandas.read_csv({path.name!r}, encoding=...) as the table"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{what}: it begins as UTF-16 does{how.replace('...', repr('utf-16'))}")
+    if b"\0" in data:
+        raise ValueError(f"{what}: it has zero bytes{how}")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{what}: byte {data[error.start]:#04x} in line {line}; it may be "
+            f"Latin-1{how.replace('...', repr('latin-1'))}"
         ) from None
 
-    text = data.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n")
-    first, last = text.partition(b"\n")[0].decode(), text.rpartition(b"\n")[2].decode()
-    header, ending = (next(csv.reader([line], delimiter=separator)) for line in (first, last))
+
+def _check_cells(path: pathlib.Path, data: bytes, separator: str) -> tuple[list[str], int]:
+    """The column names and the number of rows; refuses a line with more or fewer cells than names.
+
+    pandas would fill short lines with empty cells, take a first cell too many for an index, and
+    rename a second column of the same name, and say nothing.
+    """
+    lone = re.search(rb"\r(?!\n)", data)
+    if lone:
+        line = data.count(b"\n", 0, lone.start()) + 1
+        raise ValueError(
+            f"{path}: expected lines that end in \\n or \\r\\n, got a lone \\r in line "
+            f"{line}; save it with other line endings"
+        )
+    records = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator)
+    try:
+        header = next(records)
+        if b'"' in data:
+            read = [(records.line_num, len(record)) for record in records]
+            lines, widths = np.array(read, int).reshape(-1, 2).T
+        else:
+            widths = _widths(data, separator)[1:]
+            lines = np.arange(len(widths)) + 2
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}: expected a table, but line {records.line_num} could not be read: {error}"
+        ) from None
     repeated = sorted({name for name in header if name and header.count(name) > 1})
-    if repeated:  # pandas would rename the second one and say nothing
+    if repeated:
         raise ValueError(f"{path}: expected unique column names, got {repeated} more than once")
-    # An odd number of quotes is the end of a cell with line breaks, whose other fields stand above.
-    if len(ending) < len(header) and last.count('"') % 2 == 0:
+    other = next((mark for mark in ";\t,|" if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"{path}: expected columns separated by {separator!r}, got the one column "
+            f"{header[0]!r}; for {other!r} and, if need be, decimal commas pass "
+            f"pandas.read_csv({path.name!r}, sep={other!r}, decimal=',') as the table"
+        )
+    wrong = np.flatnonzero((widths > 0) & (widths != len(header)))
+    if len(wrong):
+        first = wrong[0]
+        short = first == len(widths) - 1 and widths[first] < len(header)
+        where = f"the last row (line {lines[first]})" if short else f"line {lines[first]}"
+        how = "the file seems to be cut short" if short else "quote cells that hold the separator"
         raise ValueError(
             f"{path}: expected {len(header)} cells in every row, as there are column names, got "
-            f"{len(ending)} in the last row; the file seems to be cut short"
+            f"{widths[first]} in {where}; {how}"
         )
-    try:
-        table = pd.read_csv(io.BytesIO(data), sep=separator, encoding="utf-8-sig", low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: expected a table, but it could not be read: {error}") from error
-    if not len(table):
-        raise ValueError(f"{path}: expected rows below the column names, got none")
-    return table
+    return header, len(widths) if len(header) == 1 else np.count_nonzero(widths)
+
+
+def _widths(data: bytes, separator: str) -> np.ndarray:
+    """Cells of each line of text without quotes; 0 for a blank line."""
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == ord("\n"))
+    marks = np.flatnonzero(array == ord(separator))
+    widths = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+    starts = np.append(0, ends[:-1] + 1)
+    blank = (starts == ends) | ((ends - starts == 1) & (array[starts] == ord("\r")))
+    widths[blank] = 0
+    return widths
 
 
 def sessions_from_table(
@@ -209,6 +290,7 @@ def sessions_from_table(
 
     Raises:
         FileNotFoundError: If `table` is a path and there is no such file.
+        TypeError: If `table` is neither a table nor a path.
         ValueError: If the table is not as described.
 
     Example:
@@ -223,8 +305,14 @@ def sessions_from_table(
         raise ValueError(f"columns must be a Columns, got {columns!r}")
     source = "table"
     if not isinstance(table, pd.DataFrame):
+        if not isinstance(table, str | os.PathLike):
+            raise TypeError(
+                f"table must be a pandas.DataFrame or the path of a file, got "
+                f"{type(table).__name__}; make it a DataFrame first"
+            )
         source = os.fspath(table)
-        table = read_table(table)
+        names = (columns.subject, columns.session)
+        table = read_table(table, text=[name for name in names if name is not None])
     roles = {role: c for role, c in columns.roles() if role not in ("dopamine", "observations")}
     reader = _TableReader(table, columns, Origin(source=source, columns=roles))
     reader.check_columns()
@@ -272,6 +360,11 @@ class _TableReader:
 
     def check_columns(self):
         """Refuses an empty table, repeated column names, and names that are not there."""
+        if self.table.columns.nlevels > 1:
+            raise self.origin.error(
+                f"expected one line of column names, got {self.table.columns.nlevels} levels; "
+                "flatten them, for example table.columns = table.columns.map('_'.join)"
+            )
         names = [str(name) for name in self.table.columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -284,6 +377,8 @@ class _TableReader:
                 hint = suggest(column, names)
                 if len(names) == 1:
                     hint += "; a single column can mean another separator than expected"
+                if column in self.table.index.names:
+                    hint += "; it is in the index: pass table.reset_index()"
                 raise self.origin.error(
                     f"no column {column!r} for Columns.{role}, got the columns {there}{hint}"
                 )
@@ -347,7 +442,7 @@ class _TableReader:
         column = getattr(self.columns, role)
         if column is None:
             return None
-        codes, values = pd.factorize(self.table[column])
+        codes, values = self._factorize(role, column)
         meaning = np.full(len(values) + 1, -1)  # the last entry is for empty cells, code -1
         for index, value in enumerate(values):
             text = str(value).lower()
@@ -372,8 +467,10 @@ class _TableReader:
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             hint = ""
-            if role == "choice":
-                words = sorted(map(str, pd.unique(self.table[column][bad])))
+            if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(self.table[column].iloc[row])):
+                hint = "; for decimal commas read it with pandas.read_csv(..., decimal=',')"
+            elif role == "choice":
+                words = sorted(set(map(str, self.table[column][bad])))
                 if len(words) <= 6:
                     recode = {word: arm for arm, word in enumerate(words)}
                     hint = f", for example table[{column!r}] = table[{column!r}].map({recode})"
@@ -387,7 +484,7 @@ class _TableReader:
     def _categories(self, role: str) -> tuple[np.ndarray, list[str]]:
         """Reads a column of names: a code for each row, in order of appearance, and the names."""
         column = getattr(self.columns, role)
-        codes, names = pd.factorize(self.table[column])
+        codes, names = self._factorize(role, column)
         names = [str(name) for name in names]
         blank = codes < 0
         for index, name in enumerate(names):
@@ -400,6 +497,16 @@ class _TableReader:
                 f"{self._cell(column, row)} in row {row}"
             )
         return codes, names
+
+    def _factorize(self, role: str, column: str) -> tuple[np.ndarray, Sequence]:
+        try:
+            return pd.factorize(self.table[column])
+        except (TypeError, NotImplementedError, ValueError) as error:  # lists, arrays, nested types
+            row = next((i for i, v in enumerate(self.table[column]) if not _is_hashable(v)), 0)
+            raise self.origin.error(
+                f"{self.origin.label(role)} must hold one plain value a row, got "
+                f"{self._cell(column, row)} in row {row}; make it a string or a number"
+            ) from error
 
     def _cell(self, column: str, row: int) -> str:
         """Shows a cell as the user would write it."""
@@ -426,5 +533,26 @@ def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     present = column.notna().to_numpy(bool)
     if not (types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype)):
         return np.full(len(column), np.nan), present  # dates, intervals and the like
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    try:
+        values = pd.to_numeric(column, errors="coerce")
+        if types.is_complex_dtype(values.dtype):  # its imaginary part would be lost
+            raise TypeError
+        values = values.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError, OverflowError):  # lists, bytes and other objects among them
+        values = np.array([_to_number(value) for value in column])
     return values, present & np.isnan(values)
+
+
+def _to_number(value) -> float:
+    try:
+        return float(value) if not isinstance(value, bytes) else np.nan
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _is_hashable(value) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
