@@ -5,8 +5,9 @@
 """
 
 from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import (
-    BanditDopamineConfig,
     Builder,
+    SimulatedConfig,
+    TrialsTableConfig,
 )
 
-__all__ = ["BanditDopamineConfig", "Builder"]
+__all__ = ["Builder", "SimulatedConfig", "TrialsTableConfig"]

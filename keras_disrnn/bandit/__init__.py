@@ -9,9 +9,10 @@ from keras_disrnn.bandit.agents import (
     RewardSeeking,
 )
 from keras_disrnn.bandit.environments import DriftingBandit, Environment
-from keras_disrnn.bandit.simulate import SimulatedSessions, simulate
+from keras_disrnn.bandit.simulate import SESSIONS_PER_GROUP, SimulatedSessions, simulate
 
 __all__ = [
+    "SESSIONS_PER_GROUP",
     "Agent",
     "DifferentialForgettingQLearning",
     "DriftingBandit",
