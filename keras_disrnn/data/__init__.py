@@ -1,5 +1,22 @@
 """Behavioural sessions: from tables and datasets to the batches of `fit`."""
 
+from keras_disrnn.data.parker import (
+    Source1Columns,
+    Source2Columns,
+    read_source_data_1,
+    read_source_data_2,
+)
+from keras_disrnn.data.photometry import (
+    Photometry,
+    Recording,
+    align,
+    find_artefacts,
+    fit_control,
+    photometry_responses,
+    preprocess,
+    response,
+    zscore,
+)
 from keras_disrnn.data.sessions import Sessions, summary
 from keras_disrnn.data.splits import (
     Split,
@@ -13,10 +30,22 @@ from keras_disrnn.data.tfds import examples_from_sessions, sessions_from_tfds, s
 
 __all__ = [
     "Columns",
+    "Photometry",
+    "Recording",
     "Sessions",
+    "Source1Columns",
+    "Source2Columns",
     "Split",
+    "align",
     "examples_from_sessions",
+    "find_artefacts",
+    "fit_control",
+    "photometry_responses",
+    "preprocess",
+    "read_source_data_1",
+    "read_source_data_2",
     "read_table",
+    "response",
     "sessions_from_table",
     "sessions_from_tfds",
     "split_by_column",
@@ -25,4 +54,5 @@ __all__ = [
     "split_by_subject",
     "stream_from_tfds",
     "summary",
+    "zscore",
 ]
