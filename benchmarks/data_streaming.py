@@ -3,9 +3,9 @@
     python benchmarks/data_streaming.py --trials 1e6 1e7 1e8
 
 Each size is built by one process, read as batches by another and as in-memory sessions by a third,
-so that each has a peak of its own. `--fit` also trains a small model on the streamed batches;
-`--beam N` builds the smallest size once more with Apache Beam on N local worker processes and
-compares the examples. What was built is deleted.
+so that each has a peak of its own; the peak of a stream is told after each quarter of it. `--fit`
+also trains a small model on the streamed batches; `--beam N` builds the smallest size once more
+with Apache Beam on N local worker processes and compares the examples. What was built is deleted.
 """
 
 import argparse
@@ -65,8 +65,13 @@ def build_beam(folder, trials, workers):
 def stream(folder, trials):
     from keras_disrnn.data import stream_from_tfds
 
-    read = sum(len(x) for x, _, _ in stream_from_tfds(split_of(folder, trials), BATCH))
+    read, by_quarter = 0, []
+    for x, _, _ in stream_from_tfds(split_of(folder, trials), BATCH):
+        read += len(x)
+        if read * TRIALS >= trials * (len(by_quarter) + 1) / 4:
+            by_quarter.append(peak_memory())
     assert read == trials // TRIALS, read
+    return by_quarter
 
 
 def fit(folder, trials):
@@ -99,8 +104,13 @@ def compare(folder, trials, other):
             np.testing.assert_array_equal(value, same[name])
 
 
+def peak_memory():
+    """Of this process so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def run(what, *arguments):
-    """Runs one of the functions above in a process of its own: seconds, and its peak in MB."""
+    """Runs one of the functions above in a process of its own: seconds, and its peaks in MB."""
     command = [sys.executable, __file__, "--worker", what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -112,14 +122,14 @@ def worker(what, folder, trials, *rest):
     import keras_disrnn.datasets  # noqa: F401  imports are not part of the time
 
     started = time.perf_counter()
-    globals()[what](folder, int(trials), *rest)
+    by_quarter = globals()[what](folder, int(trials), *rest)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps([seconds, peak]))
+    print(json.dumps([seconds, by_quarter or [peak_memory()]]))
 
 
-def report(trials, what, seconds, peak):
-    print(f"{trials:,} | {what} | {trials / seconds:,.0f} | {peak:,.0f}", flush=True)
+def report(trials, what, seconds, peaks):
+    peaks = ", ".join(f"{peak:,.0f}" for peak in peaks)
+    print(f"{trials:,} | {what} | {trials / seconds:,.0f} | {peaks}", flush=True)
 
 
 def main():
@@ -145,8 +155,8 @@ def main():
                 report(trials, "into memory", *run("in_memory", folder, trials))
             if arguments.beam and index == 0:
                 other = os.path.join(folder, "beam")
-                seconds, peak = run("build_beam", other, trials, arguments.beam)
-                report(trials, f"build, Beam, {arguments.beam} workers", seconds, peak)
+                done = run("build_beam", other, trials, arguments.beam)
+                report(trials, f"build, Beam, {arguments.beam} workers", *done)
                 run("compare", folder, trials, other)
                 print(f"{trials:,} | Beam's examples are the same, in the same order | | ")
 

@@ -6,8 +6,9 @@
 
 from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import (
     Builder,
+    Parker2016Config,
     SimulatedConfig,
     TrialsTableConfig,
 )
 
-__all__ = ["Builder", "SimulatedConfig", "TrialsTableConfig"]
+__all__ = ["Builder", "Parker2016Config", "SimulatedConfig", "TrialsTableConfig"]

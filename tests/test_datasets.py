@@ -11,13 +11,16 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from keras_disrnn.datasets import Builder, SimulatedConfig, TrialsTableConfig
+from keras_disrnn.datasets import Builder, Parker2016Config, SimulatedConfig, TrialsTableConfig
 
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.data import (
     Columns,
+    Photometry,
     Sessions,
+    Source1Columns,
+    Source2Columns,
     examples_from_sessions,
     sessions_from_table,
     sessions_from_tfds,
@@ -94,6 +97,62 @@ class TrialsTableConfigTest(tfds.testing.DatasetBuilderTestCase):
     def folder_of_one_table(cls, tmp_path_factory):
         cls.EXAMPLE_DIR = tmp_path_factory.mktemp("manual")
         make_table().to_csv(cls.EXAMPLE_DIR / "trials.csv", index=False)
+
+
+def make_source_data_2(names=None):
+    """A file of the published shape: two locations, signals around four events at 15 Hz."""
+    rng = np.random.default_rng(0)
+    rows = {"location": [], "site": [], "session": [], "choice": [], "reward": [], "Q": []}
+    for location, sites in (("DMS terminals", "ab"), ("VTA/SN", "c")):
+        for site in sites:
+            for session, trials in ((1, 12), (2, 9)):
+                rows["location"] += [location] * trials
+                rows["site"] += [site] * trials
+                rows["session"] += [session] * trials
+                rows["choice"] += list(rng.choice(["contra", "ipsi"], trials))
+                rows["reward"] += list(rng.integers(0, 2, trials))
+                rows["Q"] += list(rng.normal(size=trials))
+    table = pd.DataFrame(rows)
+    for event in ("poke", "levers", "press", "reward_signal"):
+        signal = pd.DataFrame(rng.normal(size=(len(table), 30)))
+        table = pd.concat([table, signal.add_prefix(f"{event}_")], axis=1)
+    return table.rename(columns=names or {})
+
+
+SOURCE_2 = Source2Columns(
+    levers=("ipsi", "contra"),
+    signal=[f"reward_signal_{i}" for i in range(30)],
+    times=tuple(np.arange(30) / 15 - 1),
+    window=(0.21, 0.79),
+    location="location",
+    keep_location="DMS terminals",
+)
+
+
+class Parker2016ConfigTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = [
+        Parker2016Config(name="parker2016_dms", columns=SOURCE_2, file="original.csv"),
+        "parker2016",
+    ]
+    SPLITS = {"train": 4}
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def folder_of_one_table(cls, tmp_path_factory):
+        cls.EXAMPLE_DIR = tmp_path_factory.mktemp("manual")
+        table = make_source_data_2()
+        table.to_csv(cls.EXAMPLE_DIR / "original.csv", index=False)
+
+    def _download_and_prepare_as_dataset(self, builder):
+        if builder.builder_config.name == "parker2016":
+            # The names of the ready-made config are guesses: here is a file that has them.
+            table = make_source_data_2({"reward_signal_20": "reward_signal"})
+            table = table[table["location"] == "DMS terminals"]
+            table = table.assign(choice=(table["choice"] == "contra").astype(int))
+            (self.EXAMPLE_DIR / "original.csv").unlink()
+            table.to_csv(self.EXAMPLE_DIR / "guessed.csv", index=False)
+        super()._download_and_prepare_as_dataset(builder)
 
 
 # === Simulated ===
@@ -333,6 +392,84 @@ def test_bad_tables_are_named(tmp_path, files, arguments, message):
     config = TrialsTableConfig(name="bad", columns=Columns(), **arguments)
     with pytest.raises((ValueError, FileNotFoundError, AssertionError), match=message):
         build(config, tmp_path, download={"manual_dir": manual})
+
+
+# === Parker et al. (2016) ===
+
+
+def test_source_data_2_gives_the_mean_of_the_window(tmp_path):
+    manual = tmp_path / "manual"
+    manual.mkdir()
+    table = make_source_data_2()
+    table.to_csv(manual / "original.csv", index=False)
+    config = Parker2016Config(name="dms", columns=SOURCE_2, held_out_every=2)
+    builder = build(config, tmp_path, download={"manual_dir": manual})
+    examples = {e["session"].decode(): e for e in examples_of(builder)}
+    assert examples.keys() == {"a 1", "b 1"}
+    assert [e["session"] for e in examples_of(builder, "test")] != []
+    own = table[(table["site"] == "b") & (table["session"] == 1)]
+    # Sample n is at n / 15 - 1 s: from 0.21 to 0.79 s are the samples 19 to 26.
+    expected = own[[f"reward_signal_{i}" for i in range(19, 27)]].mean(axis=1)
+    np.testing.assert_allclose(examples["b 1"]["dopamine"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(examples["b 1"]["choice"], own["choice"] == "contra")
+    np.testing.assert_array_equal(examples["b 1"]["reward"], own["reward"])
+    assert builder.info.metadata["columns"]["window"] == SOURCE_2.window
+
+
+def test_source_data_1_goes_through_photometry(tmp_path):
+    manual = tmp_path / "manual"
+    manual.mkdir()
+    rng = np.random.default_rng(1)
+    parts = []
+    for session in (1, 2):
+        table = pd.DataFrame(
+            0, np.arange(600), ["trial_start", "ipsi_press", "contra_press", "reward"]
+        )
+        table.loc[np.arange(10, 600, 60), "trial_start"] = 1
+        table.loc[np.arange(20, 590, 120), "ipsi_press"] = 1
+        table.loc[np.arange(80, 480, 120), "contra_press"] = 1
+        table.loc[np.arange(23, 590, 120), "reward"] = 1
+        table["signal"] = rng.normal(size=600) + 5
+        parts.append(table.assign(site="a", session=session))
+    pd.concat(parts).to_csv(manual / "original.csv", index=False)
+    photometry = Photometry()
+    config = Parker2016Config(name="by_time", columns=Source1Columns(), photometry=photometry)
+    builder = build(config, tmp_path, download={"manual_dir": manual})
+    example = examples_of(builder)[0]
+    assert example["choice"][:4].tolist() == [0, 1, 0, 1]
+    assert example["reward"][:4].tolist() == [1, 0, 1, 0]
+    assert example["missed"].tolist() == [False] * 9 + [True]
+    assert np.isfinite(example["dopamine"][:8]).all()
+    assert np.ptp(example["dopamine"][:8]) > 0
+    assert builder.info.metadata["photometry"]["window"] == photometry.window
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "message"),
+    [
+        ({}, {}, "Source data 2(.|\n)*eLife 8:e42992(.|\n)*guesses(.|\n)*choice='choice'"),
+        ({"columns": Source1Columns()}, {}, "Source data 1(.|\n)*timepoint(.|\n)*Source1Columns"),
+        ({}, {"a.csv": "site,session,choice,rewarded\na,1,0,1\n"}, "no column 'reward'.*rewarded"),
+        (
+            {},
+            {"a.csv": "site,session,choice,reward,reward_signal\na,1,left,1,0.1\n"},
+            "'choice' must be one of .*'left' in row 0",
+        ),
+    ],
+)
+def test_parker2016_says_what_it_wants(tmp_path, config, files, message):
+    manual = tmp_path / "manual"
+    manual.mkdir()
+    for name, text in files.items():
+        (manual / name).write_text(text)
+    config = Parker2016Config(name="bad", **config)
+    with pytest.raises((ValueError, AssertionError), match=message):
+        build(config, tmp_path, download={"manual_dir": manual})
+
+
+def test_photometry_settings_without_a_signal_to_use_them_on_are_refused():
+    with pytest.raises(ValueError, match="photometry: expected None with Source2Columns"):
+        Parker2016Config(name="bad", photometry=Photometry())
 
 
 # === Into sessions and batches ===

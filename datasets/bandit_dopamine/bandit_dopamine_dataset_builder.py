@@ -193,25 +193,39 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
     held_out_every: int | None = None
 
     @property
+    def trial_columns(self):
+        """The columns of the table of trials that is read in the end."""
+        return self.columns
+
+    @property
+    def wanted_file(self):
+        """How to name the file to the user."""
+        return " or ".join(_TABLE_ENDINGS) if self.file is None else self.file
+
+    @property
     def manual_instructions(self):
         """What to put where."""
-        wanted = " or ".join(_TABLE_ENDINGS) if self.file is None else self.file
         columns = ", ".join(f"{column!r} ({role})" for role, column in self.columns.roles())
         return (
-            f"Put one table, {wanted}, into manual_dir: one row a trial, the rows of a session "
-            f"together and in order, and the columns {columns}. With other names, give your own "
-            "TrialsTableConfig as config."
+            f"Put one table, {self.wanted_file}, into manual_dir: one row a trial, the rows of a "
+            f"session together and in order, and the columns {columns}. With other names, give "
+            "your own TrialsTableConfig as config."
         )
 
     def features(self):
         """The features of an example."""
         features = _behaviour("0 where the trial was missed.")
-        features |= _recorded_signals(self.columns.signal_names)
         features["forced"] = _by_trial(np.bool_, doc="The choice was instructed.")
         features["missed"] = _by_trial(np.bool_, doc="No choice was made; choice is then 0.")
-        names = self.columns.observation_names
-        if names:
-            features["observations"] = _by_trial(np.float32, len(names), f"{', '.join(names)}.")
+        columns = self.trial_columns
+        for name, names, more in (
+            ("dopamine", columns.signal_names, " NaN where missing."),
+            ("observations", columns.observation_names, ""),
+        ):
+            if names:
+                # One signal is `(trials,)`, as in the simulated configs.
+                width = None if (name, len(names)) == ("dopamine", 1) else len(names)
+                features[name] = _by_trial(np.float32, width, f"{', '.join(names)}.{more}")
         return features
 
     def metadata(self):
@@ -219,8 +233,8 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
         return {
             "columns": dataclasses.asdict(self.columns),
             "reward_kind": self.reward_kind,
-            "signal_names": list(self.columns.signal_names),
-            "observation_names": list(self.columns.observation_names),
+            "signal_names": list(self.trial_columns.signal_names),
+            "observation_names": list(self.trial_columns.observation_names),
         }
 
     def read(self, path):
@@ -230,11 +244,73 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
         )
 
 
-def _recorded_signals(names):
-    if not names:
-        return {}
-    doc = f"NaN where missing: {', '.join(names)}."
-    return {"dopamine": _by_trial(np.float32, None if len(names) == 1 else len(names), doc)}
+@dataclasses.dataclass
+class Parker2016Config(TrialsTableConfig):
+    """Dorsomedial recordings of Parker et al. (2016), as published with Lee et al. (2019).
+
+    Never run on the original files: the names of the columns are guesses, and settings.
+
+    Attributes:
+        columns: Where a file of one row a trial ("Source data 2") has what, with the event's
+            signal and the response window; or where one of a row a timepoint ("Source data 1") has.
+        photometry: How the signal of "Source data 1" becomes a response; None for the defaults.
+        file, arms, reward_kind, held_out_every: As in `TrialsTableConfig`.
+    """
+
+    columns: data.Source2Columns | data.Source1Columns = dataclasses.field(
+        default_factory=data.Source2Columns
+    )
+    photometry: data.Photometry | None = None
+
+    def __post_init__(self):
+        if self.photometry is not None and not self._is_by_time:
+            raise ValueError(
+                "photometry: expected None with Source2Columns, whose responses are made already; "
+                f"set its window instead, got {self.photometry!r}"
+            )
+
+    @property
+    def _is_by_time(self):
+        return isinstance(self.columns, data.Source1Columns)
+
+    @property
+    def trial_columns(self):
+        """The columns of the table of trials that is read in the end."""
+        if self._is_by_time:
+            return data.Columns(dopamine="dopamine", missed="missed", trial="trial")
+        return data.Columns(dopamine="dopamine")
+
+    @property
+    def manual_instructions(self):
+        """What to put where."""
+        kind, row = ("1", "timepoint") if self._is_by_time else ("2", "trial")
+        names = ", ".join(
+            f"{field.name}={getattr(self.columns, field.name)!r}"
+            for field in dataclasses.fields(self.columns)
+        )
+        return (
+            f'Download "Source data {kind}" (one row a {row}) of the figures of Lee, Mattar, '
+            "Parker, Witten and Daw (2019), eLife 8:e42992, https://doi.org/10.7554/eLife.42992, "
+            f"by hand, and put it into manual_dir as one table, {self.wanted_file}. Look at its "
+            "column names: those expected here are guesses, as the file was not at hand. Say "
+            f"which is which with Parker2016Config(name=..., columns={type(self.columns).__name__}"
+            f"(...)); now it is {names}."
+        )
+
+    def metadata(self):
+        """What the data set was made with."""
+        photometry = self.photometry and dataclasses.asdict(self.photometry)
+        return {**super().metadata(), "photometry": photometry}
+
+    def read(self, path):
+        """Reads and checks the file."""
+        if self._is_by_time:
+            table = data.read_source_data_1(path, self.columns, self.photometry)
+        else:
+            table = data.read_source_data_2(path, self.columns)
+        return data.sessions_from_table(
+            table, self.trial_columns, arms=self.arms, reward_kind=self.reward_kind
+        )
 
 
 def _find_table(folder, file):
@@ -299,6 +375,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             train_sessions=50_000,
             validation_sessions=500,
             test_sessions=500,
+        ),
+        Parker2016Config(
+            name="parker2016",
+            description="Parker et al. (2016), from Source data 2 of Lee et al. (2019). Never run "
+            "on the original file.",
         ),
         TrialsTableConfig(
             name="trials_table",
