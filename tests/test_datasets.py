@@ -231,6 +231,19 @@ def test_metadata_tells_agent_parameters_and_seed_when_read_from_disk(tmp_path):
     assert (metadata["seed"], metadata["trials"]) == (9, 20)
 
 
+def test_data_of_another_config_of_the_same_name_are_not_taken(tmp_path):
+    build(small(seed=1), tmp_path)
+    assert Builder(config=small(seed=1), data_dir=tmp_path).info.splits["train"].num_examples == 30
+    for change in ({"seed": 2}, {"train_sessions": 31}, {"agent": bandit.QLearning(0.4)}):
+        with pytest.raises(ValueError, match=r"small.2.0.0: this data set was made with .*delete"):
+            Builder(config=small(**{"seed": 1, **change}), data_dir=tmp_path)
+
+
+def test_numbers_of_numpy_will_do_as_settings(tmp_path):
+    config = small(agent=bandit.QLearning(np.float32(0.5)), seed=np.int64(3))
+    assert build(config, tmp_path).info.metadata["parameters"]["q_learning"]["alpha"] == 0.5
+
+
 def test_shards_change_nothing(tmp_path, monkeypatch):
     subjects = {"a": bandit.QLearning(0.1), "b": bandit.QLearning(0.8)}
     config = small(agent=subjects, train_sessions=700, trials=5)
@@ -413,7 +426,7 @@ def test_source_data_2_gives_the_mean_of_the_window(tmp_path):
     np.testing.assert_allclose(examples["b 1"]["dopamine"], expected, rtol=1e-5)
     np.testing.assert_array_equal(examples["b 1"]["choice"], own["choice"] == "contra")
     np.testing.assert_array_equal(examples["b 1"]["reward"], own["reward"])
-    assert builder.info.metadata["columns"]["window"] == SOURCE_2.window
+    assert builder.info.metadata["columns"]["window"] == list(SOURCE_2.window)
 
 
 def test_source_data_1_goes_through_photometry(tmp_path):
@@ -441,7 +454,7 @@ def test_source_data_1_goes_through_photometry(tmp_path):
     assert example["missed"].tolist() == [False] * 9 + [True]
     assert np.isfinite(example["dopamine"][:8]).all()
     assert np.ptp(example["dopamine"][:8]) > 0
-    assert builder.info.metadata["photometry"]["window"] == photometry.window
+    assert builder.info.metadata["photometry"]["window"] == list(photometry.window)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -115,6 +116,7 @@ class SimulatedConfig(tfds.core.BuilderConfig):
             "variable_names": list(self.variable_names),
             "environment": type(self.environment).__name__,
             "environment_parameters": vars(self.environment),
+            "sessions": {split: getattr(self, f"{split}_sessions") for split in _SPLITS},
             "trials": self.trials,
             "seed": self.seed,
             "numpy": np.__version__,
@@ -232,7 +234,9 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
         """What the data set was made with; `file` and `sha256` are added when it is read."""
         return {
             "columns": dataclasses.asdict(self.columns),
+            "arms": self.arms,
             "reward_kind": self.reward_kind,
+            "held_out_every": self.held_out_every,
             "signal_names": list(self.trial_columns.signal_names),
             "observation_names": list(self.trial_columns.observation_names),
         }
@@ -393,17 +397,35 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     code_path = epath.Path(__file__)
     pkg_dir_path = code_path.parent
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        for key, value in self._metadata().items():
+            stored = self.info.metadata.get(key)
+            if key != "numpy" and stored != value:
+                raise ValueError(
+                    f"{self.data_path}: this data set was made with {key} {stored}, while the "
+                    f"config {self.builder_config.name!r} says {value}; give the config another "
+                    "name, or delete the folder"
+                )
+
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self):
         """What the user has to provide; None for simulated data."""
         return getattr(self.builder_config, "manual_instructions", None)
+
+    def _metadata(self):
+        # As it comes back from the disk, where it is JSON.
+        text = json.dumps(
+            self.builder_config.metadata(), default=lambda value: np.asarray(value).tolist()
+        )
+        return json.loads(text)
 
     def _info(self):
         config = self.builder_config
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(config.features()),
             homepage="https://github.com/google-deepmind/disentangled_rnns",
-            metadata=tfds.core.MetadataDict(config.metadata()),
+            metadata=tfds.core.MetadataDict(self._metadata()),
         )
 
     def _download_and_prepare(self, dl_manager, download_config=None):
