@@ -1,6 +1,7 @@
 """The synthetic sessions: the agent's equations, the environment's statistics, reproducibility."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -233,6 +234,22 @@ def test_blocks_of_sessions_do_not_change_them(monkeypatch):
     monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 256 * 60)
     np.testing.assert_array_equal(play(700).choice, whole.choice)
     np.testing.assert_array_equal(play(700).variables, whole.variables)
+
+
+def test_parts_of_a_long_session_do_not_change_it(monkeypatch):
+    whole = play(300, 50)
+    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 512 * 7)
+    for name in ("choice", "reward", "reward_probability", "dopamine"):
+        np.testing.assert_array_equal(getattr(play(300, 50), name), getattr(whole, name))
+
+
+def test_a_long_session_takes_no_more_memory_than_its_own():
+    tracemalloc.start()
+    played = play(1, 60_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert played.choice.shape == (1, 60_000)
+    assert peak < 150e6  # all draws of a group would be 60,000 x 256 x 32 bytes: 490 MB
 
 
 def test_table_has_one_row_a_trial():

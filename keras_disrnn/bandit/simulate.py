@@ -153,7 +153,7 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         draws = _Draws(environment, seed, block, trials)
         # One trial of all sessions is written at a time, so here sessions come last. Working
         # arrays serve every block: to have fresh memory for each costs more than filling it.
-        width = block * SESSIONS_PER_GROUP
+        width = min(block * SESSIONS_PER_GROUP, sessions)
         records = {
             name: np.empty((trials, *values.shape[2:], width + _PADDING), values.dtype)
             for name, values in results.items()
@@ -162,10 +162,9 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
             count = min(block, groups - start)
             offset = (first_group + start) * SESSIONS_PER_GROUP - first_session
             low, high = max(offset, 0), min(offset + count * SESSIONS_PER_GROUP, sessions)
-            wanted = slice(low - offset, high - offset)
-            drawn = [values[..., wanted] for values in draws.of_groups(first_group + start, count)]
+            draws.start(first_group + start, count, slice(low - offset, high - offset))
             record = {name: values[..., : high - low] for name, values in records.items()}
-            _play(agent, environment, *drawn, record)
+            _play(agent, environment, draws, record)
             for name, values in record.items():
                 results[name][low:high] = np.moveaxis(values, -1, 0)
 
@@ -181,32 +180,31 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     )
 
 
-def _play(agent, environment, start_uniforms, uniforms, normals, record):
-    """Plays the sessions of a block with the draws of `_Draws.of_sessions`, into `record`.
+def _play(agent, environment, draws, record):
+    """Plays the sessions that `draws` has been started for, into `record`.
 
     Args:
         agent: An `Agent`.
         environment: An `Environment`.
-        start_uniforms: `(start_uniforms, sessions)`.
-        uniforms: `(trials, 2, sessions)`.
-        normals: `(trials, trial_normals, sessions)`.
+        draws: A `_Draws`.
         record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
     """
     trials, sessions = record["choice"].shape
     state = agent.initial_state(sessions, environment.arms)
-    world = environment.initial_state(start_uniforms)
+    world = environment.initial_state(draws.start_uniforms)
     for trial in range(trials):
+        uniforms, normals = draws.of_next_trial()
         choice_probability = agent.choice_probability(state)
         reward_probability = environment.reward_probability(world)
         record["variables"][trial] = state
         record["choice_probability"][trial] = choice_probability
         record["reward_probability"][trial] = reward_probability
 
-        choice = _draw_choice(choice_probability, uniforms[trial, _CHOICE])
-        rewarded = uniforms[trial, _REWARD] < value_of_chosen(reward_probability, choice)
+        choice = _draw_choice(choice_probability, uniforms[_CHOICE])
+        rewarded = uniforms[_REWARD] < value_of_chosen(reward_probability, choice)
         reward = rewarded.astype(np.float64)
         state, dopamine = agent.update(state, choice, reward)
-        world = environment.advance(world, choice, reward, normals[trial])
+        world = environment.advance(world, choice, reward, normals)
 
         record["choice"][trial] = choice
         record["reward"][trial] = reward
@@ -244,36 +242,63 @@ class _Draws:
     def __init__(self, environment, seed, block, trials):
         self._seed = seed
         width = block * SESSIONS_PER_GROUP
-        self._of_group = [
-            np.empty((environment.start_uniforms, SESSIONS_PER_GROUP)),
-            np.empty((trials, _UNIFORMS, SESSIONS_PER_GROUP)),
-            np.empty((trials, environment.trial_normals, SESSIONS_PER_GROUP)),
-        ]
-        self._of_block = [np.empty((*draws.shape[:-1], width)) for draws in self._of_group]
+        # Long sessions are drawn in parts, so that a few of them do not need a group's memory.
+        self._part = min(trials, max(1, _TRIALS_PER_BLOCK // width))
+        self._trials = trials
+        self._starts = np.empty((environment.start_uniforms, width))
+        self._uniforms = np.empty((self._part, _UNIFORMS, width))
+        self._normals = np.empty((self._part, environment.trial_normals, width))
 
-    def of_groups(self, first, count):
-        """Draws of the groups `first` to `first + count - 1`, valid until the next call.
+    def start(self, first, count, wanted):
+        """Begins with the first trial of the groups `first` to `first + count - 1`.
 
-        Returns:
-            Uniforms `(start_uniforms, N)`, uniforms `(trials, 2, N)` and standard normals
-            `(trials, trial_normals, N)`, where N is `count * SESSIONS_PER_GROUP`.
+        Args:
+            first: The first group.
+            count: How many groups.
+            wanted: Which of their sessions the draws are wanted of, a slice.
         """
-        for group in range(count):
-            uniform, normal = (
+        self._generators = [
+            [
                 np.random.Generator(
-                    np.random.SFC64(
-                        np.random.SeedSequence(self._seed, spawn_key=(first + group, stream))
-                    )
+                    np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(group, stream)))
                 )
                 # Normals take a varying number of words: in a common stream they would shift the
                 # uniforms of longer sessions.
                 for stream in (_UNIFORM_STREAM, _NORMAL_STREAM)
+            ]
+            for group in range(first, first + count)
+        ]
+        self._wanted = wanted
+        self._next = 0
+        for where, (uniform, _) in self._by_group():
+            self._starts[:, where] = uniform.random((len(self._starts), SESSIONS_PER_GROUP))
+
+    @property
+    def start_uniforms(self):
+        """Uniforms that start the sessions, `(start_uniforms, sessions)`."""
+        return self._starts[:, self._wanted]
+
+    def of_next_trial(self):
+        """Draws of one trial after the other, valid until the next call.
+
+        Returns:
+            Uniforms `(2, sessions)` and standard normals `(trial_normals, sessions)`.
+        """
+        row = self._next % self._part
+        if row == 0:
+            self._draw(min(self._part, self._trials - self._next))
+        self._next += 1
+        return self._uniforms[row, :, self._wanted], self._normals[row, :, self._wanted]
+
+    def _draw(self, trials):
+        shape = (trials, self._normals.shape[1], SESSIONS_PER_GROUP)
+        for where, (uniform, normal) in self._by_group():
+            self._uniforms[:trials, :, where] = uniform.random(
+                (trials, _UNIFORMS, SESSIONS_PER_GROUP)
             )
-            start_uniforms, trial_uniforms, trial_normals = self._of_group
-            uniform.random(out=start_uniforms)
-            uniform.random(out=trial_uniforms)
-            normal.standard_normal(out=trial_normals)
-            where = slice(group * SESSIONS_PER_GROUP, (group + 1) * SESSIONS_PER_GROUP)
-            for draws, of_block in zip(self._of_group, self._of_block, strict=True):
-                of_block[..., where] = draws
-        return [draws[..., : count * SESSIONS_PER_GROUP] for draws in self._of_block]
+            self._normals[:trials, :, where] = normal.standard_normal(shape)
+
+    def _by_group(self):
+        for index, generators in enumerate(self._generators):
+            start = index * SESSIONS_PER_GROUP
+            yield slice(start, start + SESSIONS_PER_GROUP), generators
