@@ -1,6 +1,7 @@
 """Agents that choose between arms and report a prediction error as their dopamine."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar, Protocol
 
@@ -316,15 +317,20 @@ def value_of_chosen(values, choice):
         `(sessions,)`.
     """
     # One pass for each arm is faster than an indexed look-up for the few arms that bandits have.
-    chosen = values[0]
-    for arm in range(1, len(values)):
+    chosen = np.where(choice, values[1], values[0])
+    for arm in range(2, len(values)):
         chosen = np.where(choice == arm, values[arm], chosen)
     return chosen
 
 
 def _is_chosen(values, choice):
     """Where an arm is the chosen one, bool of the shape of `values`, `(arms, sessions)`."""
-    return choice == np.arange(len(values), dtype=choice.dtype)[:, None]
+    return choice == _arms(len(values), choice.dtype)
+
+
+@functools.cache
+def _arms(arms, dtype):
+    return np.arange(arms, dtype=dtype)[:, None]
 
 
 def _softmax(logits):
