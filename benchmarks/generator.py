@@ -3,7 +3,7 @@
     python benchmarks/generator.py --reference-python PATH/TO/python
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`). Without it only ours is timed.
+disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed.
 """
 
 import argparse
@@ -24,13 +24,11 @@ for line in sys.stdin:
 """
 
 
-def ours(sessions, trials):
+def ours(agent, sessions, trials):
     from keras_disrnn import bandit
 
     start = time.perf_counter()
-    bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0
-    )
+    bandit.simulate(agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0)
     return sessions * trials / (time.perf_counter() - start)
 
 
@@ -40,6 +38,20 @@ def main():
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--trials", type=int, default=200)
     arguments = parser.parse_args()
+    from keras_disrnn import bandit
+
+    agents = {
+        agent.name: agent
+        for agent in (
+            bandit.QLearning(),
+            bandit.ForgettingQLearning(),
+            bandit.DifferentialForgettingQLearning(),
+            bandit.RewardSeeking(),
+            bandit.LeakyActorCritic(),
+        )
+    }
+    cases = {"q_learning, 300 sessions": (agents["q_learning"], 300)}
+    cases |= {f"{name}, 20,000 sessions": (agent, 20_000) for name, agent in agents.items()}
     reference = None
     if arguments.reference_python:
         reference = subprocess.Popen(
@@ -48,11 +60,11 @@ def main():
             stdout=subprocess.PIPE,
             text=True,
         )
-    rates = {"ours, 300 sessions": [], "ours, 20,000 sessions": [], "reference": []}
-    ours(300, arguments.trials)
+    rates = {name: [] for name in (*cases, "reference")}
+    ours(agents["q_learning"], 300, arguments.trials)
     for _ in range(arguments.turns):
-        rates["ours, 300 sessions"].append(ours(300, arguments.trials))
-        rates["ours, 20,000 sessions"].append(ours(20_000, arguments.trials))
+        for name, (agent, sessions) in cases.items():
+            rates[name].append(ours(agent, sessions, arguments.trials))
         if reference:
             reference.stdin.write("go\n")
             reference.stdin.flush()

@@ -5,8 +5,10 @@
 """
 
 from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import (
-    BanditDopamineConfig,
     Builder,
+    Parker2016Config,
+    SimulatedConfig,
+    TrialsTableConfig,
 )
 
-__all__ = ["BanditDopamineConfig", "Builder"]
+__all__ = ["Builder", "Parker2016Config", "SimulatedConfig", "TrialsTableConfig"]

@@ -1,11 +1,20 @@
 """The synthetic sessions: the agent's equations, the environment's statistics, reproducibility."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from keras_disrnn.bandit import DriftingBandit, QLearning, simulate
+from keras_disrnn.bandit import (
+    DifferentialForgettingQLearning,
+    DriftingBandit,
+    ForgettingQLearning,
+    LeakyActorCritic,
+    QLearning,
+    RewardSeeking,
+    simulate,
+)
 
 
 def play(sessions=40, trials=60, seed=2, agent=None, environment=None, **arguments):
@@ -15,22 +24,123 @@ def play(sessions=40, trials=60, seed=2, agent=None, environment=None, **argumen
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("alpha", "beta", "arms"), [(0.3, 3.0, 2), (0.7, 1.5, 4), (1.0, 0.0, 3)])
-def test_q_learning_equations_trial_by_trial(alpha, beta, arms):
-    played = play(6, 30, agent=QLearning(alpha, beta), environment=DriftingBandit(0.1, arms))
+def softmax(logits):
+    return np.exp(logits) / np.exp(logits).sum()
+
+
+# Each agent once more as a plain loop over the trials of one session, from its published equations.
+# A generator: it yields its variables and choice probabilities, is sent the choice and the reward,
+# and yields the dopamine.
+
+
+def q_learning(arms, alpha, beta):
+    q = [0.5] * arms
+    while True:
+        choice, reward = yield list(q), softmax(beta * np.array(q))
+        yield reward - q[choice]
+        q[choice] = q[choice] + alpha * (reward - q[choice])
+
+
+def differential_forgetting(arms, alpha_1, alpha_2, kappa_1, kappa_2):
+    q = [0.0] * arms
+    while True:
+        choice, reward = yield list(q), softmax(np.array(q))
+        yield (kappa_1 if reward else -kappa_2) - q[choice]
+        for arm in range(arms):
+            if arm != choice:
+                q[arm] = (1 - alpha_2) * q[arm]
+            elif reward:
+                q[arm] = (1 - alpha_1) * q[arm] + alpha_1 * kappa_1
+            else:
+                q[arm] = (1 - alpha_1) * q[arm] - alpha_1 * kappa_2
+
+
+def forgetting(arms, alpha, kappa_1, kappa_2):
+    return differential_forgetting(arms, alpha, alpha, kappa_1, kappa_2)
+
+
+def reward_seeking(arms, alpha, beta):
+    s = 0.0
+    while True:
+        choice, reward = yield [s], softmax(np.array([-beta * s, beta * s]))
+        a, r = (1 if choice else -1), (1 if reward else -1)
+        error = r - a * s
+        yield error
+        s = s + alpha * a * error
+
+
+def leaky_actor_critic(arms, alpha_critic, learn, forget):
+    theta, v = [0.0] * arms, 0.5
+    while True:
+        p = softmax(np.array(theta))
+        choice, reward = yield [*theta, v], p
+        error = reward - v
+        yield error
+        for arm in range(arms):
+            if arm == choice:
+                theta[arm] = (1 - forget) * theta[arm] + learn * error * (1 - p[arm])
+            else:
+                theta[arm] = (1 - forget) * theta[arm] - learn * error * p[arm]
+        v = (1 - alpha_critic) * v + alpha_critic * reward
+
+
+@pytest.mark.parametrize(
+    ("agent", "equations", "arms"),
+    [
+        (QLearning(), q_learning, 2),
+        (QLearning(0.7, 1.5), q_learning, 4),
+        (QLearning(1.0, 0.0), q_learning, 3),
+        (ForgettingQLearning(), forgetting, 2),
+        (ForgettingQLearning(0.6, 1.2, -0.4), forgetting, 3),
+        (DifferentialForgettingQLearning(), differential_forgetting, 2),
+        (DifferentialForgettingQLearning(0.5, 0.0, 1.5, 0.2), differential_forgetting, 2),
+        (DifferentialForgettingQLearning(0.2, 0.7, 3.0, 1.0), differential_forgetting, 4),
+        (RewardSeeking(), reward_seeking, 2),
+        (RewardSeeking(0.8, 0.5), reward_seeking, 2),
+        (LeakyActorCritic(), leaky_actor_critic, 2),
+        (LeakyActorCritic(0.1, 2.0, 0.3), leaky_actor_critic, 3),
+    ],
+    ids=lambda value: repr(value) if hasattr(value, "name") else "",
+)
+def test_equations_trial_by_trial(agent, equations, arms):
+    played = play(6, 40, agent=agent, environment=DriftingBandit(0.1, arms))
+    assert len(np.unique(played.choice)) == arms
+    assert len(played.variable_names) == played.variables.shape[-1]
+    assert played.subject == agent.name
     for session in range(6):
-        q = np.full(arms, 0.5)
-        for trial in range(30):
-            choice, reward = played.choice[session, trial], played.reward[session, trial]
-            np.testing.assert_allclose(played.variables[session, trial], q, atol=1e-6)
-            p = np.exp(beta * q) / np.exp(beta * q).sum()
-            np.testing.assert_allclose(played.choice_probability[session, trial], p, atol=1e-6)
-            np.testing.assert_allclose(
-                played.chosen_probability[session, trial], p[choice], atol=1e-6
-            )
-            error = reward - q[choice]
-            np.testing.assert_allclose(played.dopamine[session, trial], error, atol=1e-6)
-            q[choice] += alpha * error
+        plain = equations(arms, **vars(agent))
+        for trial in range(40):
+            at = session, trial
+            variables, p = next(plain)
+            np.testing.assert_allclose(played.variables[at], variables, atol=2e-6)
+            np.testing.assert_allclose(played.choice_probability[at], p, atol=1e-6)
+            choice = played.choice[at]
+            np.testing.assert_allclose(played.chosen_probability[at], p[choice], atol=1e-6)
+            dopamine = plain.send((choice, float(played.reward[at])))
+            np.testing.assert_allclose(played.dopamine[at], dopamine, atol=2e-6)
+
+
+def test_agents_that_are_others_special_cases():
+    forgetting = play(agent=ForgettingQLearning(0.25, 2.0, 1.0))
+    same = play(agent=DifferentialForgettingQLearning(0.25, 0.25, 2.0, 1.0))
+    np.testing.assert_array_equal(forgetting.choice, same.choice)
+    np.testing.assert_array_equal(forgetting.dopamine, same.dopamine)
+    # Without forgetting and aversion, DFQ in units of kappa_1 = beta is Q-learning from 0.
+    scaled = play(agent=DifferentialForgettingQLearning(0.3, 0.0, 3.0, 0.0))
+    error = (
+        scaled.reward * 3
+        - np.take_along_axis(scaled.variables, scaled.choice[..., None], -1)[..., 0]
+    )
+    np.testing.assert_allclose(scaled.dopamine, error, atol=1e-6)
+
+
+def test_extreme_values_neither_overflow_nor_warn():
+    for agent in (QLearning(1.0, 1e6), DifferentialForgettingQLearning(1.0, 0.0, 1e5, 1e5)):
+        played = play(agent=agent)
+        p = played.choice_probability
+        assert np.isfinite(p).all()
+        np.testing.assert_allclose(p.sum(-1), 1, atol=1e-6)
+        assert played.chosen_probability.min() > 0
 
 
 def test_choices_and_rewards_come_as_often_as_their_probabilities_say():
@@ -76,6 +186,26 @@ def test_a_session_depends_on_its_seed_and_index_alone():
     assert len(np.unique(whole.choice, axis=0)) == 50
 
 
+def test_shards_may_start_and_end_anywhere():
+    whole = play(600, 12)
+    for first, count in ((0, 1), (255, 2), (256, 256), (300, 300), (599, 1)):
+        part = play(count, 12, first_session=first)
+        for name in ("choice", "reward_probability", "choice_probability", "dopamine"):
+            expected = getattr(whole, name)[first : first + count]
+            np.testing.assert_array_equal(getattr(part, name), expected)
+
+
+def test_the_sessions_of_a_group_are_strangers():
+    played = play(256, 200, agent=QLearning(0.0, 0.0))
+    choice = played.choice - 0.5
+    together = choice @ choice.T / (0.25 * 200)
+    np.testing.assert_allclose(
+        together[~np.eye(256, dtype=bool)].std(), 1 / np.sqrt(200), rtol=0.05
+    )
+    next_group = play(256, 200, agent=QLearning(0.0, 0.0), first_session=256).choice - 0.5
+    assert np.abs(choice @ next_group.T).max() / (0.25 * 200) < 6 / np.sqrt(200)
+
+
 def test_drift_owes_nothing_to_the_draws_of_the_start():
     played = play(4000, 2, environment=DriftingBandit(0.01))
     p = played.reward_probability.astype(float)
@@ -89,21 +219,37 @@ def test_drift_owes_nothing_to_the_draws_of_the_start():
 def test_the_sessions_of_a_seed_stay_what_they_were():
     """Recorded values: if NumPy changes its streams, the data sets need a new version."""
     played = play(2, 8, seed=0)
-    assert played.choice.tolist() == [[0, 1, 1, 0, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0, 0]]
-    assert played.reward.tolist() == [[0, 1, 0, 0, 0, 0, 0, 1], [1, 1, 1, 0, 1, 1, 1, 1]]
+    assert played.choice.tolist() == [[1, 1, 0, 1, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1, 1, 1]]
+    assert played.reward.tolist() == [[1, 1, 0, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]
     np.testing.assert_allclose(
         played.reward_probability[1, :, 0],
-        [0.81335, 0.79938, 0.71623, 0.66997, 0.72167, 0.8862, 0.90745, 0.93248],
+        [0.85606, 0.97891, 1.0, 0.95089, 1.0, 1.0, 1.0, 0.90789],
         atol=1e-5,
     )
 
 
 def test_blocks_of_sessions_do_not_change_them(monkeypatch):
-    whole = play(50)
+    whole = play(700)
     # The function has the name of its module, which hides the module from a dotted path.
-    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 7 * 60)
-    np.testing.assert_array_equal(play(50).choice, whole.choice)
-    np.testing.assert_array_equal(play(50).variables, whole.variables)
+    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 256 * 60)
+    np.testing.assert_array_equal(play(700).choice, whole.choice)
+    np.testing.assert_array_equal(play(700).variables, whole.variables)
+
+
+def test_parts_of_a_long_session_do_not_change_it(monkeypatch):
+    whole = play(300, 50)
+    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 512 * 7)
+    for name in ("choice", "reward", "reward_probability", "dopamine"):
+        np.testing.assert_array_equal(getattr(play(300, 50), name), getattr(whole, name))
+
+
+def test_a_long_session_takes_no_more_memory_than_its_own():
+    tracemalloc.start()
+    played = play(1, 60_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert played.choice.shape == (1, 60_000)
+    assert peak < 150e6  # all draws of a group would be 60,000 x 256 x 32 bytes: 490 MB
 
 
 def test_table_has_one_row_a_trial():
@@ -124,6 +270,18 @@ def test_table_has_one_row_a_trial():
         (lambda: QLearning(alpha=-0.1), "alpha"),
         (lambda: QLearning(alpha=1.5), "alpha"),
         (lambda: QLearning(beta=-1), "beta"),
+        (lambda: ForgettingQLearning(alpha=2), "alpha"),
+        (lambda: ForgettingQLearning(kappa_1=np.inf), "kappa_1"),
+        (lambda: ForgettingQLearning(kappa_2=np.nan), "kappa_2: expected a finite number, got"),
+        (lambda: DifferentialForgettingQLearning(alpha_1=-1), "alpha_1"),
+        (lambda: DifferentialForgettingQLearning(alpha_2=1.1), "alpha_2"),
+        (lambda: RewardSeeking(alpha=1.1), "alpha"),
+        (lambda: RewardSeeking(beta=-1), "beta"),
+        (lambda: play(agent=RewardSeeking(), environment=DriftingBandit(arms=3)), "2 arms, got 3"),
+        (lambda: LeakyActorCritic(alpha_critic=-0.1), "alpha_critic"),
+        (lambda: LeakyActorCritic(learn=-0.1), "learn"),
+        (lambda: LeakyActorCritic(forget=1.5), "forget"),
+        (lambda: play(first_session=2**63), "first_session"),
         (lambda: DriftingBandit(sigma=-0.1), "sigma"),
         (lambda: DriftingBandit(arms=1), "arms"),
         (lambda: play(sessions=0), "sessions"),

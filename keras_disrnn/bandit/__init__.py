@@ -1,7 +1,26 @@
 """Agents playing bandits, simulated many sessions at once."""
 
-from keras_disrnn.bandit.agents import Agent, QLearning
+from keras_disrnn.bandit.agents import (
+    Agent,
+    DifferentialForgettingQLearning,
+    ForgettingQLearning,
+    LeakyActorCritic,
+    QLearning,
+    RewardSeeking,
+)
 from keras_disrnn.bandit.environments import DriftingBandit, Environment
-from keras_disrnn.bandit.simulate import SimulatedSessions, simulate
+from keras_disrnn.bandit.simulate import SESSIONS_PER_GROUP, SimulatedSessions, simulate
 
-__all__ = ["Agent", "DriftingBandit", "Environment", "QLearning", "SimulatedSessions", "simulate"]
+__all__ = [
+    "SESSIONS_PER_GROUP",
+    "Agent",
+    "DifferentialForgettingQLearning",
+    "DriftingBandit",
+    "Environment",
+    "ForgettingQLearning",
+    "LeakyActorCritic",
+    "QLearning",
+    "RewardSeeking",
+    "SimulatedSessions",
+    "simulate",
+]

@@ -36,15 +36,17 @@ def check_number(name, value, least, most=math.inf):
     Args:
         name: What the number is called in the error.
         value: Any real number; not a `bool`.
-        least: The smallest value allowed.
+        least: The smallest value allowed; `-math.inf` for no such bound.
         most: The largest value allowed; by default there is no such bound.
 
     Raises:
         TypeError: If `value` is no number.
         ValueError: If it is not finite or out of range.
     """
-    bounds = f"of at least {least}" if math.isinf(most) else f"from {least} to {most}"
-    message = f"{name}: expected a finite number {bounds}, got {value!r}"
+    bounds = "" if math.isinf(least) else f" of at least {least}"
+    if math.isfinite(most):
+        bounds = f" from {least} to {most}"
+    message = f"{name}: expected a finite number{bounds}, got {value!r}"
     if isinstance(value, bool | str | bytes):
         raise TypeError(message)
     try:

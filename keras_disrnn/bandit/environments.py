@@ -83,4 +83,7 @@ class DriftingBandit:
         return state
 
     def advance(self, state, choice, reward, normals):
-        return np.clip(state + self.sigma * normals, 0.0, 1.0)
+        moved = self.sigma * normals
+        moved += state
+        # In place, and in less time than np.clip.
+        return np.minimum(np.maximum(moved, 0.0, out=moved), 1.0, out=moved)

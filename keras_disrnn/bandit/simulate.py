@@ -12,8 +12,14 @@ from keras_disrnn.bandit.checks import check_integer
 
 # Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
 # block outgrows the processor's caches. It bounds the working memory, too.
-_TRIALS_PER_BLOCK = 2**18
-_LARGEST_WORD = 2**64 - 1
+_TRIALS_PER_BLOCK = 2**20
+# Part of what a seed means: with another size every session changes.
+SESSIONS_PER_GROUP = 256
+# Rows a power of two apart share a few places in the processor's caches: turning them over, trials
+# last to sessions last, is several times slower than with rows a little longer.
+_PADDING = 16
+_LARGEST_SEED = 2**64 - 1
+_LARGEST_INDEX = 2**63 - 1
 _CHOICE, _REWARD, _UNIFORMS = 0, 1, 2
 _UNIFORM_STREAM, _NORMAL_STREAM = 0, 1
 
@@ -96,11 +102,12 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     On each trial the agent draws a choice from its choice probabilities, the chosen arm pays 1
     with its reward probability and 0 otherwise, and agent and environment move on.
 
-    Session i of the result depends on `(seed, first_session + i)` alone: each session has random
-    streams of its own (counter-based Philox, keyed by seed and session index). Playing more
-    sessions, or the same ones in shards, gives the same sessions; playing longer ones gives the
-    same first trials. Draws come from `numpy.random.Generator`, whose streams may change between
-    releases of NumPy.
+    Session i of the result depends on `(seed, first_session + i)` alone: each group of 256 sessions
+    has random streams of its own, seeded by the seed and the number of the group, and each session
+    its fixed place in them. Playing more sessions, or the same ones in shards, gives the same
+    sessions; playing longer ones gives the same first trials. A shard draws for every group that
+    it touches, so shards that start and end at multiples of 256 waste nothing. Draws come from
+    `numpy.random.Generator`, whose streams may change between releases of NumPy.
 
     >>> simulated = simulate(QLearning(), DriftingBandit(), sessions=300, trials=200, seed=0)
     >>> simulated.dopamine.shape
@@ -112,7 +119,7 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         sessions: Number of sessions, at least 1.
         trials: Number of trials in each, at least 1.
         seed: Integer from 0 to 2^64 - 1.
-        first_session: Index of the first session, at least 0; the last must not exceed 2^64 - 1.
+        first_session: Index of the first session, at least 0; the last must not exceed 2^63 - 1.
 
     Returns:
         `SimulatedSessions`. All of it is computed in float64 and stored in float32.
@@ -123,8 +130,8 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     """
     sessions = check_integer("sessions", sessions, 1)
     trials = check_integer("trials", trials, 1)
-    seed = check_integer("seed", seed, 0, _LARGEST_WORD)
-    first_session = check_integer("first_session", first_session, 0, _LARGEST_WORD - sessions + 1)
+    seed = check_integer("seed", seed, 0, _LARGEST_SEED)
+    first_session = check_integer("first_session", first_session, 0, _LARGEST_INDEX - sessions + 1)
     arms = environment.arms
     names = agent.variable_names(arms)
     results = {
@@ -135,25 +142,31 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         "choice_probability": np.empty((sessions, trials, arms), np.float32),
         "variables": np.empty((sessions, trials, len(names)), np.float32),
     }
-    block = min(sessions, max(1, _TRIALS_PER_BLOCK // trials))
-    starts = range(0, sessions, block)
+    # The sessions asked for may start and end within a group.
+    first_group = first_session // SESSIONS_PER_GROUP
+    groups = (first_session + sessions - 1) // SESSIONS_PER_GROUP - first_group + 1
+    block = min(groups, max(1, _TRIALS_PER_BLOCK // (trials * SESSIONS_PER_GROUP)))
+    starts = range(0, groups, block)
     workers = min(len(starts), os.cpu_count() or 1)
 
     def play_blocks(worker):
         draws = _Draws(environment, seed, block, trials)
         # One trial of all sessions is written at a time, so here sessions come last. Working
         # arrays serve every block: to have fresh memory for each costs more than filling it.
+        width = min(block * SESSIONS_PER_GROUP, sessions)
         records = {
-            name: np.empty((trials, *values.shape[2:], block), values.dtype)
+            name: np.empty((trials, *values.shape[2:], width + _PADDING), values.dtype)
             for name, values in results.items()
         }
         for start in starts[worker::workers]:
-            where = slice(start, min(start + block, sessions))
-            count = where.stop - start
-            record = {name: values[..., :count] for name, values in records.items()}
-            _play(agent, environment, *draws.of_sessions(first_session + start, count), record)
+            count = min(block, groups - start)
+            offset = (first_group + start) * SESSIONS_PER_GROUP - first_session
+            low, high = max(offset, 0), min(offset + count * SESSIONS_PER_GROUP, sessions)
+            draws.start(first_group + start, count, slice(low - offset, high - offset))
+            record = {name: values[..., : high - low] for name, values in records.items()}
+            _play(agent, environment, draws, record)
             for name, values in record.items():
-                results[name][where] = np.moveaxis(values, -1, 0)
+                results[name][low:high] = np.moveaxis(values, -1, 0)
 
     # NumPy lets go of the interpreter within its loops, and blocks know nothing of each other.
     with ThreadPoolExecutor(workers) as pool:
@@ -167,32 +180,31 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     )
 
 
-def _play(agent, environment, start_uniforms, uniforms, normals, record):
-    """Plays the sessions of a block with the draws of `_Draws.of_sessions`, into `record`.
+def _play(agent, environment, draws, record):
+    """Plays the sessions that `draws` has been started for, into `record`.
 
     Args:
         agent: An `Agent`.
         environment: An `Environment`.
-        start_uniforms: `(start_uniforms, sessions)`.
-        uniforms: `(trials, 2, sessions)`.
-        normals: `(trials, trial_normals, sessions)`.
+        draws: A `_Draws`.
         record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
     """
     trials, sessions = record["choice"].shape
     state = agent.initial_state(sessions, environment.arms)
-    world = environment.initial_state(start_uniforms)
+    world = environment.initial_state(draws.start_uniforms)
     for trial in range(trials):
+        uniforms, normals = draws.of_next_trial()
         choice_probability = agent.choice_probability(state)
         reward_probability = environment.reward_probability(world)
         record["variables"][trial] = state
         record["choice_probability"][trial] = choice_probability
         record["reward_probability"][trial] = reward_probability
 
-        choice = _draw_choice(choice_probability, uniforms[trial, _CHOICE])
-        rewarded = uniforms[trial, _REWARD] < value_of_chosen(reward_probability, choice)
+        choice = _draw_choice(choice_probability, uniforms[_CHOICE])
+        rewarded = uniforms[_REWARD] < value_of_chosen(reward_probability, choice)
         reward = rewarded.astype(np.float64)
         state, dopamine = agent.update(state, choice, reward)
-        world = environment.advance(world, choice, reward, normals[trial])
+        world = environment.advance(world, choice, reward, normals)
 
         record["choice"][trial] = choice
         record["reward"][trial] = reward
@@ -204,9 +216,9 @@ def _draw_choice(probability, uniform):
 
     The last arm takes what the others leave, so that rounding in the sum cannot lead past it.
     """
-    choice = np.zeros(len(uniform), np.int32)
-    reached = 0.0
-    for share in probability[:-1]:
+    reached = probability[0]
+    choice = (uniform >= reached).astype(np.int32)
+    for share in probability[1:-1]:
         reached = reached + share
         choice += uniform >= reached
     return choice
@@ -215,49 +227,78 @@ def _draw_choice(probability, uniform):
 class _Draws:
     """The random numbers of sessions, a block at a time.
 
-    A session has two Philox streams, keyed by seed and session index and told apart by the highest
-    word of the counter: one of uniform draws and one of normal draws. Normals take a varying number
-    of words, so in a common stream they would shift the uniforms of longer sessions.
+    Sessions draw from streams in groups of `SESSIONS_PER_GROUP`. A group has one stream of uniform
+    and one of normal draws, both seeded by the seed and the number of the group; they are drawn
+    trial by trial for the whole group, whichever of its sessions are wanted, so that a session
+    finds the same numbers in the same places however it is asked for.
 
     Args:
         environment: An `Environment`, which says how many numbers it needs.
-        seed: First word of the key.
-        block: The most sessions asked for at once.
+        seed: The seed.
+        block: The most groups asked for at once.
         trials: Trials of a session.
     """
 
     def __init__(self, environment, seed, block, trials):
-        self._at_start = environment.start_uniforms
-        self._uniforms = np.empty((block, self._at_start + trials * _UNIFORMS))
-        self._normals = np.empty((block, trials, environment.trial_normals))
-        self._trial_uniforms = np.empty((trials, _UNIFORMS, block))
-        self._trial_normals = np.empty((trials, environment.trial_normals, block))
-        # One generator is set to each stream in turn: building one takes longer than drawing.
-        self._philox = np.random.Philox(key=0)
-        self._generator = np.random.Generator(self._philox)
-        self._setting = self._philox.state
-        self._setting["state"]["key"][0] = seed
+        self._seed = seed
+        width = block * SESSIONS_PER_GROUP
+        # Long sessions are drawn in parts, so that a few of them do not need a group's memory.
+        self._part = min(trials, max(1, _TRIALS_PER_BLOCK // width))
+        self._trials = trials
+        self._starts = np.empty((environment.start_uniforms, width))
+        self._uniforms = np.empty((self._part, _UNIFORMS, width))
+        self._normals = np.empty((self._part, environment.trial_normals, width))
 
-    def of_sessions(self, first, count):
-        """Draws of the sessions `first` to `first + count - 1`, valid until the next call.
+    def start(self, first, count, wanted):
+        """Begins with the first trial of the groups `first` to `first + count - 1`.
+
+        Args:
+            first: The first group.
+            count: How many groups.
+            wanted: Which of their sessions the draws are wanted of, a slice.
+        """
+        self._generators = [
+            [
+                np.random.Generator(
+                    np.random.SFC64(np.random.SeedSequence(self._seed, spawn_key=(group, stream)))
+                )
+                # Normals take a varying number of words: in a common stream they would shift the
+                # uniforms of longer sessions.
+                for stream in (_UNIFORM_STREAM, _NORMAL_STREAM)
+            ]
+            for group in range(first, first + count)
+        ]
+        self._wanted = wanted
+        self._next = 0
+        for where, (uniform, _) in self._by_group():
+            self._starts[:, where] = uniform.random((len(self._starts), SESSIONS_PER_GROUP))
+
+    @property
+    def start_uniforms(self):
+        """Uniforms that start the sessions, `(start_uniforms, sessions)`."""
+        return self._starts[:, self._wanted]
+
+    def of_next_trial(self):
+        """Draws of one trial after the other, valid until the next call.
 
         Returns:
-            Uniforms `(start_uniforms, count)`, uniforms `(trials, 2, count)` and standard normals
-            `(trials, trial_normals, count)`.
+            Uniforms `(2, sessions)` and standard normals `(trial_normals, sessions)`.
         """
-        for row in range(count):
-            self._setting["state"]["key"][1] = first + row
-            self._set_stream(_UNIFORM_STREAM)
-            self._generator.random(out=self._uniforms[row])
-            self._set_stream(_NORMAL_STREAM)
-            self._generator.standard_normal(out=self._normals[row])
-        by_trial = self._uniforms[:count, self._at_start :].reshape(count, -1, _UNIFORMS)
-        trial_uniforms = self._trial_uniforms[..., :count]
-        trial_normals = self._trial_normals[..., :count]
-        trial_uniforms[...] = np.moveaxis(by_trial, 0, -1)
-        trial_normals[...] = np.moveaxis(self._normals[:count], 0, -1)
-        return self._uniforms[:count, : self._at_start].T, trial_uniforms, trial_normals
+        row = self._next % self._part
+        if row == 0:
+            self._draw(min(self._part, self._trials - self._next))
+        self._next += 1
+        return self._uniforms[row, :, self._wanted], self._normals[row, :, self._wanted]
 
-    def _set_stream(self, stream):
-        self._setting["state"]["counter"][3] = stream
-        self._philox.state = self._setting
+    def _draw(self, trials):
+        shape = (trials, self._normals.shape[1], SESSIONS_PER_GROUP)
+        for where, (uniform, normal) in self._by_group():
+            self._uniforms[:trials, :, where] = uniform.random(
+                (trials, _UNIFORMS, SESSIONS_PER_GROUP)
+            )
+            self._normals[:trials, :, where] = normal.standard_normal(shape)
+
+    def _by_group(self):
+        for index, generators in enumerate(self._generators):
+            start = index * SESSIONS_PER_GROUP
+            yield slice(start, start + SESSIONS_PER_GROUP), generators

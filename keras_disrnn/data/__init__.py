@@ -29,7 +29,7 @@ from keras_disrnn.data.splits import (
     split_by_subject,
 )
 from keras_disrnn.data.table import Columns, read_table, sessions_from_table
-from keras_disrnn.data.tfds import sessions_from_tfds
+from keras_disrnn.data.tfds import examples_from_sessions, sessions_from_tfds, stream_from_tfds
 
 __all__ = [
     "Columns",
@@ -42,6 +42,7 @@ __all__ = [
     "Split",
     "align",
     "drop_sessions",
+    "examples_from_sessions",
     "find_artefacts",
     "fit_control",
     "k_fold",
@@ -59,6 +60,7 @@ __all__ = [
     "split_by_id",
     "split_by_session",
     "split_by_subject",
+    "stream_from_tfds",
     "summary",
     "zscore",
 ]
