@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import keras
 import pandas as pd
@@ -12,12 +13,21 @@ from keras_disrnn.bandit.checks import check_integer
 from keras_disrnn.files import write_text
 from keras_disrnn.run import load_data
 
+COGNITIVE = {
+    "Q": baselines.QLearning,
+    "FQ": baselines.ForgettingQLearning,
+    "DFQ": baselines.DifferentialForgettingQLearning,
+    "actor-critic": baselines.LeakyActorCritic,
+}
+"""The cognitive models of the table, by name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BaselineSettings:
     """How the baselines are fitted and scored.
 
     Args:
+        cognitive: Which cognitive models, of "Q", "FQ", "DFQ" and "actor-critic".
         per_subject: Whether the naive and the cognitive models are fitted to each subject, and not
             to all together. The GRU is always fitted to all.
         starts: Random starts of each cognitive fit.
@@ -28,21 +38,15 @@ class BaselineSettings:
             run folder.
     """
 
+    cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
+        default_factory=lambda: list(COGNITIVE)
+    )
     per_subject: bool = False
     starts: int = 8
     gru_units: int = 16
     gru_steps: int = 400
     replicates: int = 2000
     models: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-COGNITIVE = {
-    "Q": baselines.QLearning,
-    "FQ": baselines.ForgettingQLearning,
-    "DFQ": baselines.DifferentialForgettingQLearning,
-    "actor-critic": baselines.LeakyActorCritic,
-}
-"""The cognitive models of the table, by name."""
 
 
 def fit_baselines(sessions, settings, seed):
@@ -75,7 +79,8 @@ def fit_baselines(sessions, settings, seed):
 
     models, tables = {"naive": each(lambda: baselines.Naive(**shape))}, []
     targets = ("choice", "dopamine", "joint") if sessions.signals == 1 else ("choice", "joint")
-    for name, kind in COGNITIVE.items():
+    for name in settings.cognitive:
+        kind = COGNITIVE[name]
         for target in targets if sessions.signals else ("choice",):
             model = each(lambda kind=kind: kind(**shape), target, starts=settings.starts, seed=seed)
             label = f"{name}, {target}"
@@ -98,7 +103,7 @@ def fit_baselines(sessions, settings, seed):
                 gru = baselines.GRU(settings.gru_units, seed, **{**shape, "signals": signals})
                 gru.fit_sessions(sessions, steps=settings.gru_steps)
                 models[label] = gru
-    return models, pd.concat(tables, ignore_index=True)
+    return models, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def compare(out, data, settings, seed):

@@ -41,7 +41,7 @@ def simulated(model_type, sessions, trials, seed, noise=0.3):
     choice, reward, error = simulate_cognitive(
         model_type.__name__, PARAMETERS[model_type], sessions, trials, seed
     )
-    noisy = error + noise * np.random.default_rng(seed).normal(size=error.shape)
+    noisy = error + noise * np.random.default_rng([seed, 1]).normal(size=error.shape)
     return Sessions.from_trials(choice, reward, dopamine=noisy)
 
 
@@ -90,8 +90,14 @@ def test_equations_against_a_plain_loop(model_type, irregular):
         )
 
 
-@pytest.mark.parametrize("targets", ["choice", "dopamine", "joint"])
-@by_name
+@pytest.mark.parametrize(
+    ("model_type", "targets"),
+    [
+        *((each, "joint") for each in MODELS),
+        (baselines.DifferentialForgettingQLearning, "choice"),
+        (baselines.DifferentialForgettingQLearning, "dopamine"),
+    ],
+)
 def test_loss_and_gradient(model_type, targets, irregular):
     affine = targets == "joint"
     compute = fitting.loss_and_gradient(model_type, 3, targets, affine)
@@ -131,24 +137,27 @@ def test_loss_and_gradient(model_type, targets, irregular):
 def test_simulated_parameters_come_back_within_their_intervals(model_type, targets):
     names = model_type.parameter_names()
     truth = np.array([PARAMETERS[model_type][name] for name in names])
-    inside, known, biases = 0, 0, []
-    for seed in range(8):
-        fit = model_type().fit_sessions(
-            simulated(model_type, 40, 120, seed), targets, starts=2, seed=seed
-        )
-        table = fit.estimates
-        assert tuple(table["parameter"]) == names
-        found = table["se"].notna()
-        known += found.sum()
-        inside += ((table["lower"] < truth) & (truth < table["upper"]))[found].sum()
-        biases.append(((table["estimate"] - truth) / truth)[found])
-        assert (table["se"][found] / truth[found] < 0.5).all()
+    tables = [
+        model_type()
+        .fit_sessions(simulated(model_type, 40, 60, seed), targets, starts=1, seed=seed)
+        .estimates
+        for seed in range(6)
+    ]
+    assert tuple(tables[0]["parameter"]) == names
+    found, low, high, errors = (
+        np.array([table[column] for table in tables])
+        for column in ("estimate", "lower", "upper", "se")
+    )
     # Dopamine tells of the critic alone.
     critic = model_type is baselines.LeakyActorCritic and targets == "dopamine"
-    assert known == (8 if critic else 8 * len(names))
-    # 95% intervals: fewer than four of five inside would come about by chance less than once in 100.
-    assert inside >= 0.8 * known
-    assert np.abs(np.mean(biases, axis=0)).max() < 0.15
+    known = slice(0, 1) if critic else slice(None)
+    assert np.isfinite(errors[:, known]).all()
+    assert np.isnan(errors[:, 1:]).all() == critic
+    # Of 95% intervals, fewer than three in four hold the truth less often than once in 500.
+    inside = (low < truth) & (truth < high)
+    assert inside[:, known].mean() >= 0.75
+    assert np.abs(found[:, known].mean(axis=0) / truth[known] - 1).max() < 0.2
+    assert (errors / truth)[:, known].max() < 0.6
 
 
 def test_the_agent_of_the_synthetic_data_is_recovered():
@@ -156,7 +165,7 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
         bandit.QLearning(alpha=0.3, beta=3.0),
         bandit.DriftingBandit(),
         sessions=100,
-        trials=150,
+        trials=60,
         seed=3,
     )
     sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
@@ -381,7 +390,7 @@ def good_sessions(**changes):
         ),
         (
             lambda: baselines.QLearning(signals=0).fit_sessions(good_sessions(), "joint"),
-            "expected 'choice', as q_learning predicts no dopamine",
+            "expected 'choice', as QLearning predicts no dopamine",
         ),
         (lambda: baselines.QLearning().fit_sessions(good_sessions(), "both"), "targets: expected"),
         (lambda: baselines.QLearning(arms=3).fit_sessions(good_sessions()), "arms: expected"),
@@ -458,6 +467,7 @@ def test_baselines_command(tmp_path, capsys):
         f"--data.table={tmp_path / 'table.csv'}",
         "--data.columns.dopamine=dopamine",
         f"--out={tmp_path / 'out'}",
+        "--settings.cognitive=['Q']",
         "--settings.starts=1",
         "--settings.gru_steps=10",
         "--settings.replicates=20",
@@ -465,7 +475,7 @@ def test_baselines_command(tmp_path, capsys):
     ]
     assert main(arguments) == 0
     table = pd.read_csv(tmp_path / "out" / "table.csv")
-    assert len(table) == 2 * (1 + 4 * 4 + 2 + 1)
+    assert len(table) == 2 * (1 + 4 + 2 + 1)
     assert set(table["part"]) == {"train", "held_out"}
     assert list(table["model"])[-1] == "untrained"
     own = table[(table["model"] == "Q, dopamine") & (table["part"] == "held_out")]

@@ -32,7 +32,7 @@ class LeakyActorCritic(CognitiveModel):
 
     PARAMETERS = (
         Parameter("alpha_critic", **RATE),
-        Parameter("learn", 0.0, float("inf"), (0.1, 3.0)),
+        Parameter("learn", 0, float("inf"), (0.1, 3.0)),
         Parameter("forget", **RATE),
     )
     DOPAMINE_PARAMETERS = ("alpha_critic",)

@@ -173,7 +173,7 @@ class Baseline(keras.Model):
             raise ValueError(f"targets: expected one of {TARGETS}, got {targets!r}")
         if targets != "choice" and not self.signals:
             raise ValueError(
-                f"targets: expected 'choice', as {self.name} predicts no dopamine (signals=0), "
+                f"targets: expected 'choice', as {type(self).__name__} predicts no dopamine (signals=0), "
                 f"got {targets!r}"
             )
 
@@ -185,7 +185,7 @@ class Baseline(keras.Model):
             # A model of choice alone fits recordings as well.
             if own != given and not (name == "signals" and own == 0):
                 raise ValueError(
-                    f"{name}: expected sessions with {own}, the number {self.name} was made for; "
+                    f"{name}: expected sessions with {own}, the number {type(self).__name__} was made for; "
                     f"got {given}; pass {name}={given} when making the model"
                 )
         if targets != "dopamine":

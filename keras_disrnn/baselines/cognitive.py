@@ -252,7 +252,7 @@ class CognitiveModel(Baseline):
         if targets == "dopamine" and self.OWN_SCALE and self.signals > 1:
             raise ValueError(
                 f"targets: expected 'joint' for {self.signals} dopamine signals, whose scales "
-                f"differ, got 'dopamine'; or fit {self.name} to one signal at a time"
+                f"differ, got 'dopamine'; or fit {type(self).__name__} to one signal at a time"
             )
         affine = targets == "joint" or (targets == "dopamine" and not self.OWN_SCALE)
         compute = fitting.loss_and_gradient(type(self), self.arms, targets, affine)
@@ -335,7 +335,7 @@ class CognitiveModel(Baseline):
     def _check_fitted(self):
         if not self.fitted:
             raise ValueError(
-                f"{self.name}: it has no parameters yet; fit it with fit_sessions, or pass "
+                f"{type(self).__name__}: it has no parameters yet; fit it with fit_sessions, or pass "
                 f"{', '.join(self.parameter_names())} to {type(self).__name__}"
             )
 

@@ -40,6 +40,8 @@ class GRU(Baseline):
             recurrent_initializer=keras.initializers.Orthogonal(seed=seeds[1]),
             dtype=self.dtype_policy,
         )
+        # It masks rows all the same; the flag is for layers after it, and silences a warning.
+        self.gru.supports_masking = True
         self.choice_head = keras.layers.Dense(
             self.arms,
             kernel_initializer=keras.initializers.GlorotUniform(seeds[2]),

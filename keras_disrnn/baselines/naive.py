@@ -62,7 +62,7 @@ class Naive(Baseline):
     def read_dopamine(self, seen, before, after):
         if not self.fitted:
             raise ValueError(
-                f"{self.name}: it has no mean responses yet; fit it with fit_sessions, or pass "
+                f"{type(self).__name__}: it has no mean responses yet; fit it with fit_sessions, or pass "
                 "rewarded and unrewarded"
             )
         unrewarded, rewarded = ops.unstack(ops.cast(self.responses, seen.dtype))

@@ -5,7 +5,7 @@ from keras import ops
 from keras_disrnn.baselines.cognitive import CognitiveModel
 from keras_disrnn.baselines.fitting import Parameter
 
-RATE = {"lower": 0.0, "upper": 1.0, "start": (0.05, 0.95)}
+RATE = {"lower": 0, "upper": 1, "start": (0.05, 0.95)}
 KAPPA = {"lower": -float("inf"), "upper": float("inf"), "start": (0.0, 4.0), "scales": True}
 KAPPAS = (Parameter("kappa_1", **KAPPA), Parameter("kappa_2", **KAPPA))
 
