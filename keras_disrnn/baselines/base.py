@@ -173,8 +173,8 @@ class Baseline(keras.Model):
             raise ValueError(f"targets: expected one of {TARGETS}, got {targets!r}")
         if targets != "choice" and not self.signals:
             raise ValueError(
-                f"targets: expected 'choice', as {type(self).__name__} predicts no dopamine (signals=0), "
-                f"got {targets!r}"
+                f"targets: expected 'choice', as {type(self).__name__} predicts no dopamine "
+                f"(signals=0), got {targets!r}"
             )
 
     def _check_sessions(self, sessions, targets):
@@ -185,8 +185,8 @@ class Baseline(keras.Model):
             # A model of choice alone fits recordings as well.
             if own != given and not (name == "signals" and own == 0):
                 raise ValueError(
-                    f"{name}: expected sessions with {own}, the number {type(self).__name__} was made for; "
-                    f"got {given}; pass {name}={given} when making the model"
+                    f"{name}: expected sessions with {own}, the number {type(self).__name__} was "
+                    f"made for, got {given}; pass {name}={given} when making the model"
                 )
         if targets != "dopamine":
             arms = set(sessions.choice[sessions.choice_weight > 0].tolist())

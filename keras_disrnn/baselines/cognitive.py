@@ -335,8 +335,8 @@ class CognitiveModel(Baseline):
     def _check_fitted(self):
         if not self.fitted:
             raise ValueError(
-                f"{type(self).__name__}: it has no parameters yet; fit it with fit_sessions, or pass "
-                f"{', '.join(self.parameter_names())} to {type(self).__name__}"
+                f"{type(self).__name__}: it has no parameters yet; fit it with fit_sessions, or "
+                f"pass {', '.join(self.parameter_names())} to it"
             )
 
     def _checked(self, values):

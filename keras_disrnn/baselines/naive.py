@@ -62,8 +62,8 @@ class Naive(Baseline):
     def read_dopamine(self, seen, before, after):
         if not self.fitted:
             raise ValueError(
-                f"{type(self).__name__}: it has no mean responses yet; fit it with fit_sessions, or pass "
-                "rewarded and unrewarded"
+                f"{type(self).__name__}: it has no mean responses yet; fit it with fit_sessions, "
+                "or pass rewarded and unrewarded"
             )
         unrewarded, rewarded = ops.unstack(ops.cast(self.responses, seen.dtype))
         return ops.where(seen[..., 1:2] > 0, rewarded, unrewarded)
