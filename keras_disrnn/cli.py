@@ -1,4 +1,4 @@
-"""The command line: `keras-disrnn demo`, `fit`, `evaluate`, `export` and `plot`.
+"""The command line: `keras-disrnn demo`, `fit`, `evaluate`, `export`, `plot` and `baselines`.
 
 Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `--config
 settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import jsonargparse
 
+from keras_disrnn import compare as comparisons
 from keras_disrnn import run as runs
+from keras_disrnn.analysis import comparison_markdown
+from keras_disrnn.compare import BaselineSettings
 from keras_disrnn.data import sessions_from_table
 from keras_disrnn.export import export as export_model
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
@@ -103,6 +106,25 @@ def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006
     print(f"Wrote {out}")
 
 
+def baselines(
+    data: TableData,
+    out: str,
+    settings: BaselineSettings = BaselineSettings(),  # noqa: B008
+    seed: int = 0,
+):
+    """Fit the baselines to a table, score them on training and held-out sessions, tabulate.
+
+    Args:
+        data: The table, its columns, and what is held out.
+        out: The new folder of tables.
+        settings: How the baselines are fitted and scored.
+        seed: Of starts, initial weights and resamples.
+    """
+    table = comparisons.compare(out, data, settings, seed)
+    print(comparison_markdown(table), end="")
+    print(f"Wrote {out}")
+
+
 def main(arguments=None):
     """Runs the command line; returns its exit status.
 
@@ -111,7 +133,7 @@ def main(arguments=None):
     """
     try:
         jsonargparse.auto_cli(
-            [demo, fit, evaluate, export, plot],
+            [demo, fit, evaluate, export, plot, baselines],
             args=arguments,
             as_positional=False,
             prog="keras-disrnn",

@@ -29,7 +29,7 @@ def export(model, path):
     and the reward of the trial before. Nothing in the file is random: it predicts without noise.
 
     Args:
-        model: A built `DisRNNModel`.
+        model: A built `DisRNNModel`, or a baseline.
         path: The new folder.
 
     Raises:
@@ -41,7 +41,7 @@ def export(model, path):
         raise FileExistsError(f"{path}: exists already; exports never overwrite")
     if not model.built:
         raise ValueError("model: it has no weights yet; call it or fit it before the export")
-    latents = model.core.cell.latents
+    latents = model.initial_latents.shape[-1]
 
     def serve(features):
         values = model.latents(features)

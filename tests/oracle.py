@@ -85,3 +85,62 @@ def run_readout(readout, inputs, noise=None):
     costs = np.array([kl(mean, sigma(readout.bottleneck)) for mean in means])
     read = means if noise is None else means + sigma(readout.bottleneck) * noise
     return np.array([residual_mlp(x, weights) for x in read]), costs
+
+
+def cognitive_step(name, p, state, choice, reward):
+    """One trial of a cognitive model: the new state, and the prediction error before it."""
+    if name == "LeakyActorCritic":
+        theta, value = state
+        odds = np.exp(theta)
+        error = reward - value
+        new = np.empty_like(theta)
+        for arm in range(len(theta)):
+            share = odds[arm] / odds.sum()
+            push = 1 - share if arm == choice else -share
+            new[arm] = (1 - p["forget"]) * theta[arm] + p["learn"] * error * push
+        return (new, (1 - p["alpha_critic"]) * value + p["alpha_critic"] * reward), error
+    learn = p.get("alpha_1", p.get("alpha"))
+    forget = {
+        "QLearning": 0.0,
+        "ForgettingQLearning": learn,
+        "DifferentialForgettingQLearning": p.get("alpha_2"),
+    }[name]
+    target = p["kappa_1"] if reward else -p["kappa_2"]
+    error = target - state[0][choice]
+    new = (1 - forget) * state[0]
+    new[choice] = (1 - learn) * state[0][choice] + learn * target
+    return (new,), error
+
+
+def cognitive_start(name, arms):
+    return (np.zeros(arms), 0.5) if name == "LeakyActorCritic" else (np.zeros(arms),)
+
+
+def run_cognitive(name, p, features, arms):
+    """Logits after each row and prediction errors of each row (NaN without a trial)."""
+    state = cognitive_start(name, arms)
+    logits, errors = [], []
+    for row, (choice, reward) in enumerate(features[:, :2]):
+        error = np.nan
+        if row > 0 and not np.isnan(choice):
+            state, error = cognitive_step(name, p, state, int(choice), reward)
+        logits.append(state[0])
+        errors.append(error)
+    return np.array(logits), np.array(errors)
+
+
+def simulate_cognitive(name, p, sessions, trials, seed):
+    """Choices, rewards and prediction errors `(sessions, trials)`, p(reward) redrawn in blocks."""
+    rng = np.random.default_rng(seed)
+    choices, rewards, errors = np.zeros((3, sessions, trials))
+    for session in range(sessions):
+        state = cognitive_start(name, 2)
+        for trial in range(trials):
+            if trial % 25 == 0:
+                good = rng.integers(2)
+            odds = np.exp(state[0])
+            choice = int(rng.random() < odds[1] / odds.sum())
+            reward = float(rng.random() < (0.8 if choice == good else 0.2))
+            choices[session, trial], rewards[session, trial] = choice, reward
+            state, errors[session, trial] = cognitive_step(name, p, state, choice, reward)
+    return choices, rewards, errors

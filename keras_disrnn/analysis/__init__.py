@@ -9,6 +9,7 @@ from keras_disrnn.analysis.bottlenecks import (
     participation_ratio,
     sorted_latents,
 )
+from keras_disrnn.analysis.comparison import comparison_markdown, compute_comparison
 from keras_disrnn.analysis.evaluation import (
     Evaluation,
     compute_dopamine_predictions,
@@ -32,8 +33,10 @@ __all__ = [
     "UpdateRule",
     "add_predictions",
     "bottleneck_matrices",
+    "comparison_markdown",
     "compute_bottlenecks",
     "compute_choice_rule",
+    "compute_comparison",
     "compute_dopamine_predictions",
     "compute_dopamine_rule",
     "compute_evaluation",

@@ -1,5 +1,6 @@
 """How well a model predicts choices and dopamine, with errors over sessions."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,8 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
 
     Args:
         model: A Keras model from features to `{"choice": [S, R, arms], "dopamine": [S, R, K]}`,
-            such as `DisRNNModel` or a baseline; `"dopamine"` may be absent.
+            such as `DisRNNModel` or a baseline; `"dopamine"` may be absent. Or a dict of subject to
+            such a model, each for the sessions of its subject.
         sessions: `keras_disrnn.data.Sessions` with S sessions of up to T trials (T + 1 rows).
         batch_size: Sessions a batch; `None` for all at once.
         reference: Probabilities of another model for the same trials, such as the true agent's:
@@ -54,9 +56,10 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
         recorded (and the total `n`), and `signals` maps each name to its own scores.
 
     Raises:
-        ValueError: If `reference` has the wrong shape, or is not in (0, 1] where a choice counts.
+        ValueError: If `reference` has the wrong shape, or is not in (0, 1] where a choice counts;
+            or if `model` is a dict that lacks a subject.
     """
-    outputs = model.predict(sessions.dataset(batch_size), verbose=0)
+    outputs = _predict(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
     log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
     choice_totals = [log_likelihood, counted.sum(axis=1)]
@@ -65,7 +68,7 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
         "subject": list(sessions.subjects),
         "n_choices": counted.sum(axis=1),
         "log_likelihood": log_likelihood,
-        "normalized_likelihood": _ratio_likelihood(log_likelihood, counted.sum(axis=1)),
+        "normalized_likelihood": ratio_likelihood(log_likelihood, counted.sum(axis=1)),
     }
     if reference is not None:
         reference_log = _reference_log_likelihood(reference, sessions, counted)
@@ -90,7 +93,7 @@ def compute_dopamine_predictions(model, sessions, *, batch_size=None):
     """Every recorded dopamine value beside its prediction.
 
     Args:
-        model: A Keras model with a `"dopamine"` output `[S, R, K]`.
+        model: A Keras model with a `"dopamine"` output `[S, R, K]`, or a dict of subject to model.
         sessions: `keras_disrnn.data.Sessions` with K signals.
         batch_size: Sessions a batch; `None` for all at once.
 
@@ -101,7 +104,7 @@ def compute_dopamine_predictions(model, sessions, *, batch_size=None):
     Raises:
         ValueError: If the model has no dopamine output.
     """
-    outputs = model.predict(sessions.dataset(batch_size), verbose=0)
+    outputs = _predict(model, sessions, batch_size)
     if "dopamine" not in outputs:
         raise ValueError("model: expected a model with a dopamine output, got one without")
     tables = []
@@ -122,6 +125,26 @@ def compute_dopamine_predictions(model, sessions, *, batch_size=None):
     return pd.concat(tables, ignore_index=True)
 
 
+def session_totals(model, sessions, *, batch_size=None):
+    """The sums of each session that every score is made of.
+
+    Args:
+        model, sessions, batch_size: As for `compute_evaluation`.
+
+    Returns:
+        Choice sums `[S, 2]`: log p and number of choices; and dopamine sums `[S, K, 4]`, or `None`
+        without a dopamine output: number, squared errors, values and squared values, the values
+        about each signal's mean over all sessions.
+    """
+    outputs = _predict(model, sessions, batch_size)
+    counted = sessions.choice_weight > 0
+    log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
+    dopamine = None
+    if "dopamine" in outputs and sessions.signals:
+        dopamine = _dopamine_totals(outputs["dopamine"], sessions)
+    return np.stack([log_likelihood, counted.sum(axis=1)], axis=-1), dopamine
+
+
 def jackknife_se(estimate, totals):
     """Jackknife standard error, over sessions, of a score of pooled sums.
 
@@ -139,6 +162,27 @@ def jackknife_se(estimate, totals):
     return float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
 
 
+def _predict(model, sessions, batch_size):
+    """Outputs of a model, or of each session's subject's model, for all sessions."""
+    if not isinstance(model, Mapping):
+        return model.predict(sessions.dataset(batch_size), verbose=0)
+    missing = [subject for subject in sessions.subjects if subject not in model]
+    if missing:
+        raise ValueError(
+            f"model: expected a model of every subject of the sessions, got none of {missing[0]!r};"
+            f" there are models of {', '.join(map(repr, model))}"
+        )
+    subjects = np.asarray(sessions.subjects, dtype=object)
+    outputs = {}
+    for subject in dict.fromkeys(sessions.subjects):
+        where = np.flatnonzero(subjects == subject)
+        part = model[subject].predict(sessions.subset(where).dataset(batch_size), verbose=0)
+        for name, values in part.items():
+            every = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
+            every[where] = values
+    return outputs
+
+
 def _divide(numerator, denominator):
     """Quotient, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(
@@ -149,7 +193,8 @@ def _divide(numerator, denominator):
     return quotient
 
 
-def _ratio_likelihood(log_likelihood, n):
+def ratio_likelihood(log_likelihood, n):
+    """Normalized likelihood of sums of log p and numbers of choices."""
     return np.exp(_divide(log_likelihood, n))
 
 
@@ -192,7 +237,7 @@ def _choice_summary(totals):
     pooled = totals.sum(axis=0)
 
     def likelihood(sums, column=0):
-        return _ratio_likelihood(sums[..., column], sums[..., 1])
+        return ratio_likelihood(sums[..., column], sums[..., 1])
 
     summary = {
         "normalized_likelihood": float(likelihood(pooled)),
@@ -228,11 +273,13 @@ def _dopamine_totals(prediction, sessions):
     )
 
 
-def _mse(sums):
+def mean_squared_error(sums):
+    """MSE of the dopamine sums `[..., 4]` of `session_totals`."""
     return _divide(sums[..., 1], sums[..., 0])
 
 
-def _r2(sums):
+def mean_r2(sums):
+    """R^2 of the dopamine sums `[..., 4]` of `session_totals`."""
     scatter = sums[..., 3] - np.where(sums[..., 0] > 0, _divide(sums[..., 2] ** 2, sums[..., 0]), 0)
     return 1.0 - _divide(sums[..., 1], scatter)
 
@@ -257,10 +304,10 @@ def _signal_summary(totals, combine=lambda scores: scores):
     totals = totals[totals[..., 0].reshape(len(totals), -1).sum(axis=1) > 0]
     pooled = totals.sum(axis=0)
     return {
-        "mse": float(combine(_mse(pooled))),
-        "mse_se": jackknife_se(lambda sums: combine(_mse(sums)), totals),
-        "r2": float(combine(_r2(pooled))),
-        "r2_se": jackknife_se(lambda sums: combine(_r2(sums)), totals),
+        "mse": float(combine(mean_squared_error(pooled))),
+        "mse_se": jackknife_se(lambda sums: combine(mean_squared_error(sums)), totals),
+        "r2": float(combine(mean_r2(pooled))),
+        "r2_se": jackknife_se(lambda sums: combine(mean_r2(sums)), totals),
         "n": int(pooled[..., 0].sum()),
         "sessions": len(totals),
     }

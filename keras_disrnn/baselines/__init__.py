@@ -1,0 +1,22 @@
+"""Baselines: Keras models that are called, evaluated, saved and exported as `DisRNNModel` is."""
+
+from keras_disrnn.baselines.actor_critic import LeakyActorCritic
+from keras_disrnn.baselines.differential import DifferentialForgettingQLearning
+from keras_disrnn.baselines.fitting import Fit
+from keras_disrnn.baselines.forgetting import ForgettingQLearning
+from keras_disrnn.baselines.gru import GRU
+from keras_disrnn.baselines.naive import Naive
+from keras_disrnn.baselines.q_learning import QLearning
+from keras_disrnn.baselines.subjects import fit_subjects, subject_estimates
+
+__all__ = [
+    "GRU",
+    "DifferentialForgettingQLearning",
+    "Fit",
+    "ForgettingQLearning",
+    "LeakyActorCritic",
+    "Naive",
+    "QLearning",
+    "fit_subjects",
+    "subject_estimates",
+]

@@ -1,0 +1,528 @@
+"""Baselines: equations, gradients, fits, recovery, files, and real recordings."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from oracle import run_cognitive, simulate_cognitive
+from scipy.optimize import approx_fprime
+from test_export import READER
+
+from keras_disrnn import bandit, baselines
+from keras_disrnn.analysis import comparison_markdown, compute_comparison, compute_evaluation
+from keras_disrnn.baselines import fitting
+from keras_disrnn.cli import main
+from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_column
+from keras_disrnn.export import export
+
+PARAMETERS = {
+    baselines.QLearning: {"alpha": 0.35, "kappa_1": 1.8, "kappa_2": 1.1},
+    baselines.ForgettingQLearning: {"alpha": 0.3, "kappa_1": 2.4, "kappa_2": 0.6},
+    baselines.DifferentialForgettingQLearning: {
+        "alpha_1": 0.45,
+        "alpha_2": 0.15,
+        "kappa_1": 2.5,
+        "kappa_2": 0.7,
+    },
+    baselines.LeakyActorCritic: {"alpha_critic": 0.3, "learn": 1.0, "forget": 0.08},
+}
+"""Cognitive models and true parameters well inside their ranges."""
+
+MODELS = list(PARAMETERS)
+by_name = pytest.mark.parametrize("model_type", MODELS, ids=lambda each: each.__name__)
+
+
+def simulated(model_type, sessions, trials, seed, noise=0.3):
+    """Sessions that the plain loop plays, with dopamine in other units and noise on it."""
+    choice, reward, error = simulate_cognitive(
+        model_type.__name__, PARAMETERS[model_type], sessions, trials, seed
+    )
+    noisy = error + noise * np.random.default_rng([seed, 1]).normal(size=error.shape)
+    return Sessions.from_trials(choice, reward, dopamine=noisy)
+
+
+@pytest.fixture
+def irregular(rng):
+    """Sessions of three arms and different lengths, with forced and missed trials and gaps."""
+    lengths = (7, 12, 4)
+    choice = [rng.integers(0, 3, n).astype(float) for n in lengths]
+    missed = [rng.random(n) < 0.2 for n in lengths]
+    missed[1][0] = True
+    return Sessions.from_trials(
+        choice=choice,
+        reward=[rng.integers(0, 2, n) for n in lengths],
+        dopamine=[np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)) for n in lengths],
+        forced=[rng.random(n) < 0.3 for n in lengths],
+        missed=missed,
+        arms=3,
+        subjects=["a", "b", "a"],
+    )
+
+
+def every_model(**shape):
+    """One fitted model of each kind."""
+    signals = shape.get("signals", 1)
+    naive = {"rewarded": [1.5] * signals, "unrewarded": [-0.5] * signals} if signals else {}
+    return [
+        baselines.Naive(**naive, **shape),
+        *(kind(**values, **shape) for kind, values in PARAMETERS.items()),
+        baselines.GRU(5, **shape),
+    ]
+
+
+# === Equations and gradients ===
+
+
+@by_name
+def test_equations_against_a_plain_loop(model_type, irregular):
+    model = model_type(**PARAMETERS[model_type], arms=3)
+    outputs = model.predict(irregular.dataset(), verbose=0)
+    for index, features in enumerate(irregular.features):
+        logits, errors = run_cognitive(model_type.__name__, PARAMETERS[model_type], features, 3)
+        np.testing.assert_allclose(outputs["choice"][index], logits, atol=1e-5)
+        counted = irregular.dopamine_weight[index, :, 0] > 0
+        np.testing.assert_allclose(
+            outputs["dopamine"][index, counted, 0], errors[counted], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "targets"),
+    [
+        *((each, "joint") for each in MODELS),
+        (baselines.DifferentialForgettingQLearning, "choice"),
+        (baselines.DifferentialForgettingQLearning, "dopamine"),
+    ],
+)
+def test_loss_and_gradient(model_type, targets, irregular):
+    affine = targets == "joint"
+    compute = fitting.loss_and_gradient(model_type, 3, targets, affine)
+    data = fitting.arrays(irregular)
+    point = np.array(list(PARAMETERS[model_type].values()))
+    loss, gradient, _ = compute(tf.constant(point), *data)
+
+    expected, error, recorded = 0.0, [], []
+    for index, features in enumerate(irregular.features):
+        logits, errors = run_cognitive(model_type.__name__, PARAMETERS[model_type], features, 3)
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        for row in np.flatnonzero(irregular.choice_weight[index]):
+            expected -= log_p[row, irregular.choice[index, row]]
+        counted = irregular.dopamine_weight[index, :, 0] > 0
+        error.extend(errors[counted])
+        recorded.extend(irregular.dopamine[index, counted, 0])
+    if targets == "dopamine":
+        expected = 0.0
+    if targets != "choice":
+        predicted = np.array(error)
+        if affine:
+            predicted = np.polyval(np.polyfit(error, recorded, 1), error)
+        variance = np.mean((predicted - recorded) ** 2)
+        expected += 0.5 * len(error) * (np.log(2 * np.pi * variance) + 1)
+    np.testing.assert_allclose(loss, expected, rtol=1e-7)
+
+    numeric = approx_fprime(point, lambda p: float(compute(tf.constant(p), *data)[0]), 1e-7)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
+    assert np.abs(gradient).max() > 1e-2
+
+
+# === Fits ===
+
+
+@pytest.mark.parametrize("targets", ["choice", "dopamine", "joint"])
+@by_name
+def test_simulated_parameters_come_back_within_their_intervals(model_type, targets):
+    names = model_type.parameter_names()
+    truth = np.array([PARAMETERS[model_type][name] for name in names])
+    tables = [
+        model_type()
+        .fit_sessions(simulated(model_type, 40, 60, seed), targets, starts=1, seed=seed)
+        .estimates
+        for seed in range(6)
+    ]
+    assert tuple(tables[0]["parameter"]) == names
+    found, low, high, errors = (
+        np.array([table[column] for table in tables])
+        for column in ("estimate", "lower", "upper", "se")
+    )
+    # Dopamine tells of the critic alone.
+    critic = model_type is baselines.LeakyActorCritic and targets == "dopamine"
+    known = slice(0, 1) if critic else slice(None)
+    assert np.isfinite(errors[:, known]).all()
+    assert np.isnan(errors[:, 1:]).all() == critic
+    # Of 95% intervals, fewer than three in four hold the truth less often than once in 500.
+    inside = (low < truth) & (truth < high)
+    assert inside[:, known].mean() >= 0.75
+    # Nor is the mean of the fits off by more than four of its standard errors, ...
+    off = (found.mean(axis=0) - truth)[known] / errors[:, known].mean(axis=0) * np.sqrt(len(found))
+    assert np.abs(off).max() < 4
+    # ... which are small enough to mean something.
+    assert (errors / truth)[:, known].max() < 0.8
+
+
+def test_the_agent_of_the_synthetic_data_is_recovered():
+    played = bandit.simulate(
+        bandit.QLearning(alpha=0.3, beta=3.0),
+        bandit.DriftingBandit(),
+        sessions=100,
+        trials=60,
+        seed=3,
+    )
+    sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
+    model = baselines.QLearning()
+    table = model.fit_sessions(sessions, "choice", starts=3).estimates.set_index("parameter")
+    for name, value in (("alpha", 0.3), ("kappa_1", 1.5), ("kappa_2", 1.5)):
+        assert table.loc[name, "lower"] < value < table.loc[name, "upper"]
+    scores = compute_evaluation(model, sessions, reference=played.choice_probability).summary
+    assert 0 <= scores["choice"]["difference"] < 1e-4
+    # Dopamine is this model's own, without noise: found to the last digits, values in rewards.
+    model.fit_sessions(sessions, "dopamine", starts=3)
+    found = model.parameters
+    expected = {"alpha": 0.3, "kappa_1": 0.5, "kappa_2": 0.5}
+    assert found == pytest.approx(expected, abs=2e-4)
+    assert compute_evaluation(model, sessions).summary["dopamine"]["r2"] > 0.9999
+
+
+def test_fits_do_not_hang_on_the_unit_of_dopamine():
+    sessions = simulated(baselines.ForgettingQLearning, 10, 60, 1)
+    large = Sessions.from_trials(
+        sessions.features[:, 1:, 0],
+        sessions.features[:, 1:, 1],
+        dopamine=1e4 * sessions.dopamine[:, 1:],
+    )
+    small_fit = baselines.ForgettingQLearning().fit_sessions(sessions, "dopamine", starts=3)
+    large_fit = baselines.ForgettingQLearning().fit_sessions(large, "dopamine", starts=3)
+    scale = np.array([1, 1e4, 1e4])
+    for column in ("estimate", "se"):
+        np.testing.assert_allclose(
+            large_fit.estimates[column], scale * small_fit.estimates[column], rtol=1e-3
+        )
+
+
+def test_same_seed_same_fit_and_the_starts_are_told():
+    sessions = simulated(baselines.LeakyActorCritic, 12, 60, 5)
+    first, again = (
+        baselines.LeakyActorCritic().fit_sessions(sessions, starts=4, seed=2) for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(first.estimates, again.estimates)
+    assert first.start_losses == again.start_losses
+    assert len(first.start_losses) == 4
+    assert first.loss == min(first.start_losses)
+
+
+def test_a_rate_at_the_end_of_its_range_has_no_interval():
+    sessions = simulated(baselines.QLearning, 30, 80, 0, noise=0.0)
+    fit = baselines.DifferentialForgettingQLearning().fit_sessions(sessions, "dopamine", starts=3)
+    table = fit.estimates.set_index("parameter")
+    assert table.loc["alpha_2", "estimate"] == pytest.approx(0, abs=1e-4)
+    others = table.drop("alpha_2")
+    np.testing.assert_allclose(
+        others["estimate"], list(PARAMETERS[baselines.QLearning].values()), rtol=1e-3
+    )
+    assert (others["se"] < 1e-2).all()
+
+
+def test_calibration_is_the_least_squares_line():
+    sessions = simulated(baselines.DifferentialForgettingQLearning, 15, 60, 4)
+    model = baselines.DifferentialForgettingQLearning()
+    model.fit_sessions(sessions, "choice", starts=3)
+    calibrated = model.calibrate(sessions)
+    counted = sessions.dopamine_weight[..., 0] > 0
+    raw = model.predict(sessions.dataset(), verbose=0)
+    line = calibrated.predict(sessions.dataset(), verbose=0)
+    np.testing.assert_array_equal(raw["choice"], line["choice"])
+    recorded, error = sessions.dopamine[..., 0][counted], raw["dopamine"][..., 0][counted]
+    expected = np.polyval(np.polyfit(error, recorded, 1), error)
+    np.testing.assert_allclose(line["dopamine"][..., 0][counted], expected, atol=1e-4)
+    assert (model.parameter_count, calibrated.parameter_count) == (4, 6)
+
+
+def test_naive_is_the_means(irregular):
+    model = baselines.Naive(arms=3).fit_sessions(irregular)
+    counted = irregular.dopamine_weight[..., 0] > 0
+    reward, recorded = irregular.features[..., 1][counted], irregular.dopamine[..., 0][counted]
+    outputs = model.predict(irregular.dataset(), verbose=0)
+    for value in (0, 1):
+        np.testing.assert_allclose(
+            outputs["dopamine"][..., 0][counted][reward == value],
+            recorded[reward == value].mean(),
+            rtol=1e-5,
+        )
+    scores = compute_evaluation(model, irregular).summary
+    assert scores["choice"]["normalized_likelihood"] == pytest.approx(1 / 3)
+
+
+def test_gru_learns_and_comes_back_by_its_seed():
+    sessions = simulated(baselines.ForgettingQLearning, 24, 40, 2)
+    first, again = baselines.GRU(8, seed=1), baselines.GRU(8, seed=1)
+    histories = [gru.fit_sessions(sessions, steps=40, learning_rate=0.03) for gru in (first, again)]
+    assert histories[0].history["val_loss"] == histories[1].history["val_loss"]
+    scores = compute_evaluation(first, sessions).summary
+    assert scores["choice"]["normalized_likelihood"] > 0.55
+    assert scores["dopamine"]["r2"] > 0.6
+    choice_only = baselines.GRU(8, signals=0, seed=1)
+    choice_only.fit_sessions(sessions, steps=20)
+    assert set(choice_only(sessions.features)) == {"choice"}
+
+
+def test_a_model_for_each_subject():
+    parts = [simulated(baselines.ForgettingQLearning, 6, 60, seed) for seed in (1, 2)]
+    sessions = Sessions.from_trials(
+        np.concatenate([part.features[:, 1:, 0] for part in parts]),
+        np.concatenate([part.features[:, 1:, 1] for part in parts]),
+        dopamine=np.concatenate([part.dopamine[:, 1:] for part in parts]),
+        subjects=["one", "two"] * 6,
+    )
+    models = baselines.fit_subjects(baselines.ForgettingQLearning, sessions, "choice", starts=2)
+    ones = sessions.subset(slice(0, None, 2))
+    alone = baselines.ForgettingQLearning()
+    fit = alone.fit_sessions(ones, "choice", starts=2)
+    estimates = baselines.subject_estimates(models)
+    assert list(estimates["subject"]) == ["one"] * 3 + ["two"] * 3
+    pd.testing.assert_frame_equal(
+        estimates[estimates["subject"] == "one"].drop(columns="subject"), fit.estimates
+    )
+    together = compute_evaluation(models, sessions).per_session
+    own = compute_evaluation(alone, ones).per_session
+    np.testing.assert_allclose(together["sse"][::2], own["sse"])
+    np.testing.assert_allclose(together["log_likelihood"][::2], own["log_likelihood"])
+    del models["two"]
+    with pytest.raises(ValueError, match="none of 'two'; there are models of 'one'"):
+        compute_evaluation(models, sessions)
+
+
+# === Keras: fit, evaluate, files ===
+
+
+def test_keras_own_fit_and_evaluate():
+    sessions = simulated(baselines.QLearning, 12, 30, 1)
+    model = baselines.QLearning(alpha=0.99, kappa_1=0.5, kappa_2=0.5)
+    model.compile_targets("joint", learning_rate=0.05)
+    first = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)
+    model.fit(sessions.dataset(steps=15), shuffle=False, verbose=0)
+    last = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)
+    assert last["loss"] < first["loss"]
+    assert 0 <= model.parameters["alpha"] <= 1
+    scores = compute_evaluation(model, sessions).summary
+    assert last["choice_normalized_likelihood"] == pytest.approx(
+        scores["choice"]["normalized_likelihood"], rel=1e-5
+    )
+    assert last["dopamine_mse"] == pytest.approx(scores["dopamine"]["mse"], rel=1e-4)
+    assert last["dopamine_r2"] == pytest.approx(scores["dopamine"]["r2"], rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [{}, {"signals": 0}, {"arms": 3, "signals": 2}])
+def test_saved_models_are_the_same(shape, make_features, tmp_path):
+    features = make_features(sessions=3, rows=6, lengths=(6, 4, 6))
+    features[0, 2] = np.nan
+    for model in every_model(**shape):
+        expected = model(features)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.get_config() == model.get_config()
+        outputs = loaded(features)
+        assert set(outputs) == set(expected)
+        for name, values in outputs.items():
+            np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_export_runs_with_tensorflow_alone(index, make_features, tmp_path):
+    model = every_model()[index]
+    features = make_features(sessions=3, rows=6, lengths=(6, 4, 6))
+    features[0, 2] = np.nan
+    expected = {**model(features), "latents": model.latents(features)}
+    export(model, tmp_path / "model")
+    np.save(tmp_path / "features.npy", features)
+    subprocess.run([sys.executable, "-c", READER, str(tmp_path)], check=True, cwd=tmp_path)
+    results = np.load(tmp_path / "results.npz")
+    for name, value in expected.items():
+        np.testing.assert_allclose(results[f"serve_{name}"], value, atol=1e-6)
+        np.testing.assert_allclose(results[f"step_{name}"], value, atol=1e-6)
+
+
+# === Bad input ===
+
+
+def good_sessions(**changes):
+    arguments = {
+        "choice": [[0, 1, 1, 0]],
+        "reward": [[1, 0, 1, 0]],
+        "dopamine": [[1.0, 0, 2, 0]],
+        **changes,
+    }
+    return Sessions.from_trials(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: baselines.QLearning(alpha=1.5, kappa_1=1, kappa_2=1), "alpha: .* from 0 to 1"),
+        (lambda: baselines.QLearning(alpha=0.5), "all parameters or none, got alpha without"),
+        (lambda: baselines.QLearning()(np.zeros((1, 3, 2))), "no parameters yet; fit it"),
+        (lambda: baselines.QLearning().parameters, "no parameters yet"),
+        (lambda: baselines.Naive()(np.zeros((1, 3, 2))), "no mean responses yet"),
+        (lambda: baselines.Naive(rewarded=1.0), "expected both or neither"),
+        (lambda: baselines.Naive(rewarded=[1, 2], unrewarded=[0, 1]), "1 finite numbers each"),
+        (lambda: baselines.GRU(0), "units: expected a whole number of at least 1"),
+        (
+            lambda: baselines.QLearning(alpha=0.5, kappa_1=1, kappa_2=1)(np.zeros((1, 3, 4))),
+            "2 observations, the number this model was made for",
+        ),
+        (
+            lambda: baselines.QLearning().fit_sessions(good_sessions(choice=[[1, 1, 1, 1]])),
+            "at least two arms to fit, got arm 1 in every free choice",
+        ),
+        (
+            lambda: baselines.QLearning().fit_sessions(
+                good_sessions(
+                    choice=[[0, 1], [1, 0]],
+                    reward=[[1, 0], [1, 0]],
+                    dopamine=[[1, 0], [1, 0]],
+                    forced=[[1, 1], [0, 0]],
+                ).subset([0])
+            ),
+            "got no free choice in 1 sessions",
+        ),
+        (
+            lambda: baselines.QLearning().fit_sessions(good_sessions(dopamine=None), "joint"),
+            "signals: expected sessions with 1",
+        ),
+        (
+            lambda: baselines.QLearning(signals=0).fit_sessions(good_sessions(), "joint"),
+            "expected 'choice', as QLearning predicts no dopamine",
+        ),
+        (lambda: baselines.QLearning().fit_sessions(good_sessions(), "both"), "targets: expected"),
+        (lambda: baselines.QLearning(arms=3).fit_sessions(good_sessions()), "arms: expected"),
+        (lambda: baselines.Naive().fit_sessions(good_sessions(reward=[[1] * 4])), "unrewarded"),
+        (lambda: baselines.QLearning().fit_sessions(good_sessions(), starts=0), "starts: expected"),
+        (
+            lambda: baselines.QLearning(signals=2).fit_sessions(
+                good_sessions(dopamine=[np.ones((4, 2))]), "dopamine"
+            ),
+            "expected 'joint' for 2 dopamine signals",
+        ),
+        (
+            lambda: baselines.fit_subjects(
+                baselines.QLearning, good_sessions(choice=[[1, 1, 1, 1]], subjects=["m7"])
+            ),
+            "subject 'm7': sessions: expected free choices",
+        ),
+        (
+            lambda: compute_comparison({"a": baselines.GRU(2)}, {}, against="b"),
+            "expected the name of one of 'a', got 'b'",
+        ),
+    ],
+)
+def test_bad_input_has_one_clear_error(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# === The table ===
+
+
+def test_comparison_is_of_pooled_scores_and_paired():
+    sessions = simulated(baselines.ForgettingQLearning, 20, 40, 1)
+    good = baselines.ForgettingQLearning(**PARAMETERS[baselines.ForgettingQLearning])
+    models = {"naive": baselines.Naive().fit_sessions(sessions), "truth": good}
+    table = compute_comparison(models, {"train": sessions}, replicates=500)
+    scores = compute_evaluation(good, sessions).summary
+    naive, truth = (row for _, row in table.iterrows())
+    assert truth["normalized_likelihood"] == pytest.approx(
+        scores["choice"]["normalized_likelihood"]
+    )
+    assert truth["mse"] == pytest.approx(scores["dopamine"]["mse"])
+    assert truth["r2"] == pytest.approx(scores["dopamine"]["r2"])
+    assert (naive["parameters"], truth["parameters"]) == (2, 3)
+    for score, error in (("mse", "mse_se"), ("r2", "r2_se")):
+        # Two ways to an error over sessions: half the width of 95% is about two of the jackknife's.
+        half = (truth[f"{score}_upper"] - truth[f"{score}_lower"]) / 2
+        assert half == pytest.approx(1.96 * scores["dopamine"][error], rel=0.25)
+        assert truth[f"{score}_lower"] < truth[score] < truth[f"{score}_upper"]
+    assert truth["mse_difference"] == pytest.approx(truth["mse"] - naive["mse"])
+    assert truth["mse_difference_upper"] < 0
+    assert naive["mse_difference"] == 0
+    assert np.isnan(naive["mse_difference_lower"])
+    # Naive is chance in every resample, so the difference varies as the score itself.
+    assert truth["normalized_likelihood_difference_lower"] == pytest.approx(
+        truth["normalized_likelihood_lower"] - 0.5
+    )
+    assert f"| train | truth | 3 | {truth['normalized_likelihood']:.4f} [" in comparison_markdown(
+        table
+    )
+
+
+def test_baselines_command(tmp_path, capsys):
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=20, seed=1
+    )
+    played.to_table().to_csv(tmp_path / "table.csv", index=False)
+    disrnn = tmp_path / "gru.keras"
+    gru = baselines.GRU(2)
+    gru.build()
+    gru.save(disrnn)
+    arguments = [
+        "baselines",
+        f"--data.table={tmp_path / 'table.csv'}",
+        "--data.columns.dopamine=dopamine",
+        f"--out={tmp_path / 'out'}",
+        "--settings.cognitive=['Q']",
+        "--settings.starts=1",
+        "--settings.gru_steps=10",
+        "--settings.replicates=20",
+        f"--settings.models={{'untrained': '{disrnn}'}}",
+    ]
+    assert main(arguments) == 0
+    table = pd.read_csv(tmp_path / "out" / "table.csv")
+    assert len(table) == 2 * (1 + 4 + 2 + 1)
+    assert set(table["part"]) == {"train", "held_out"}
+    assert list(table["model"])[-1] == "untrained"
+    own = table[(table["model"] == "Q, dopamine") & (table["part"] == "held_out")]
+    assert own["r2"].item() > 0.99
+    parameters = pd.read_csv(tmp_path / "out" / "parameters.csv")
+    assert set(parameters["subject"]) == {"(all)"}
+    printed = capsys.readouterr()
+    assert (tmp_path / "out" / "table.md").read_text() in printed.out
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+# === Real recordings ===
+
+
+def test_dlight_recordings(shared):
+    path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
+    columns = Columns(
+        session="session_id",
+        choice="choice_right",
+        dopamine="dlight_response",
+        forced="forced_choice",
+        trial="trial",
+    )
+    sessions = sessions_from_table(path, columns)
+    train, held_out = split_by_column(sessions, pd.read_csv(path)["day"], [3])
+    naive = baselines.Naive().fit_sessions(train)
+    models = {"naive": naive}
+    for name, kind in (
+        ("FQ", baselines.ForgettingQLearning),
+        ("DFQ", baselines.DifferentialForgettingQLearning),
+    ):
+        model = kind()
+        fit = model.fit_sessions(train, "choice", starts=4)
+        assert fit.start_losses[1] == pytest.approx(fit.loss, abs=1e-3)
+        models[name] = model
+    dopamine = baselines.DifferentialForgettingQLearning()
+    dopamine.fit_sessions(train, "dopamine", starts=4)
+    models["DFQ, dopamine"] = dopamine
+    models["DFQ, affine"] = models["DFQ"].calibrate(train)
+    table = compute_comparison(models, {"held_out": held_out}, replicates=200)
+    table = table.set_index("model")
+    likelihood, mse = table["normalized_likelihood"], table["mse"]
+    assert likelihood["naive"] == pytest.approx(0.5)
+    assert 0.53 < likelihood["FQ"] < likelihood["DFQ"] + 1e-3 < 0.62
+    assert mse["DFQ, dopamine"] < mse["DFQ, affine"] < mse["DFQ"]
+    assert mse["DFQ, dopamine"] < mse["naive"]
