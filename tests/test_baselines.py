@@ -132,6 +132,7 @@ def test_loss_and_gradient(model_type, targets, irregular):
 # === Fits ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["choice", "dopamine", "joint"])
 @by_name
 def test_simulated_parameters_come_back_within_their_intervals(model_type, targets):
@@ -494,6 +495,7 @@ def test_baselines_command(tmp_path, capsys):
 # === Real recordings ===
 
 
+@pytest.mark.slow
 def test_dlight_recordings(shared):
     path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
     columns = Columns(
