@@ -119,6 +119,7 @@ def run_ours(shape, arrays, implementation, stage2):
     import keras_disrnn
     from keras_disrnn.training import compute_latents
 
+    keras_disrnn.native.yield_processors()  # as the command line does
     signals = 1 if shape.dopamine or stage2 else 0
     dopamine_units, dopamine_layers = shape.dopamine or (8, 2)
     model = keras_disrnn.DisRNNModel(

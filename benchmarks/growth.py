@@ -83,6 +83,9 @@ def step_seconds(turns, sessions, trials, latents, units):
 
 
 def main():
+    from keras_disrnn import native
+
+    native.yield_processors()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--quantities", nargs="+", choices=VALUES, default=list(VALUES))

@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonargparse
 
 from keras_disrnn import compare as comparisons
+from keras_disrnn import native
 from keras_disrnn import run as runs
 from keras_disrnn.analysis import comparison_markdown
 from keras_disrnn.compare import BaselineSettings
@@ -131,6 +132,7 @@ def main(arguments=None):
     Args:
         arguments: The words after the program's name; by default those of the process.
     """
+    native.yield_processors()
     try:
         jsonargparse.auto_cli(
             [demo, fit, evaluate, export, plot, baselines],

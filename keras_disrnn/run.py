@@ -170,6 +170,7 @@ class TrainingSettings:
         joint_steps: Steps of everything together; 0 for none.
         steps_per_epoch: Steps between two validations and checkpoints.
         batch_size: Sessions in a step; by default all.
+        buckets: Classes of session length that batches are drawn within, to have little padding.
         learning_rate: Of Adam.
         choice_weight: Weight of choice against dopamine in the joint stage.
     """
@@ -180,6 +181,7 @@ class TrainingSettings:
     joint_steps: int = 0
     steps_per_epoch: int = 100
     batch_size: int | None = None
+    buckets: int = 1
     learning_rate: float = 1e-3
     choice_weight: float = 0.5
 

@@ -160,6 +160,7 @@ def train(
     joint_steps=0,
     steps_per_epoch=100,
     batch_size=None,
+    buckets=1,
     learning_rate=1e-3,
     choice_weight=0.5,
     seed=0,
@@ -177,6 +178,8 @@ def train(
             leaves the stage out. Without dopamine targets stage 2 and the joint stage must be 0.
         steps_per_epoch: Steps between two lines of history, validations and checkpoints.
         batch_size: Sessions in a step; `None` takes all of them.
+        buckets: Classes of session length that batches are drawn within, so that they have little
+            padding (see `Sessions.dataset`); without effect where all sessions are in one batch.
         learning_rate: Of Adam, a new one in each stage.
         choice_weight: As for `compile_stage`.
         seed: Of the order in which batches are drawn (the model has a seed of its own).
@@ -209,6 +212,7 @@ def train(
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
         "batch_size": batch_size,
+        "buckets": buckets,
         "learning_rate": learning_rate,
         "choice_weight": choice_weight,
         "seed": seed,
@@ -240,6 +244,7 @@ def train(
                 seed=seed + index,
                 start_step=first_epoch * steps_per_epoch,
                 steps=count,
+                buckets=buckets,
             ),
             initial_epoch=first_epoch,
             epochs=max(1, count // steps_per_epoch),

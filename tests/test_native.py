@@ -348,6 +348,27 @@ def test_noise_that_is_too_much_to_keep_is_drawn_again(rng, monkeypatch):
 
 
 @needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kept_noise_may_lie_anywhere_in_memory(dtype, rng):
+    core = twins(3, 2, 5, 2, dtype=dtype)[1]
+    features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2, dtype)
+    recurrence = native.Recurrence("leaky_relu", 1.5)
+    inputs = (features, initial, arrays_of(core))
+    latents, _, kept = recurrence.forward(*inputs, mask, (1, 2))
+    results = []
+    for shift in range(3):
+        memory = library.empty((kept.size + shift,), dtype)
+        memory[shift:] = kept
+        gradients = recurrence.backward(
+            *inputs, latents, weights, mask=mask, seed=(1, 2), kept=memory[shift:]
+        )
+        results.append([*gradients[:2], *gradients[2]])
+    for result in results[1:]:
+        for gradient, same in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(gradient, same)
+
+
+@needs_library
 def test_noise_follows_the_layers_seed(make_features):
     def passes():
         core = DisRNN(3, seed=5, implementation="native")

@@ -168,6 +168,27 @@ def test_a_step_compiled_by_xla_is_the_same(sessions):
         np.testing.assert_allclose(weights[1][name], weight, atol=1e-4, err_msg=name)
 
 
+def test_train_takes_batches_of_like_length(monkeypatch):
+    parts = [make_sessions(12, trials, seed).features for trials, seed in ((8, 1), (30, 2))]
+    choice, reward = ([list(f[i, 1:, o]) for f in parts for i in range(12)] for o in (0, 1))
+    sessions = Sessions.from_trials(choice, reward)
+    seen = []
+    dataset = Sessions.dataset
+
+    def noting(self, *args, **kwargs):
+        batches = dataset(self, *args, **kwargs)
+        seen.extend(x.shape[1] for x, *_ in batches)
+        return batches
+
+    monkeypatch.setattr(Sessions, "dataset", noting)
+    history = train(
+        make_model(signals=0), sessions, warmup_steps=0, stage1_steps=8, stage2_steps=0,
+        steps_per_epoch=8, batch_size=6, buckets=2, verbose=0,
+    )  # fmt: skip
+    assert np.isfinite(history["loss"]).all()
+    assert seen.count(9) == seen.count(31) == 4
+
+
 def test_several_steps_an_execution_give_the_same_weights(sessions):
     weights = []
     for steps in (1, 4):

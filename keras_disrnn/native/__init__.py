@@ -14,6 +14,7 @@ from keras_disrnn.native.library import (
     thread_count,
     why_not,
     why_not_of_dtype,
+    yield_processors,
 )
 from keras_disrnn.native.likelihood import run_log_likelihood
 from keras_disrnn.native.readout import Readout, ReadoutParameters, run_readout
@@ -36,4 +37,5 @@ __all__ = [
     "thread_count",
     "why_not",
     "why_not_of_dtype",
+    "yield_processors",
 ]

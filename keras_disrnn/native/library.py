@@ -232,6 +232,18 @@ def thread_count():
     return os.cpu_count() or 1
 
 
+def yield_processors():
+    """Keeps TensorFlow's waiting threads off the processors while a native pass runs.
+
+    It lets TensorFlow run one operation at a time (`set_inter_op_parallelism_threads(1)`), unless
+    the program has said otherwise. To be called before TensorFlow does anything; without effect
+    later.
+    """
+    if tf.config.threading.get_inter_op_parallelism_threads() == 0:
+        with contextlib.suppress(RuntimeError):  # TensorFlow has begun
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 def check(status):
     """Raises MemoryError if a call of the library says so."""
     if status == _OUT_OF_MEMORY:
@@ -244,6 +256,18 @@ def empty(shape, dtype):
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def aligned(array):
+    """The array itself, or a copy where its memory begins at no multiple of a register.
+
+    TensorFlow copies arrays between calls in eager mode, with less alignment than it had.
+    """
+    if array.ctypes.data % _ALIGNMENT == 0:
+        return array
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def address(array):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from keras_disrnn.native.library import (
     Pass,
     address,
+    aligned,
     contiguous_of_shape,
     differentiable,
     empty,
@@ -133,7 +134,8 @@ class Readout(Pass):
         }
         given = contiguous_of_shape(given, shapes, latents.dtype)
         problem.dy = address(given["outputs_gradient"])
-        problem.kept = address(kept) if kept is not None and kept.size else None
+        kept = aligned(kept) if kept is not None and kept.size else None
+        problem.kept = address(kept)
         self._set(problem, "dcosts", [given.get("cost_gradient")])
         results = [empty(array.shape, array.dtype) for array in (latents, features, initial)]
         problem.dlatents, problem.dfeatures, problem.dinitial = map(address, results)

@@ -7,6 +7,7 @@ import numpy as np
 from keras_disrnn.native.library import (
     Pass,
     address,
+    aligned,
     contiguous_of_shape,
     differentiable,
     empty,
@@ -144,7 +145,8 @@ class Recurrence(Pass):
             given[f"{name} cost"], shapes[f"{name} cost"] = gradient, features.shape[:2]
         given = contiguous_of_shape(given, shapes, features.dtype)
         problem.z, problem.dz = address(given["latents"]), address(given["latents_gradient"])
-        problem.kept = address(kept) if kept is not None and kept.size else None
+        kept = aligned(kept) if kept is not None and kept.size else None
+        problem.kept = address(kept)
         self._set(problem, "dcosts", list(given.values())[2:])
         dfeatures, dinitial = (empty(array.shape, array.dtype) for array in (features, initial))
         problem.dfeatures, problem.dinitial = address(dfeatures), address(dinitial)
