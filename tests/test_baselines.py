@@ -178,7 +178,10 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
     for name, value in (("alpha", 0.3), ("kappa_1", 1.5), ("kappa_2", 1.5)):
         assert table.loc[name, "lower"] < value < table.loc[name, "upper"]
     scores = compute_evaluation(model, sessions, reference=played.choice_probability).summary
-    assert 0 <= scores["choice"]["difference"] < 1e-4
+    # On the data of the fit the estimate is the likelier one; twice the log likelihood that it gains
+    # is chi-squared with 3 degrees of freedom, below 11.3 in 99 of 100 data sets.
+    gain = scores["choice"]["normalized_likelihood"] * 11.3 / 2 / played.choice.size
+    assert 0 <= scores["choice"]["difference"] < gain
     # Dopamine is this model's own, without noise: found to the last digits, values in rewards.
     model.fit_sessions(sessions, "dopamine", starts=3)
     found = model.parameters
@@ -192,11 +195,11 @@ def test_fits_do_not_hang_on_the_unit_of_dopamine():
     large = Sessions.from_trials(
         sessions.features[:, 1:, 0],
         sessions.features[:, 1:, 1],
-        dopamine=1e4 * sessions.dopamine[:, 1:],
+        dopamine=1e3 * sessions.dopamine[:, 1:],
     )
     small_fit = baselines.ForgettingQLearning().fit_sessions(sessions, "dopamine", starts=3)
     large_fit = baselines.ForgettingQLearning().fit_sessions(large, "dopamine", starts=3)
-    scale = np.array([1, 1e4, 1e4])
+    scale = np.array([1, 1e3, 1e3])
     for column in ("estimate", "se"):
         np.testing.assert_allclose(
             large_fit.estimates[column], scale * small_fit.estimates[column], rtol=1e-3
