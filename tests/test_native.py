@@ -426,6 +426,32 @@ def operations(core, features, **options):
 
 
 @needs_library
+def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
+    calls = []
+    call = library.Pass._call
+
+    def noting(self, name, *arguments):
+        calls.append((type(self).__name__, name))
+        call(self, name, *arguments)
+
+    monkeypatch.setattr(library.Pass, "_call", noting)
+    features = make_features(4, 6)
+    model = DisRNNModel(latents=2, seed=1)
+    model.build((None, None, 2))
+    compile_stage(model, "joint")
+    targets = {"choice": np.zeros((4, 6), "int32"), "dopamine": np.zeros((4, 6, 1), "float32")}
+    core, readout = ("Recurrence", "forward"), ("Readout", "forward")
+    for run, expected in (
+        (lambda: model.predict(features, verbose=0), {core, readout}),
+        (lambda: model.evaluate(features, targets, verbose=0), {core, readout}),
+        (lambda: model.latents(features), {core}),
+    ):
+        calls.clear()
+        run()
+        assert set(calls) == expected
+
+
+@needs_library
 def test_what_is_disabled_is_traced_in_keras_operations(make_features):
     features = make_features()
     for how in ("auto", "native"):
