@@ -178,7 +178,7 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
     for name, value in (("alpha", 0.3), ("kappa_1", 1.5), ("kappa_2", 1.5)):
         assert table.loc[name, "lower"] < value < table.loc[name, "upper"]
     scores = compute_evaluation(model, sessions, reference=played.choice_probability).summary
-    # On the data of the fit the estimate is the likelier one; twice the log likelihood that it gains
+    # On the data of the fit the estimate is the likelier one; twice what it gains in log likelihood
     # is chi-squared with 3 degrees of freedom, below 11.3 in 99 of 100 data sets.
     gain = scores["choice"]["normalized_likelihood"] * 11.3 / 2 / played.choice.size
     assert 0 <= scores["choice"]["difference"] < gain
