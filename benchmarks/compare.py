@@ -109,18 +109,10 @@ class Turns:
         self._began = time.perf_counter()
 
 
-def run_ours(shape, arrays, implementation, stage2):
-    began = time.perf_counter()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
-    import keras
-
+def make_model(shape, signals, implementation="auto"):
+    """Our model of a shape, built."""
     import keras_disrnn
-    from keras_disrnn.training import compute_latents
 
-    keras_disrnn.native.yield_processors()  # as the command line does
-    signals = 1 if shape.dopamine or stage2 else 0
     dopamine_units, dopamine_layers = shape.dopamine or (8, 2)
     model = keras_disrnn.DisRNNModel(
         signals=signals,
@@ -139,6 +131,22 @@ def run_ours(shape, arrays, implementation, stage2):
         seed=0,
     )
     model.build((None, None, 2))
+    return model
+
+
+def run_ours(shape, arrays, implementation, stage2):
+    began = time.perf_counter()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(len(os.sched_getaffinity(0)))
+    import keras
+
+    import keras_disrnn
+    from keras_disrnn.training import compute_latents
+
+    keras_disrnn.native.yield_processors()  # as the command line does
+    signals = 1 if shape.dopamine or stage2 else 0
+    model = make_model(shape, signals, implementation)
     stage = "stage2" if stage2 else "joint" if signals else "stage1"
     keras_disrnn.compile_stage(model, stage, steps_per_execution=shape.steps)
     inputs = features = arrays["features"]

@@ -12,7 +12,7 @@ import statistics
 import time
 
 import numpy as np
-from compare import DOPAMINE_PENALTY, L2, PENALTIES, SHAPES, make_arrays
+from compare import SHAPES, make_arrays, make_model
 
 
 def profile(name, steps=40):
@@ -52,22 +52,7 @@ def profile(name, steps=40):
     plain = {module: watch(module, label) for module, label in modules.items()}
     arrays, shape = make_arrays(name), SHAPES[name]
     signals = 1 if shape.dopamine else 0
-    units, layers = shape.dopamine or (1, 1)
-    model = keras_disrnn.DisRNNModel(
-        signals=signals,
-        latents=shape.latents,
-        update_units=shape.update[0],
-        update_layers=shape.update[1],
-        choice_units=shape.choice[0],
-        choice_layers=shape.choice[1],
-        dopamine_units=units,
-        dopamine_layers=layers,
-        **{f"{group}_penalty": value for group, value in PENALTIES.items()},
-        dopamine_penalty=DOPAMINE_PENALTY,
-        l2_scale=L2,
-        seed=0,
-    )
-    model.build((None, None, 2))
+    model = make_model(shape, signals)
     keras_disrnn.compile_stage(model, "joint" if signals else "stage1", steps_per_execution=10)
     kinds = ("choice", "dopamine")[: 1 + signals]
     targets = {kind: arrays[kind] for kind in kinds}

@@ -381,6 +381,18 @@ def contiguous_of_shape(arrays, shapes, dtype):
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
+def network_weights(network):
+    """The weights of a `ResidualMLP`, in the order in which the library takes them."""
+    return (
+        network.input_kernel,
+        network.input_bias,
+        network.hidden_kernel,
+        network.hidden_bias,
+        network.output_kernel,
+        network.output_bias,
+    )
+
+
 def tensors(values):
     """Tensors of Keras variables or tensors."""
     # Twice: what Keras makes of a variable is still a variable, of TensorFlow.

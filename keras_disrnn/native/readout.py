@@ -9,6 +9,7 @@ from keras_disrnn.native.library import (
     contiguous_of_shape,
     differentiable,
     empty,
+    network_weights,
     tensors,
 )
 
@@ -34,21 +35,9 @@ class ReadoutParameters(NamedTuple):
     @classmethod
     def of_readout(cls, readout):
         """The tensors of a built readout layer."""
-        network, bottleneck = readout.network, readout.bottleneck
-        return cls(
-            *tensors(
-                (
-                    network.input_kernel,
-                    network.input_bias,
-                    network.hidden_kernel,
-                    network.hidden_bias,
-                    network.output_kernel,
-                    network.output_bias,
-                    bottleneck.multiplier,
-                    bottleneck.sigma,
-                )
-            )
-        )
+        bottleneck = readout.bottleneck
+        weights = (*network_weights(readout.network), bottleneck.multiplier, bottleneck.sigma)
+        return cls(*tensors(weights))
 
 
 class Readout(Pass):

@@ -11,6 +11,7 @@ from keras_disrnn.native.library import (
     contiguous_of_shape,
     differentiable,
     empty,
+    network_weights,
     tensors,
 )
 
@@ -44,17 +45,11 @@ class Parameters(NamedTuple):
     @classmethod
     def of_cell(cls, cell):
         """The tensors of a built `DisRNNCell`."""
-        network = cell.update_network
         reads, previous = cell.update_obs_bottleneck, cell.update_latent_bottleneck
         return cls(
             *tensors(
                 (
-                    network.input_kernel,
-                    network.input_bias,
-                    network.hidden_kernel,
-                    network.hidden_bias,
-                    network.output_kernel,
-                    network.output_bias,
+                    *network_weights(cell.update_network),
                     reads.multiplier,
                     reads.sigma,
                     previous.multiplier,
