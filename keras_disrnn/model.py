@@ -24,6 +24,19 @@ PENALTIES = (
 )
 
 
+class _Penalty:
+    """A price as an attribute of the model: a number to read, a variable to the traced step."""
+
+    def __set_name__(self, owner, name):
+        self._name = name
+
+    def __get__(self, model, owner=None):
+        return self if model is None else float(model._penalties[self._name].numpy())
+
+    def __set__(self, model, value):
+        model._penalties[self._name].assign(check_penalty(self._name, value))
+
+
 @keras.saving.register_keras_serializable("keras_disrnn")
 class DisRNNModel(keras.Model):
     """Predicts the next choice, and the dopamine response, from a session's past.
@@ -52,7 +65,8 @@ class DisRNNModel(keras.Model):
             trial's outcome; `"post"`: after the update by it.
         latent_penalty, update_obs_penalty, update_latent_penalty, choice_penalty,
             dopamine_penalty: Price of a nat through each group of bottlenecks, relative to a nat
-            of choice cross-entropy (the dopamine penalty: to the mean squared error).
+            of choice cross-entropy (the dopamine penalty: to the mean squared error). As
+            attributes of the model they can be set at any time, also between calls of `fit`.
         l2_scale: Price of the squared hidden weights of the networks that are being trained.
         frozen: Names of the parts that do not train, of `core`, `choice_readout` and
             `dopamine_readout`. A frozen part runs as at inference.
@@ -71,6 +85,13 @@ class DisRNNModel(keras.Model):
         `(sessions, rows, signals)`, the response to the trial that the row describes (absent with
         `signals=0`).
     """
+
+    latent_penalty = _Penalty()
+    update_obs_penalty = _Penalty()
+    update_latent_penalty = _Penalty()
+    choice_penalty = _Penalty()
+    dopamine_penalty = _Penalty()
+    l2_scale = _Penalty()
 
     def __init__(
         self,
@@ -108,8 +129,8 @@ class DisRNNModel(keras.Model):
         self.signals = signals
         self.seed = seed
         self.reference = reference
-        for name in PENALTIES:
-            setattr(self, name, check_penalty(name, locals()[name]))
+        given = locals()
+        prices = {name: check_penalty(name, given[name]) for name in PENALTIES}
 
         seeds = derive_seeds(seed, 3)
         policy = self.dtype_policy
@@ -154,6 +175,10 @@ class DisRNNModel(keras.Model):
             )
         self.frozen = frozen
         # Variables, so that they can change without tracing a step anew; no weights of the model.
+        self._penalties = {
+            name: tf.Variable(price, trainable=False, dtype=tf.float64)
+            for name, price in prices.items()
+        }
         self._noise = tf.Variable(True, trainable=False)
         self._penalised = tf.Variable(True, trainable=False)
         # A pass leaves its costs here for the loss of the same step. One slot a thread, because
@@ -304,20 +329,23 @@ class DisRNNModel(keras.Model):
         for group in ("l2", "dopamine_l2"):
             if group in costs:
                 costs[group] = ops.where(real, costs[group], 0.0)
-        return {group: price * costs[group] for group, (price, _) in self._prices().items()}
+        return {
+            group: ops.cast(self._penalties[name], costs[group].dtype) * costs[group]
+            for group, (name, _) in self._prices().items()
+        }
 
     def _prices(self):
-        """Group of costs to its price and the layer whose training it belongs to."""
+        """Group of costs to the name of its price and the layer whose training it belongs to."""
         prices = {
-            "latent": (self.latent_penalty, self.core),
-            "update_obs": (self.update_obs_penalty, self.core),
-            "update_latent": (self.update_latent_penalty, self.core),
-            "choice": (self.choice_penalty, self.choice_readout),
-            "l2": (self.l2_scale, self.core),
+            "latent": ("latent_penalty", self.core),
+            "update_obs": ("update_obs_penalty", self.core),
+            "update_latent": ("update_latent_penalty", self.core),
+            "choice": ("choice_penalty", self.choice_readout),
+            "l2": ("l2_scale", self.core),
         }
         if self.dopamine_readout is not None:
-            prices["dopamine"] = (self.dopamine_penalty, self.dopamine_readout)
-            prices["dopamine_l2"] = (self.l2_scale, self.dopamine_readout)
+            prices["dopamine"] = ("dopamine_penalty", self.dopamine_readout)
+            prices["dopamine_l2"] = ("l2_scale", self.dopamine_readout)
         return prices
 
     def _run(self, inputs, training):
@@ -359,7 +387,7 @@ class DisRNNModel(keras.Model):
         costs, real = self._pass.costs, self._pass.real
         dtype = cost_dtype(self.dtype_policy)
         on = ops.cast(tf.convert_to_tensor(self._penalised), dtype)
-        for group, (price, owner) in self._prices().items():
+        for group, (name, owner) in self._prices().items():
             if not owner.trainable:
                 continue
             target = "dopamine" if owner is self.dopamine_readout else "choice"
@@ -368,6 +396,7 @@ class DisRNNModel(keras.Model):
             if group in ("l2", "dopamine_l2"):
                 total = total * ops.sum(ops.cast(real, dtype))
             targets = self._targets(target, real, sample_weight, dtype)
+            price = ops.cast(tf.convert_to_tensor(self._penalties[name]), dtype)
             penalty = price * on * ops.divide_no_nan(total, targets)
             self.penalty_metrics[group].update_state(penalty)
             loss = loss + ops.cast(penalty, loss.dtype)

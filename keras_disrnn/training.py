@@ -22,6 +22,7 @@ from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.files import write_atomically
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
+from keras_disrnn.model import PENALTIES
 from keras_disrnn.res_mlp import check_count
 
 
@@ -62,8 +63,8 @@ def compile_stage(
 ):
     """Makes `model` ready for `fit` in a stage: what is frozen, the noise, the loss, the metrics.
 
-    A stage that differs from the one before only in noise and penalties, as stage 1 does from the
-    warm-up, keeps the traced step; its optimizer starts anew all the same.
+    A stage that differs from the one before only in noise and penalties (whether and how dear), as
+    stage 1 does from the warm-up, keeps the traced step; its optimizer starts anew all the same.
 
     Args:
         model: A `DisRNNModel`.
@@ -122,7 +123,7 @@ class _CompiledStage:
 
     def __init__(self, model, settings):
         self._settings = settings
-        self._config = model.get_config()
+        self._config = self._traced(model)
         self._optimizer = model.optimizer
         self._state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 
@@ -132,8 +133,13 @@ class _CompiledStage:
             model.optimizer is self._optimizer
             and model.frozen == frozen
             and settings == self._settings
-            and model.get_config() == self._config
+            and self._traced(model) == self._config
         )
+
+    @staticmethod
+    def _traced(model):
+        """The settings that a traced step holds as constants."""
+        return {k: v for k, v in model.get_config().items() if k not in PENALTIES}
 
     def renew_optimizer(self):
         for variable, value in zip(self._optimizer.variables, self._state, strict=True):
