@@ -1,9 +1,11 @@
-"""The command line: `keras-disrnn demo`, `fit`, `evaluate`, `export`, `plot` and `baselines`.
+"""The command line: `keras-disrnn demo`, `fit`, `select`, `recover`, `evaluate`, `export`, `plot`
+and `baselines`.
 
 Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `--config
 settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,12 +14,16 @@ import jsonargparse
 
 from keras_disrnn import compare as comparisons
 from keras_disrnn import native
+from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
 from keras_disrnn.analysis import comparison_markdown
 from keras_disrnn.compare import BaselineSettings
 from keras_disrnn.data import sessions_from_table
 from keras_disrnn.export import export as export_model
+from keras_disrnn.plots import plot_recovery, save_figure
+from keras_disrnn.recovery import RecoverySettings
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
+from keras_disrnn.selection import SelectionSettings
 from keras_disrnn.training import TrainingDiverged
 
 
@@ -57,6 +63,64 @@ def fit(
         seed: Of the initial weights, the noise and the batches.
     """
     _finish(out, runs.run("fit", out, data, model, training, seed))
+
+
+def select(
+    data: TableData,
+    out: str,
+    model: ModelSettings = ModelSettings(),  # noqa: B008
+    selection: SelectionSettings = SelectionSettings(),  # noqa: B008
+    seed: int = 0,
+):
+    """Fit a table with penalties that are chosen by cross-validation, score, report.
+
+    Args:
+        data: The table, its columns, and what is held out (of the choice, too).
+        out: The run folder to make; an interrupted run in it goes on.
+        model: Shape of the model, and its penalties at the multiple 1.
+        selection: The penalties to try, and how.
+        seed: Of folds, initial weights, noise and batches.
+    """
+    _finish(out, runs.run("select", out, data, model, selection, seed))
+
+
+def recover(
+    out: str,
+    agent: str = "q_learning",
+    data: RecoverySettings = RecoverySettings(),  # noqa: B008
+    model: ModelSettings = ModelSettings(),  # noqa: B008
+    selection: SelectionSettings = SelectionSettings(),  # noqa: B008
+    seeds: int = 20,
+    first_seed: int = 0,
+    workers: int = 1,
+):
+    """Make sessions of a known agent, fit them as `select` does, and hold the fits against it.
+
+    Args:
+        out: The folder of results, one a seed; seeds that are there already are not fitted again.
+        agent: Which agent: q_learning, differential_forgetting_q_learning, forgetting_q_learning,
+            reward_seeking or leaky_actor_critic.
+        data: The sessions of each seed.
+        model: Shape of the model, and its penalties at the multiple 1.
+        selection: The penalties to try, and how.
+        seeds: How many seeds.
+        first_seed: The first of them.
+        workers: Fits side by side, each on one processor.
+    """
+    table = recoveries.recover(
+        out,
+        agent,
+        range(first_seed, first_seed + seeds),
+        data,
+        dataclasses.asdict(model),
+        selection,
+        workers=workers,
+    )
+    for name, value in recoveries.summarize_recovery(table).items():
+        print(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    for ending in ("png", "pdf"):
+        save_figure(Path(out) / f"recovery.{ending}", plot_recovery, table)
+    print(f"Wrote {out}")
 
 
 def evaluate(run: str, table: str | None = None, out: str | None = None):
@@ -102,8 +166,8 @@ def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006
     if Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new folder")
     model, data, seed = runs.load_run(run)
-    history, metrics = runs.load_results(run)
-    runs.draw(model, runs.load_data(data, seed), out, history, metrics, formats)
+    sessions = runs.load_data(data, seed)
+    runs.draw(model, sessions, out, formats=formats, **runs.load_results(run))
     print(f"Wrote {out}")
 
 
@@ -135,7 +199,7 @@ def main(arguments=None):
     native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            [demo, fit, evaluate, export, plot, baselines],
+            [demo, fit, select, recover, evaluate, export, plot, baselines],
             args=arguments,
             as_positional=False,
             prog="keras-disrnn",

@@ -11,6 +11,12 @@ import yaml
 from keras_disrnn.files import write_text
 
 FIGURES = {
+    "penalties": (
+        "Choice of the penalties",
+        "Cross-validated score of each multiple of the penalties, with standard errors of the "
+        "difference to the best; the band is one standard error about the best. Below, what the "
+        "fit to all training sessions leaves open. The ring is the choice.",
+    ),
     "bottlenecks": (
         "Bottlenecks",
         "Dark is open: information flows. A model that found a small cognitive model has few open "
@@ -37,13 +43,14 @@ FIGURES = {
 }
 
 
-def write_report(folder, config, summaries):
+def write_report(folder, config, summaries, selections=None):
     """Writes report.html of a run folder that holds everything else.
 
     Args:
         folder: The run folder.
         config: The run's settings, nested plain values.
         summaries: Name of a part of the data to the table that describes it.
+        selections: Stage to the table of penalties tried, where they were chosen.
     """
     folder = Path(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -60,6 +67,12 @@ def write_report(folder, config, summaries):
         tables={
             name: table.to_html(float_format=lambda value: f"{value:.4g}", border=0)
             for name, table in summaries.items()
+        },
+        selections={
+            stage: table.drop(columns=["within"]).to_html(
+                float_format=lambda value: f"{value:.4g}", border=0, index=False
+            )
+            for stage, table in (selections or {}).items()
         },
         figures=[
             {"title": title, "text": text, "data": base64.b64encode(path.read_bytes()).decode()}

@@ -5,7 +5,9 @@ The folder holds
 - `config.yaml`, every setting, as the command line takes it with `--config`;
 - `environment.json`, the versions and the machine;
 - `checkpoint.npz`, the state that an interrupted run goes on from;
-- `history.csv`, the metrics of each epoch; `sessions.csv`, the scores of each session;
+- `history.csv`, the metrics of each epoch, or, where the penalties were chosen, what was tried
+  (`choice_penalties.csv`, `dopamine_penalties.csv`, and the trained `paths/`);
+- `sessions.csv`, the scores of each session;
 - `metrics.json`, the scores of the training and of the held-out sessions;
 - `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
 - `figures/`, each as PNG and as PDF; and `report.html`, which is written last.
@@ -56,11 +58,13 @@ from keras_disrnn.plots import (
     plot_dopamine_rule,
     plot_dopamine_scatter,
     plot_learning_curves,
+    plot_selection,
     plot_session,
     plot_update_rules,
     save_figure,
 )
 from keras_disrnn.report import write_report
+from keras_disrnn.selection import SelectionSettings, select
 from keras_disrnn.training import STAGES, check_training, stage_of, train
 
 # === Settings ===
@@ -305,7 +309,8 @@ def run(command, out, data, model, training, seed):
         out: The run folder.
         data: `SyntheticData` or `TableData`.
         model: `ModelSettings`.
-        training: `TrainingSettings`.
+        training: `TrainingSettings`; or `SelectionSettings`, to choose the penalties, of which
+            `model` then has those at the multiple 1.
         seed: Of the synthetic data, the initial weights, the noise and the batches.
 
     Returns:
@@ -318,20 +323,24 @@ def run(command, out, data, model, training, seed):
     """
     began = time.monotonic()
     out = Path(out)
+    selects = isinstance(training, SelectionSettings)
     config = {
         "data": dataclasses.asdict(data),
         "model": dataclasses.asdict(model),
-        "training": dataclasses.asdict(training),
+        "selection" if selects else "training": dataclasses.asdict(training),
         "seed": seed,
     }
     config = json.loads(json.dumps(config))
     resumes = _check_folder(out, config)
     sessions = load_data(data, seed)
-    if not sessions.train.signals or not sessions.train.dopamine_weight.any():
-        training = dataclasses.replace(training, stage2_steps=0, joint_steps=0)
-    network = _make_model(sessions.train, model, seed)
-    steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
-    check_training(network, sessions.train, steps, training.steps_per_epoch, training.learning_rate)
+    if not selects:
+        if not sessions.train.signals or not sessions.train.dopamine_weight.any():
+            training = dataclasses.replace(training, stage2_steps=0, joint_steps=0)
+        network = _make_model(sessions.train, model, seed)
+        steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
+        check_training(
+            network, sessions.train, steps, training.steps_per_epoch, training.learning_rate
+        )
     summaries = {
         "training": summary(sessions.train),
         "held out": summary(sessions.held_out),
@@ -345,23 +354,46 @@ def run(command, out, data, model, training, seed):
         write_json(out / "environment.json", _environment(command))
         write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
-    history = train(
-        network,
-        sessions.train,
-        sessions.held_out,
-        **dataclasses.asdict(training),
-        seed=seed,
-        checkpoint=out / "checkpoint.npz",
-        callbacks=[PrintEpochs()],
-        verbose=0,
-    )
-    seconds |= {stage: float(s) for stage, s in history.groupby("stage")["seconds"].sum().items()}
+    history, selections = None, {}
+    if selects:
+        began = time.monotonic()
+        network, selections = select(
+            lambda model_seed: _make_model(sessions.train, model, model_seed),
+            sessions.train,
+            training,
+            seed=seed,
+            folder=out / "paths",
+            report=lambda line: print(line, flush=True),
+        )
+        seconds["selection"] = time.monotonic() - began
+    else:
+        history = train(
+            network,
+            sessions.train,
+            sessions.held_out,
+            **dataclasses.asdict(training),
+            seed=seed,
+            checkpoint=out / "checkpoint.npz",
+            callbacks=[PrintEpochs()],
+            verbose=0,
+        )
+        stages = history.groupby("stage")["seconds"].sum()
+        seconds |= {stage: float(value) for stage, value in stages.items()}
 
     began = time.monotonic()
-    write_text(out / "history.csv", history.to_csv(index=False))
+    tables = {stage: found.table for stage, found in selections.items()}
+    if history is not None:
+        write_text(out / "history.csv", history.to_csv(index=False))
+    for stage, table in tables.items():
+        write_text(out / f"{stage}_penalties.csv", table.to_csv(index=False))
     metrics, per_session = compute_metrics(network, sessions)
+    if selects:
+        metrics["selection"] = {
+            stage: {"scale": found.scale, "notes": found.notes}
+            for stage, found in selections.items()
+        }
     write_text(out / "sessions.csv", per_session.to_csv(index=False))
-    draw(network, sessions, out / "figures", history, metrics)
+    draw(network, sessions, out / "figures", history, metrics, selections=tables)
     seconds["evaluation and figures"] = time.monotonic() - began
 
     began = time.monotonic()
@@ -371,7 +403,7 @@ def run(command, out, data, model, training, seed):
     seconds["export"] = time.monotonic() - began
     metrics["seconds"] = seconds
     write_json(out / "metrics.json", metrics)
-    write_report(out, config, summaries)
+    write_report(out, config, summaries, tables)
     return metrics
 
 
@@ -472,7 +504,9 @@ def score_sessions(model, sessions):
     return compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary
 
 
-def draw(model, sessions, folder, history=None, metrics=None, formats=("png", "pdf")):
+def draw(
+    model, sessions, folder, history=None, metrics=None, formats=("png", "pdf"), selections=None
+):
     """Draws the figures of a fitted model; one that fails warns, and the others are drawn.
 
     Args:
@@ -482,6 +516,7 @@ def draw(model, sessions, folder, history=None, metrics=None, formats=("png", "p
         history: What `train` returned, for the learning curves.
         metrics: What `compute_metrics` returned, for the true agent's score in them.
         formats: Endings of the files.
+        selections: Stage to the table of penalties tried, where they were chosen.
     """
     train_part, held_out = sessions.train, sessions.held_out
     features = train_part.features[:BATCH_SIZE]
@@ -509,6 +544,8 @@ def draw(model, sessions, folder, history=None, metrics=None, formats=("png", "p
             "choice_normalized_likelihood": truth["choice"]["normalized_likelihood"]
         }
         figures["learning_curves"] = lambda: plot_learning_curves(history, references=references)
+    if selections:
+        figures["penalties"] = lambda: plot_selection(selections)
     for name, plot in figures.items():
         for ending in formats:
             save_figure(Path(folder) / f"{name}.{ending}", plot)
@@ -544,12 +581,18 @@ def load_run(folder):
 
 
 def load_results(folder):
-    """The history (a DataFrame) and the metrics (a dict) of a finished run."""
+    """What `draw` shows of a finished run beside its model, as keywords of it."""
     folder = Path(folder)
-    return (
-        pd.read_csv(folder / "history.csv"),
-        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-    )
+    history = folder / "history.csv"
+    return {
+        "history": pd.read_csv(history) if history.exists() else None,
+        "metrics": json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        "selections": {
+            stage: pd.read_csv(table)
+            for stage in ("choice", "dopamine")
+            if (table := folder / f"{stage}_penalties.csv").exists()
+        },
+    }
 
 
 def load_model(path):

@@ -16,6 +16,7 @@ from keras_disrnn.analysis.evaluation import (
     compute_evaluation,
     jackknife_se,
 )
+from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.rules import (
     ChoiceRule,
     DopamineRule,
@@ -40,12 +41,15 @@ __all__ = [
     "compute_dopamine_predictions",
     "compute_dopamine_rule",
     "compute_evaluation",
+    "compute_graph",
     "compute_session_trace",
     "compute_update_rules",
     "count_bottlenecks",
+    "describe_graph",
     "jackknife_se",
     "latent_names",
     "open_latents",
     "participation_ratio",
+    "same_graph",
     "sorted_latents",
 ]

@@ -4,8 +4,10 @@ from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
 from keras_disrnn.plots.learning import plot_learning_curves
 from keras_disrnn.plots.photometry import plot_event_average
+from keras_disrnn.plots.recovery import plot_recovery
 from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
 from keras_disrnn.plots.save import save_figure
+from keras_disrnn.plots.selection import plot_selection
 from keras_disrnn.plots.session import plot_session
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "plot_dopamine_scatter",
     "plot_event_average",
     "plot_learning_curves",
+    "plot_recovery",
+    "plot_selection",
     "plot_session",
     "plot_update_rules",
     "save_figure",

@@ -1,0 +1,88 @@
+"""The structure that a fitted model uses, as a directed graph."""
+
+import networkx
+
+from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, latent_names
+from keras_disrnn.metrics import OPEN_BELOW
+
+READOUTS = {"choice": "choice readout", "dopamine": "dopamine readout"}
+
+
+def make_graph(edges):
+    """A graph from its edges, as `compute_graph` gives it.
+
+    Args:
+        edges: Pairs `(source, target)`. Sources are names of observations or latents, targets names
+            of latents, `"choice readout"` or `"dopamine readout"`. What is read or updated and is
+            neither an observation nor a readout is a latent: of the sources those that are also
+            targets.
+
+    Returns:
+        A `networkx.DiGraph`; a latent's node has the attribute `kind` `"latent"`, any other its own
+        name.
+    """
+    edges = list(edges)
+    graph = networkx.DiGraph(edges)
+    latents = {target for _, target in edges} - set(READOUTS.values())
+    for node in graph:
+        graph.nodes[node]["kind"] = "latent" if node in latents else node
+    return graph
+
+
+def compute_graph(model, threshold=OPEN_BELOW):
+    """Where information can flow in a fitted model.
+
+    An edge stands where a bottleneck is open. A latent whose own bottleneck is closed is left out
+    with its edges, unless an open bottleneck of the dopamine readout reads it: the latents are
+    opened for that readout. A latent's edge into its own update network is left out too, because
+    the gate carries every latent on, whether or not its update network reads it.
+
+    Args:
+        model: A built `DisRNNModel`.
+        threshold: Sigma below which a bottleneck is open.
+
+    Returns:
+        A `networkx.DiGraph`, see `make_graph`.
+    """
+    rows = compute_bottlenecks(model)
+    rows = rows[rows["sigma"] < threshold]
+    names = set(latent_names(model.core.cell.latents))
+    latent, read = (rows[rows["group"] == group] for group in ("latent", "dopamine"))
+    kept = set(latent["target"]) | (set(read["source"]) & names)
+    edges = []
+    for group, target, source in zip(rows["group"], rows["target"], rows["source"], strict=True):
+        if group == "latent" or source == target or {source, target} & names - kept:
+            continue
+        edges.append((source, READOUTS.get(group, target)))
+    graph = make_graph(edges)
+    for name in kept:
+        graph.add_node(name, kind="latent")
+    return graph
+
+
+def same_graph(one, other):
+    """Whether two graphs are the same but for the names of the latents."""
+    return networkx.is_isomorphic(
+        one, other, node_match=lambda left, right: left["kind"] == right["kind"]
+    )
+
+
+def choice_part(graph):
+    """The graph without the dopamine readout, which stage 1 has no part in."""
+    kept = networkx.DiGraph(graph)
+    kept.remove_nodes_from([READOUTS["dopamine"]])
+    return kept
+
+
+def dopamine_part(graph):
+    """Of the graph only what the dopamine readout reads."""
+    return networkx.DiGraph(graph.edge_subgraph(graph.in_edges(READOUTS["dopamine"])))
+
+
+def describe_graph(graph):
+    """The graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
+    targets = {}
+    for source, target in graph.edges:
+        targets.setdefault(target, []).append(source)
+    order = sorted(targets, key=lambda name: (name in READOUTS.values(), name))
+    return "; ".join(f"{', '.join(sorted(targets[name]))} > {name}" for name in order)

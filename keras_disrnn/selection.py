@@ -1,0 +1,528 @@
+"""The choice of the penalties: a path from weak to strong, cross-validated over sessions.
+
+A path trains one model at rising multiples of its penalties, each from the weights of the one
+before. Paths on folds of the sessions say what each multiple costs in likelihood; a path on all of
+them says which graph it leaves open. Chosen is the sparsest graph within one standard error of the
+best multiple (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3), and of the
+multiples that leave this graph the one that predicts best, so that strength needed to find a
+structure does not blunt the model that has it.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, participation_ratio
+from keras_disrnn.analysis.evaluation import (
+    jackknife_se,
+    mean_squared_error,
+    ratio_likelihood,
+    session_totals,
+)
+from keras_disrnn.analysis.graph import (
+    choice_part,
+    compute_graph,
+    describe_graph,
+    dopamine_part,
+    same_graph,
+)
+from keras_disrnn.data.splits import k_fold
+from keras_disrnn.files import write_atomically
+from keras_disrnn.model import PENALTIES
+from keras_disrnn.training import fingerprint, train
+
+STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in ("dopamine_penalty", "l2_scale"))
+UNCLEAR_SIGMA = (0.25, 0.75)
+"""Between these a bottleneck is neither clearly open nor clearly closed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionSettings:
+    """How the penalties are chosen.
+
+    Args:
+        scales: Multiples of the model's latent, update and choice penalties, rising.
+        dopamine_scales: Multiples of its dopamine penalty, which is taken relative to the variance
+            of the dopamine response, rising.
+        folds: Parts of the sessions, each of which is scored by a path on the others; at least 2.
+        starts: Paths on all sessions, from different initial weights; the one with the smallest
+            loss (penalties included) at the chosen multiple is taken.
+        warmup_steps: Steps without noise and penalties at the start of each path.
+        steps: Steps at each multiple.
+        dopamine_steps: Steps of the dopamine readout at each multiple.
+        settle_steps: Steps at the chosen multiple in the end, at a fifth of the learning rate.
+        batch_size: Sessions in a step.
+        learning_rate: Of Adam.
+    """
+
+    scales: list[float] = dataclasses.field(default_factory=lambda: [0.3, 1.0, 2.0, 4.0])
+    dopamine_scales: list[float] = dataclasses.field(default_factory=lambda: [0.3, 1.0, 3.0, 10.0])
+    folds: int = 2
+    starts: int = 1
+    warmup_steps: int = 300
+    steps: int = 300
+    dopamine_steps: int = 200
+    settle_steps: int = 300
+    batch_size: int = 75
+    learning_rate: float = 5e-3
+
+    def __post_init__(self):
+        for name in ("scales", "dopamine_scales"):
+            values = getattr(self, name)
+            if len(values) < 2 or any(b <= a for a, b in zip([0, *values], values, strict=False)):
+                raise ValueError(
+                    f"{name}: expected at least two rising numbers above 0, got {values}"
+                )
+        for name, least in (
+            ("folds", 2),
+            ("starts", 1),
+            ("warmup_steps", 0),
+            ("steps", 1),
+            ("dopamine_steps", 1),
+            ("settle_steps", 0),
+            ("batch_size", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate: expected a number above 0, got {self.learning_rate}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What was tried for one stage, and what was chosen.
+
+    Attributes:
+        table: A `pandas.DataFrame`, one row a multiple: `scale`; the penalties; `score`, the
+            cross-validated normalized likelihood (or, of dopamine, the MSE), and `score_se`;
+            `cost`, what it loses against the best multiple, and `cost_se`, paired by session;
+            `within`, whether it is within one standard error of the best; `graph`, in words, of the
+            path on all sessions; `edges` in it; `open`, the participation ratio of openness (no
+            threshold); `agreement`, the share of the paths on folds, and of further starts, with
+            the same graph; `chosen`.
+        notes: Sentences on what is not clear-cut; empty where everything is.
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def scale(self):
+        """The multiple that was chosen."""
+        return float(self.table.loc[self.table["chosen"], "scale"].iloc[0])
+
+
+def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=None):
+    """Chooses the penalties and trains the model with them: both stages, the second where dopamine
+    was recorded.
+
+    Args:
+        make_model: Function from a seed to a new, built `DisRNNModel`; all alike but for the seed.
+        sessions: The training `Sessions`; none of them is held out of the final model.
+        settings: `SelectionSettings`.
+        seed: Of folds, initial weights, noise and batches.
+        folder: Where finished paths are kept; given the same settings and data, they are taken
+            from there and not trained again. `None` to keep nothing.
+        report: Called with a line of text after each multiple.
+
+    Returns:
+        The trained model, and a dict of stage (`"choice"` and, with dopamine, `"dopamine"`) to its
+        `Selection`.
+
+    Raises:
+        ValueError: If there are fewer sessions than folds, or the folder holds other paths.
+    """
+    settings = settings or SelectionSettings()
+    report = report or (lambda line: None)
+    store = _Store(folder, settings, sessions, make_model(seed), seed)
+    model = make_model(seed)
+    choice = _Choice(make_model, model, settings)
+    selections = {"choice": _select(choice, sessions, settings, seed, store, report)}
+    if model.signals and sessions.dopamine_weight.any():
+        dopamine = _Dopamine(model, sessions, settings)
+        selections["dopamine"] = _select(dopamine, sessions, settings, seed, store, report)
+    return model, selections
+
+
+def _select(stage, sessions, settings, seed, store, report):
+    """Chooses one stage's multiple and leaves the stage's model trained at it."""
+    splits = list(k_fold(sessions, settings.folds, seed=seed))
+    scores, graphs = {}, []
+    for number, split in enumerate(splits):
+        label = f"{stage.name}, fold {number + 1}/{settings.folds}"
+        path = store.path(
+            f"{stage.name}-fold{number}",
+            lambda split=split, number=number, label=label: _train_path(
+                stage,
+                split.train,
+                split.held_out,
+                settings,
+                1000 * (seed + 1) + number,
+                report,
+                label,
+            ),
+        )
+        scores |= dict(zip(split.held_out.ids, path["totals"].swapaxes(0, 1), strict=True))
+        graphs.append([stage.graph(stage.with_weights(rung)) for rung in path["weights"]])
+    totals = np.stack([scores[name] for name in sessions.ids])
+
+    starts = []
+    for start in range(settings.starts if stage.restarts else 1):
+        label = f"{stage.name}, all sessions" + (f", start {start + 1}" if start else "")
+        starts.append(
+            store.path(
+                f"{stage.name}-start{start}",
+                lambda start=start, label=label: _train_path(
+                    stage, sessions, None, settings, seed + 1_000_000 * start, report, label
+                ),
+            )
+        )
+    table, start, notes = _choose(stage, totals, starts, graphs)
+    chosen = int(np.flatnonzero(table["chosen"])[0])
+    stage.with_weights(starts[start]["weights"][chosen])
+    stage.set_scale(table["scale"].iloc[chosen])
+    if settings.settle_steps:
+        stage.train(sessions, settings.settle_steps, settings.learning_rate / 5, seed)
+    notes += stage.unclear()
+    graph = describe_graph(stage.graph(stage.model))
+    report(f"{stage.name}: chosen x{table['scale'].iloc[chosen]:g}, {graph}")
+    return Selection(table, tuple(notes))
+
+
+def _train_path(stage, train_part, held_out, settings, seed, report, label):
+    """Trains from weak to strong; returns each rung's weights, loss and held-out session sums."""
+    stage.begin(seed)
+    if stage.warms_up and settings.warmup_steps:
+        stage.train(train_part, settings.warmup_steps, settings.learning_rate, seed, warmup=True)
+    weights, totals, losses = [], [], []
+    for index, scale in enumerate(stage.scales):
+        stage.set_scale(scale)
+        stage.train(train_part, stage.steps, settings.learning_rate, seed + index)
+        weights.append(stage.model.get_weights())
+        losses.append(stage.loss(train_part))
+        line = f"{label}, penalties x{scale:g}: "
+        if held_out is not None:
+            totals.append(stage.totals(held_out))
+            line += f"{stage.title} {float(stage.score(totals[-1].sum(axis=0))):.4f}, "
+        report(line + (describe_graph(stage.graph(stage.model)) or "all closed"))
+    return {
+        "weights": weights,
+        "losses": np.asarray(losses),
+        "totals": np.asarray(totals),
+    }
+
+
+def _choose(stage, totals, starts, fold_graphs):
+    """The table of multiples, the start to take, and what is not clear-cut.
+
+    Args:
+        stage: What is being chosen for.
+        totals: `(sessions, scales, ...)` sums of each session, scored out of fold.
+        starts: Paths on all sessions.
+        fold_graphs: For each fold the graph at each multiple.
+    """
+    count = len(stage.scales)
+    pooled = totals.sum(axis=0)
+    scores = np.array([float(stage.score(pooled[i])) for i in range(count)])
+    errors = np.array([jackknife_se(stage.score, totals[:, i]) for i in range(count)])
+    loss = -scores if stage.higher_is_better else scores
+    best = int(np.argmin(loss))
+    cost = loss - loss[best]
+
+    def difference(sums, i):
+        return stage.score(sums[..., 0, :]) - stage.score(sums[..., 1, :])
+
+    cost_errors = [
+        jackknife_se(lambda sums, i=i: difference(sums, i), totals[:, [i, best]])
+        if i != best
+        else 0.0
+        for i in range(count)
+    ]
+    within = cost <= max(errors[best], stage.tolerance(pooled[best]))
+    # Of several starts the one that is cheapest, penalties included, is the better optimum of what
+    # the path minimises; it is chosen at the strongest multiple in reach.
+    strongest = int(np.flatnonzero(within)[-1])
+    start = int(np.argmin([path["losses"][strongest] for path in starts]))
+    graphs, openness = [], []
+    for rung in starts[start]["weights"]:
+        model = stage.with_weights(rung)
+        graphs.append(stage.graph(model))
+        openness.append(stage.openness(model))
+    edges = np.array([graph.number_of_edges() for graph in graphs])
+    kinds = [
+        next(j for j in range(i + 1) if same_graph(graph, graphs[j]))
+        for i, graph in enumerate(graphs)
+    ]
+    chosen = choose(loss, within, edges, kinds)
+    others = list(fold_graphs)
+    for number, path in enumerate(starts):
+        if number != start:
+            others.append([stage.graph(stage.with_weights(rung)) for rung in path["weights"]])
+    agreement = [np.mean([same_graph(path[i], graphs[i]) for path in others]) for i in range(count)]
+    table = pd.DataFrame(
+        {
+            "scale": stage.scales,
+            **{name: stage.base[name] * np.asarray(stage.scales) for name in stage.base},
+            "score": scores,
+            "score_se": errors,
+            "cost": cost,
+            "cost_se": cost_errors,
+            "within": within,
+            "graph": [describe_graph(graph) for graph in graphs],
+            "edges": edges,
+            "open": openness,
+            "agreement": agreement,
+            "chosen": np.arange(count) == chosen,
+        }
+    )
+    notes = []
+    if chosen == 0 and edges[0] > edges[-1]:
+        notes.append("The weakest multiple is chosen: weaker ones may predict better.")
+    if strongest == count - 1 and edges[strongest] > 0:
+        notes.append(
+            "The strongest multiple is within one standard error of the best: a stronger one may "
+            "leave a sparser graph at no more cost."
+        )
+    if agreement[chosen] < 1:
+        notes.append(
+            f"{agreement[chosen]:.0%} of the other fits have the chosen graph at this multiple."
+        )
+    beyond = [i for i in range(count) if not within[i] and edges[i] < edges[chosen]]
+    if beyond:
+        nearest = min(beyond, key=lambda i: cost[i])
+        if cost[nearest] < 2 * errors[best]:
+            notes.append(
+                f"The sparser graph '{describe_graph(graphs[nearest])}' costs {cost[nearest]:.2g}, "
+                "less than two standard errors."
+            )
+    return table, start, notes
+
+
+def choose(loss, within, edges, kinds):
+    """The rule: of the multiples in reach those with the sparsest graph, and of them the best.
+
+    Args:
+        loss: `(scales,)`, smaller is better; scales rising.
+        within: `(scales,)`, whether each is within one standard error of the best.
+        edges: `(scales,)`, number of edges of each graph.
+        kinds: `(scales,)`, equal where the graphs are.
+
+    Returns:
+        The index of the choice. Among different graphs with as few edges, the one that the
+        strongest multiple leaves counts.
+    """
+    reach = np.flatnonzero(within)
+    edges = np.asarray(edges)[reach]
+    sparsest = reach[np.flatnonzero(edges == edges.min())[-1]]
+    alike = [i for i in reach if kinds[i] == kinds[sparsest]]
+    return alike[int(np.argmin(np.asarray(loss)[alike]))]
+
+
+# === What is chosen for ===
+
+
+class _Stage:
+    """A stage's share in the selection: how it begins, trains and is scored.
+
+    Attributes:
+        model: The model that is trained; its weights change.
+        scales: The multiples.
+        steps: Steps at each.
+        base: Name of each penalty to its value at the multiple 1.
+    """
+
+    def with_weights(self, weights):
+        self.model.set_weights(weights)
+        return self.model
+
+    def set_scale(self, scale):
+        for name, value in self.base.items():
+            setattr(self.model, name, value * scale)
+
+    def unclear(self):
+        rows = compute_bottlenecks(self.model)
+        rows = rows[rows["group"].isin(self.groups)]
+        kept = self.graph(self.model).nodes
+        low, high = UNCLEAR_SIGMA
+        rows = rows[rows["sigma"].between(low, high) & rows["source"].isin(kept)]
+        rows = rows[rows["target"].isin([*kept, "choice", "dopamine"])]
+        rows = rows[(rows["group"] == "latent") | (rows["source"] != rows["target"])]
+        return [
+            f"The bottleneck from {source} to {target} is neither open nor closed "
+            f"(sigma {sigma:.2f})."
+            for source, target, sigma in zip(
+                rows["source"], rows["target"], rows["sigma"], strict=True
+            )
+        ]
+
+    def openness(self, model):
+        rows = compute_bottlenecks(model)
+        return participation_ratio(rows.loc[rows["group"] == self.groups[0], "sigma"])
+
+
+class _Choice(_Stage):
+    """Stage 1: core and choice readout."""
+
+    name, title, higher_is_better, warms_up, restarts = "choice", "likelihood", True, True, True
+    groups = ("latent", "update", "choice")
+
+    def __init__(self, make_model, model, settings):
+        self.make_model, self.model, self.settings = make_model, model, settings
+        self.scales, self.steps = settings.scales, settings.steps
+        self.base = {name: getattr(model, name) for name in STAGE1_PENALTIES}
+
+    def begin(self, seed):
+        fresh = self.make_model(seed)
+        for variable, value in zip(self.model.variables, fresh.variables, strict=True):
+            variable.assign(value)
+
+    def train(self, sessions, steps, learning_rate, seed, warmup=False):
+        _train(
+            self.model,
+            sessions,
+            self.settings,
+            steps,
+            learning_rate,
+            seed,
+            "warmup" if warmup else "stage1",
+        )
+
+    def loss(self, sessions):
+        return _loss(self.model, sessions)
+
+    def totals(self, sessions):
+        return session_totals(self.model, sessions, batch_size=256)[0]
+
+    @staticmethod
+    def score(sums):
+        return ratio_likelihood(sums[..., 0], sums[..., 1])
+
+    @staticmethod
+    def tolerance(pooled):
+        return 0.0
+
+    @staticmethod
+    def graph(model):
+        return choice_part(compute_graph(model))
+
+
+class _Dopamine(_Stage):
+    """Stage 2: the dopamine readout on the core that stage 1 left."""
+
+    name, title, higher_is_better, warms_up, restarts = "dopamine", "MSE", False, False, False
+    groups = ("dopamine",)
+
+    def __init__(self, model, sessions, settings):
+        self.model, self.settings = model, settings
+        self.scales, self.steps = settings.dopamine_scales, settings.dopamine_steps
+        recorded = sessions.dopamine[sessions.dopamine_weight > 0]
+        # A squared error has the response's units; a price in them would mean something else for
+        # every recording.
+        self.base = {"dopamine_penalty": model.dopamine_penalty * float(np.var(recorded))}
+        self._initial = [variable.numpy() for variable in model.variables]
+
+    def begin(self, seed):
+        for variable, value in zip(self.model.variables, self._initial, strict=True):
+            variable.assign(value)
+
+    def train(self, sessions, steps, learning_rate, seed):
+        _train(self.model, sessions, self.settings, steps, learning_rate, seed, "stage2")
+
+    def loss(self, sessions):
+        return _loss(self.model, sessions)
+
+    def totals(self, sessions):
+        return session_totals(self.model, sessions, batch_size=256)[1].sum(axis=1)
+
+    @staticmethod
+    def score(sums):
+        return mean_squared_error(sums)
+
+    @staticmethod
+    def tolerance(pooled):
+        """A thousandth of the variance: an error that no use of a model would notice."""
+        return 1e-3 * pooled[3] / pooled[0]
+
+    @staticmethod
+    def graph(model):
+        return dopamine_part(compute_graph(model))
+
+
+def _train(model, sessions, settings, steps, learning_rate, seed, stage):
+    size = settings.batch_size if settings.batch_size < sessions.n_sessions else None
+    counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
+    train(
+        model,
+        sessions,
+        **{**counts, f"{stage}_steps": steps},
+        steps_per_epoch=steps,
+        batch_size=size,
+        learning_rate=learning_rate,
+        seed=seed,
+        verbose=0,
+    )
+
+
+def _loss(model, sessions):
+    return float(model.evaluate(sessions.dataset(256), verbose=0, return_dict=True)["loss"])
+
+
+# === Paths on the disk ===
+
+
+class _Store:
+    """Keeps finished paths in a folder, so that an interrupted selection goes on."""
+
+    def __init__(self, folder, settings, sessions, model, seed):
+        self._folder = None if folder is None else Path(folder)
+        config = {k: v for k, v in model.get_config().items() if k not in ("name", "frozen")}
+        self._key = json.dumps(
+            {
+                "settings": dataclasses.asdict(settings),
+                "data": fingerprint(sessions),
+                "model": config,
+                "seed": seed,
+            },
+            sort_keys=True,
+        )
+
+    def path(self, name, make):
+        """The path of that name, from the disk or made now."""
+        if self._folder is None:
+            return make()
+        file = self._folder / f"{name}.npz"
+        if file.exists():
+            return self._read(file)
+        made = make()
+        arrays = {"losses": made["losses"], "totals": made["totals"]}
+        for rung, weights in enumerate(made["weights"]):
+            arrays |= {f"weights/{rung}/{i}": array for i, array in enumerate(weights)}
+        arrays["key"] = np.frombuffer(self._key.encode(), np.uint8)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda stream: np.savez(stream, **arrays))
+        return made
+
+    def _read(self, file):
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            key = arrays["key"].tobytes().decode()
+            rungs = len(arrays["losses"])
+            weights = []
+            for rung in range(rungs):
+                names = [name for name in arrays if name.startswith(f"weights/{rung}/")]
+                weights.append([arrays[f"weights/{rung}/{i}"] for i in range(len(names))])
+            path = {"weights": weights, "losses": arrays["losses"], "totals": arrays["totals"]}
+        except Exception as error:
+            raise ValueError(
+                f"{file}: expected a path of penalties, but it cannot be read ({error}); remove it "
+                "to train it again"
+            ) from error
+        if key != self._key:
+            raise ValueError(
+                f"{file}: was made with other settings, data or seed; choose another folder"
+            )
+        return path

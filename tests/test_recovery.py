@@ -1,0 +1,219 @@
+"""Recovery: what each agent's graph is, how a fit is held against it, and the folder of seeds."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import keras_disrnn
+from keras_disrnn.analysis import compute_graph, describe_graph, same_graph
+from keras_disrnn.analysis.graph import choice_part, make_graph
+from keras_disrnn.plots import plot_recovery
+from keras_disrnn.recovery import (
+    TRUTHS,
+    RecoverySettings,
+    compute_recovery,
+    recover,
+    simulate_agent,
+    summarize_recovery,
+)
+from keras_disrnn.selection import SelectionSettings
+
+SMALL = RecoverySettings(sessions=8, trials=15, held_out_sessions=6)
+SHAPE = {"latents": 2, "update_layers": 1, "choice_layers": 1, "dopamine_layers": 1}
+QUICK = SelectionSettings(
+    scales=[0.5, 3.0], dopamine_scales=[0.5, 2.0],
+    warmup_steps=3, steps=3, dopamine_steps=3, settle_steps=0, batch_size=6,
+)  # fmt: skip
+
+
+def latents_of(graph):
+    return [node for node, kind in graph.nodes(data="kind") if kind == "latent"]
+
+
+def model_of(graph, latents, place):
+    """A model whose bottlenecks are open where `graph` has edges, its latents at `place`."""
+    model = keras_disrnn.DisRNNModel(latents=latents, seed=0)
+    model.build((None, None, 2))
+    inputs = {"choice": 0, "reward": 1}
+    cell = model.core.cell
+    sigma = {
+        "latent": np.ones(latents),
+        "obs": np.ones((latents, 2)),
+        "update": np.ones((latents, latents)),
+        "choice": np.ones(latents),
+        "dopamine": np.ones(latents + 2),
+    }
+    for name, index in place.items():
+        sigma["latent"][index] = 0.0
+        assert name in graph
+    for source, target in graph.edges:
+        if target == "choice readout":
+            sigma["choice"][place[source]] = 0.0
+        elif target == "dopamine readout":
+            where = latents + inputs[source] if source in inputs else place[source]
+            sigma["dopamine"][where] = 0.0
+        elif source in inputs:
+            sigma["obs"][place[target], inputs[source]] = 0.0
+        else:
+            sigma["update"][place[target], place[source]] = 0.0
+    for layer, name in (
+        (cell.latent_bottleneck, "latent"),
+        (cell.update_obs_bottleneck, "obs"),
+        (cell.update_latent_bottleneck, "update"),
+        (model.choice_readout.bottleneck, "choice"),
+        (model.dopamine_readout.bottleneck, "dopamine"),
+    ):
+        layer.raw_sigma.assign(sigma[name].reshape(layer.raw_sigma.shape))
+    return model
+
+
+@pytest.mark.parametrize("agent", TRUTHS)
+def test_a_graph_is_known_again_whatever_its_latents_are_called(agent):
+    truth = TRUTHS[agent].graph
+    names = latents_of(truth)
+    for order in (names, [None, None, *names]):
+        order = {name: index for index, name in enumerate(order) if name}
+        model = model_of(truth, 4, order)
+        # Closed latents are left out with their edges, and a latent's edge to itself counts not.
+        closed = model.core.cell.update_obs_bottleneck.raw_sigma
+        values = keras.ops.convert_to_numpy(closed).copy()
+        values[3] = 0.0
+        if 3 not in order.values():
+            closed.assign(values)
+        assert same_graph(compute_graph(model), truth)
+    for other, its in TRUTHS.items():
+        same = same_graph(compute_graph(model), its.graph)
+        assert same == same_graph(truth, its.graph), other
+    # An open bottleneck of the dopamine readout counts, also where stage 1 closed the latent.
+    sigma = model.dopamine_readout.bottleneck.raw_sigma
+    opened = keras.ops.convert_to_numpy(sigma).copy()
+    opened[({0, 1, 2, 3} - set(order.values())).pop()] = 0.0
+    sigma.assign(opened)
+    graph = compute_graph(model)
+    assert not same_graph(graph, truth)
+    assert same_graph(choice_part(graph), choice_part(truth)) is False
+    assert graph.number_of_edges() == truth.number_of_edges() + 1
+
+
+def test_graphs_are_told_apart_and_described():
+    one = make_graph([("choice", "z1"), ("z1", "choice readout")])
+    assert same_graph(one, make_graph([("choice", "z4"), ("z4", "choice readout")]))
+    assert not same_graph(one, make_graph([("reward", "z1"), ("z1", "choice readout")]))
+    assert not same_graph(one, make_graph([("choice", "z1"), ("z1", "dopamine readout")]))
+    two = make_graph([("reward", "z1"), ("choice", "z1"), ("z1", "choice readout")])
+    assert describe_graph(two) == "choice, reward > z1; z1 > choice readout"
+
+
+@pytest.mark.parametrize("agent", TRUTHS)
+def test_the_graphs_are_the_agents_own(agent):
+    """Each latent of the graph moves by what the graph says, and so do choice and dopamine."""
+    truth = TRUTHS[agent]
+    settings = RecoverySettings(sessions=60, trials=100, held_out_sessions=1)
+    played = simulate_agent(agent, settings, 5)[0][1]
+    values = {name: of(played.variables) for name, of in truth.variables.items()}
+    nodes = dict(zip(latents_of(truth.graph), values, strict=True))
+    before = {node: values[name][:, :-1].ravel() for node, name in nodes.items()}
+    after = {node: values[name][:, 1:].ravel() for node, name in nodes.items()}
+    now = {"choice": played.choice[:, :-1].ravel(), "reward": played.reward[:, :-1].ravel()}
+
+    def explained(target, sources):
+        """R^2 of smooth functions of the latents, one for each case of choice and reward."""
+        cases = np.zeros(len(target), int)
+        for name in ("choice", "reward"):
+            if name in sources:
+                cases = 2 * cases + now[name].astype(int)
+        left = 0.0
+        for case in np.unique(cases):
+            rows = cases == case
+            columns = [np.ones(rows.sum())]
+            latents = [before[name][rows] for name in sources if name in before]
+            for latent in latents:
+                columns += [latent, np.tanh(latent / 2), np.tanh(latent)]
+                columns += [np.tanh(latent / 2) * other for other in latents]
+            design = np.column_stack(columns)
+            fitted = design @ np.linalg.lstsq(design, target[rows], rcond=None)[0]
+            left += ((target[rows] - fitted) ** 2).sum()
+        return 1 - left / ((target - target.mean()) ** 2).sum()
+
+    for node, target in after.items():
+        sources = set(truth.graph.predecessors(node)) | {node}
+        assert explained(target, sources) > 0.9999
+        for source in sources - {node}:
+            assert explained(target, sources - {source}) < 0.999, (node, source)
+    probability = played.choice_probability[:, :-1].reshape(-1, 2)
+    logit = np.log(probability[:, 1] / probability[:, 0])
+    read = set(truth.graph.predecessors("choice readout"))
+    assert explained(logit, read) > 0.9999
+    for source in read:
+        assert explained(logit, read - {source}) < 0.999
+    dopamine = played.dopamine[:, :-1].ravel()
+    read = set(truth.graph.predecessors("dopamine readout"))
+    best = explained(dopamine, read)
+    assert best > (0.95 if agent == "forgetting_q_learning" else 0.9999)
+    for source in read:
+        assert explained(dopamine, read - {source}) < best - 1e-3, source
+
+
+def test_variables_are_matched_one_to_one():
+    settings = RecoverySettings(sessions=5, trials=40, held_out_sessions=40)
+    sessions, played = simulate_agent("q_learning", settings, 2)[1]
+    truth = TRUTHS["q_learning"].graph
+    model = model_of(truth, 3, {"q0": 2, "q1": 0})
+    result = compute_recovery(model, "q_learning", sessions, played)
+    assert result["graph"] and result["choice_graph"]
+    assert {result["Q0: latent"], result["Q1: latent"]} == {"z1", "z3"}
+    latents = keras.ops.convert_to_numpy(model.latents(sessions.features))[:, :-1].reshape(-1, 3)
+    for name, column in (("Q0", 0), ("Q1", 1)):
+        partner = int(result[f"{name}: latent"][1:]) - 1
+        variable = played.variables[..., column].ravel()
+        expected = abs(np.corrcoef(latents[:, partner], variable)[0, 1])
+        assert result[f"{name}: r"] == pytest.approx(expected, abs=1e-6)
+        assert expected**2 <= result[f"{name}: linear_r2"] + 1e-6
+    true_log = np.log(played.chosen_probability).mean()
+    assert result["true_likelihood"] == pytest.approx(np.exp(true_log), rel=1e-6)
+    assert result["difference"] == pytest.approx(result["likelihood"] - result["true_likelihood"])
+
+
+def test_seeds_are_fitted_once(tmp_path):
+    lines = []
+    table = recover(tmp_path, "reward_seeking", [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    assert len(lines) == 2
+    assert table["seed"].tolist() == [0, 1]
+    assert table["s: r"].between(0, 1).all()
+    (tmp_path / "seed-1" / "result.json").unlink()
+    again = recover(tmp_path, "reward_seeking", [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    assert len(lines) == 3
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
+    stored = pd.read_csv(tmp_path / "recovery.csv")
+    assert stored["likelihood"].tolist() == pytest.approx(table["likelihood"].tolist())
+    summary = summarize_recovery(table)
+    assert summary["seeds"] == 2 and summary["graph"] == int(table["graph"].sum())
+    assert summary["difference"] == pytest.approx(table["difference"].mean())
+    assert plot_recovery(table).axes[0].get_title() == "graph found"
+    assert json.loads((tmp_path / "config.json").read_text())["agent"] == "reward_seeking"
+    with pytest.raises(ValueError, match="holds results of other settings"):
+        recover(tmp_path, "q_learning", [0], SMALL, SHAPE, QUICK)
+    with pytest.raises(ValueError, match="agent: expected one of q_learning, .* got 'rl'"):
+        recover(tmp_path / "new", "rl", [0], SMALL, SHAPE, QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_numbers(tmp_path):
+    one = recover(tmp_path / "1", "q_learning", [0, 1], SMALL, SHAPE, QUICK)
+    two = recover(tmp_path / "2", "q_learning", [0, 1], SMALL, SHAPE, QUICK, workers=2)
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"))
+
+
+@pytest.mark.slow
+def test_q_learning_is_found_again(tmp_path):
+    table = recover(
+        tmp_path, "q_learning", [0], RecoverySettings(100, 100), {}, SelectionSettings()
+    )
+    assert table["graph"].all()
+    assert table["difference"].min() > -0.003
+    assert table["dopamine_r2"].min() > 0.99
+    assert table[["Q0: r", "Q1: r"]].min(axis=None) > 0.98

@@ -1,0 +1,183 @@
+"""The choice of the penalties: the rule, the paths, what is kept on the disk."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import keras_disrnn
+from keras_disrnn import bandit
+from keras_disrnn.analysis import compute_evaluation
+from keras_disrnn.data import Columns, k_fold, sessions_from_table
+from keras_disrnn.model import PENALTIES
+from keras_disrnn.plots import plot_selection
+from keras_disrnn.selection import STAGE1_PENALTIES, SelectionSettings, choose, select
+
+QUICK = SelectionSettings(
+    scales=[0.5, 3.0],
+    dopamine_scales=[0.5, 2.0],
+    warmup_steps=4,
+    steps=6,
+    dopamine_steps=5,
+    settle_steps=4,
+    batch_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=12, trials=20, seed=1
+    )
+    table = played.to_table()
+    # Another unit: the dopamine penalty must follow it.
+    table["dopamine"] *= 10
+    return sessions_from_table(table, Columns(dopamine="dopamine", trial="trial"))
+
+
+def make_model(seed, **arguments):
+    arguments = {"latents": 2, "update_layers": 1, "choice_layers": 1, **arguments}
+    model = keras_disrnn.DisRNNModel(seed=seed, **arguments)
+    model.build((None, None, 2))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("loss", "within", "edges", "kinds", "expected"),
+    [
+        # The sparsest graph in reach, at the multiple that predicts best.
+        ([1.0, 1.1, 1.2, 9.0], [1, 1, 1, 0], [9, 6, 6, 3], [0, 1, 1, 3], 1),
+        ([1.0, 1.3, 1.2, 9.0], [1, 1, 1, 0], [9, 6, 6, 3], [0, 1, 1, 3], 2),
+        # A multiple with that graph counts only where it is in reach itself.
+        ([1.0, 0.9, 1.2, 1.0], [1, 0, 1, 1], [9, 6, 6, 7], [0, 1, 1, 3], 2),
+        # Of two graphs as sparse, the stronger multiple's.
+        ([1.0, 1.1, 1.2], [1, 1, 1], [6, 3, 3], [0, 1, 2], 2),
+        ([1.0, 1.1], [1, 0], [9, 1], [0, 1], 0),
+    ],
+)
+def test_the_rule(loss, within, edges, kinds, expected):
+    assert choose(loss, np.array(within, bool), edges, kinds) == expected
+
+
+@pytest.fixture(scope="module")
+def selected(sessions, tmp_path_factory):
+    """A whole selection with its folder and what it reported."""
+    folder, lines = tmp_path_factory.mktemp("paths"), []
+    return (
+        *select(make_model, sessions, QUICK, seed=3, folder=folder, report=lines.append),
+        folder,
+        lines,
+    )
+
+
+def test_scores_are_those_of_sessions_no_path_saw(sessions, selected):
+    model, selections, folder, lines = selected
+    table = selections["choice"].table
+    assert len(lines) == 2 * (2 + 1) * 2 + 2
+    weights = {}
+    for number in range(2):
+        with np.load(folder / f"choice-fold{number}.npz") as stored:
+            for rung in range(2):
+                count = sum(name.startswith(f"weights/{rung}/") for name in stored.files)
+                weights[number, rung] = [stored[f"weights/{rung}/{i}"] for i in range(count)]
+    again = make_model(0)
+    for rung in range(2):
+        log_likelihood = 0.0
+        for number, split in enumerate(k_fold(sessions, 2, seed=3)):
+            again.set_weights(weights[number, rung])
+            rows = compute_evaluation(again, split.held_out).per_session
+            log_likelihood += rows["log_likelihood"].sum()
+        expected = np.exp(log_likelihood / sessions.n_trials)
+        assert table["score"][rung] == pytest.approx(expected, rel=1e-6)
+    assert table["cost"].min() == 0
+    assert table["chosen"].sum() == 1
+
+    # What the model ends with is what was chosen.
+    base = make_model(0)
+    for name in STAGE1_PENALTIES:
+        chosen = getattr(base, name) * selections["choice"].scale
+        assert getattr(model, name) == pytest.approx(chosen)
+    variance = np.var(sessions.dopamine[sessions.dopamine_weight > 0])
+    assert model.dopamine_penalty == pytest.approx(
+        base.dopamine_penalty * variance * selections["dopamine"].scale, rel=1e-5
+    )
+    assert model.l2_scale == base.l2_scale
+    assert plot_selection(selections).axes[0].get_title() == "choice, cross-validated"
+
+
+def test_an_interrupted_selection_ends_at_the_same_weights(sessions, selected, tmp_path):
+    whole, expected, _, _ = selected
+
+    class Interrupted(Exception):
+        pass
+
+    seen = []
+
+    def interrupt(line):
+        seen.append(line)
+        if len(seen) == 4:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        select(make_model, sessions, QUICK, seed=3, folder=tmp_path, report=interrupt)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["choice-fold0.npz"]
+    lines = []
+    model, found = select(make_model, sessions, QUICK, seed=3, folder=tmp_path, report=lines.append)
+    assert not any(line.startswith("choice, fold 1/") for line in lines)
+    for weight, other in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    for stage in ("choice", "dopamine"):
+        assert found[stage].table.equals(expected[stage].table)
+        assert found[stage].notes == expected[stage].notes
+
+    other = dataclasses.replace(QUICK, steps=7)
+    with pytest.raises(ValueError, match=r"choice-fold0.npz: was made with other settings"):
+        select(make_model, sessions, other, seed=3, folder=tmp_path)
+    (tmp_path / "choice-fold0.npz").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"choice-fold0.npz: expected a path of penalties"):
+        select(make_model, sessions, QUICK, seed=3, folder=tmp_path)
+
+
+def test_of_choice_alone_and_several_starts_the_cheapest_is_taken(sessions, tmp_path):
+    settings = dataclasses.replace(QUICK, starts=3, settle_steps=0)
+    model, selections = select(
+        lambda seed: make_model(seed, signals=0),
+        dataclasses.replace(
+            sessions,
+            dopamine=sessions.dopamine[..., :0],
+            dopamine_weight=sessions.dopamine_weight[..., :0],
+            signal_names=(),
+        ),
+        settings,
+        folder=tmp_path,
+    )
+    assert list(selections) == ["choice"]
+    table = selections["choice"].table
+    rung = int(np.flatnonzero(table["chosen"])[0])
+    strongest = int(np.flatnonzero(table["within"])[-1])
+    paths = [np.load(tmp_path / f"choice-start{start}.npz") for start in range(3)]
+    best = int(np.argmin([path["losses"][strongest] for path in paths]))
+    np.testing.assert_array_equal(model.get_weights()[0], paths[best][f"weights/{rung}/0"])
+    assert len({float(path["losses"][0]) for path in paths}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scales": [1.0]}, r"scales: expected at least two rising numbers above 0, got \[1.0\]"),
+        ({"scales": [1.0, 1.0]}, "scales: expected"),
+        ({"dopamine_scales": [0.0, 1.0]}, "dopamine_scales: expected"),
+        ({"folds": 1}, "folds: expected at least 2, got 1"),
+        ({"starts": 0}, "starts: expected at least 1, got 0"),
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number above 0, got nan"),
+    ],
+)
+def test_bad_settings_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SelectionSettings(**arguments)
+
+
+def test_penalties_are_all_scaled_but_l2():
+    assert set(STAGE1_PENALTIES) == set(PENALTIES) - {"dopamine_penalty", "l2_scale"}
