@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.cell import DisRNNCell
-from keras_disrnn.implementation import check_implementation, runs_natively
+from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
 from keras_disrnn.native import run_core
 
 
@@ -135,11 +135,8 @@ class DisRNN(keras.layers.RNN):
         initial_state = ops.cast(initial_state, self.compute_dtype)
         noisy = bool(training and self.trainable)
         if runs_natively(self):
-            seed = None
-            if not noisy:
-                noise = None
-            elif noise is None:
-                seed = self.cell.latent_bottleneck.seed_generator.next()
+            seed_generator = self.cell.latent_bottleneck.seed_generator
+            seed, noise = seed_or_noise(noisy, noise, seed_generator)
             latents, costs = run_core(
                 self.cell, sequences, initial_state, mask, seed, noise, switch, return_costs
             )

@@ -38,3 +38,16 @@ def runs_natively(layer):
         _logged.add(reason)
         logger.warning("the model runs in Keras operations, which are slower: %s", reason)
     return False
+
+
+def seed_or_noise(noisy, noise, seed_generator):
+    """What a native pass takes its noise from, `(seed, noise)`: one of them, or neither.
+
+    Args:
+        noisy: Whether there is noise.
+        noise: What was given, or `None` to draw it.
+        seed_generator: Where the seed of what is drawn comes from.
+    """
+    if not noisy:
+        return None, None
+    return (seed_generator.next(), None) if noise is None else (None, noise)

@@ -6,7 +6,7 @@ from keras import ops
 from keras_disrnn.bottleneck import InformationBottleneck
 from keras_disrnn.cell import derive_seeds
 from keras_disrnn.core import clean, shift
-from keras_disrnn.implementation import check_implementation, runs_natively
+from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
 from keras_disrnn.native import run_readout
 from keras_disrnn.res_mlp import ResidualMLP
 
@@ -79,11 +79,7 @@ class _Readout(keras.layers.Layer):
         """
         noisy = bool(training and self.trainable)
         if runs_natively(self):
-            seed = None
-            if not noisy:
-                noise = None
-            elif noise is None:
-                seed = self.bottleneck.seed_generator.next()
+            seed, noise = seed_or_noise(noisy, noise, self.bottleneck.seed_generator)
             inputs = (ops.cast(x, self.compute_dtype) for x in (latents, features, initial_latents))
             return run_readout(
                 self, *inputs, self.observed, self.reads_previous, seed, noise, switch

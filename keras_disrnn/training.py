@@ -23,6 +23,7 @@ from keras_disrnn.files import write_atomically
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
 from keras_disrnn.model import PENALTIES
+from keras_disrnn.optimizer import make_adam
 from keras_disrnn.res_mlp import check_count
 
 
@@ -106,7 +107,7 @@ def compile_stage(
         losses["dopamine"] = LogDopamineMSE(dtype=dtype) if joint else DopamineMSE(dtype=dtype)
         metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.signals)]
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=clip_norm),
+        optimizer=make_adam(learning_rate, clip_norm),
         loss=losses,
         loss_weights={"choice": choice_weight, "dopamine": 1.0 - choice_weight} if joint else None,
         weighted_metrics=metrics,
@@ -430,12 +431,23 @@ class Progress(keras.callbacks.Callback):
 
         Returns:
             The epoch to go on at.
+
+        Raises:
+            ValueError: If the checkpoint is of an optimizer of another kind.
         """
         self._stage = stage
         saved, self._saved = self._saved, None
         if saved is None or saved["stage"] != stage:
             return 0
-        self._assign(model.optimizer.variables, saved["optimizer"])
+        variables = model.optimizer.variables
+        if len(variables) != len(saved["optimizer"]):
+            raise ValueError(
+                f"{os.fspath(self._path)}: expected the state of an optimizer of "
+                f"{len(variables)} variables, got {len(saved['optimizer'])}: the checkpoint was "
+                "made by another version, or with another tf.distribute strategy; go on with that "
+                "one, or use another folder"
+            )
+        self._assign(variables, saved["optimizer"])
         return saved["epoch"]
 
     def on_epoch_begin(self, epoch, logs=None):

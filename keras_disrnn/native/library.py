@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.machinery
+import math
 import os
 import pathlib
 import threading
@@ -252,9 +253,9 @@ def check(status):
 
 def empty(shape, dtype):
     """An array for results, aligned so that TensorFlow takes it over without a copy."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
+    start = -address(memory) % _ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
@@ -263,7 +264,7 @@ def aligned(array):
 
     TensorFlow copies arrays between calls in eager mode, with less alignment than it had.
     """
-    if array.ctypes.data % _ALIGNMENT == 0:
+    if address(array) % _ALIGNMENT == 0:
         return array
     copy = empty(array.shape, array.dtype)
     copy[...] = array
@@ -272,7 +273,8 @@ def aligned(array):
 
 def address(array):
     """Where an array's numbers are, for a field of a structure; `None` for `None`."""
-    return None if array is None else array.ctypes.data
+    # `array.ctypes` says the same, in several times as long.
+    return None if array is None else array.__array_interface__["data"][0]
 
 
 class Pass:
@@ -342,11 +344,20 @@ class Pass:
         return problem, (arrays, weights)
 
     def _keep(self, problem, dtype):
-        """An array for the noise that a forward pass draws; empty where none is to be kept."""
+        """Gives a forward pass an array for the noise it draws; empty where none is to be kept."""
         if problem.noise != _DRAWN:
             return np.empty(0, dtype)
         size = self._library.disrnn_kept_size(ctypes.byref(problem), _wide(dtype), self.readout)
-        return empty((size if size * dtype.itemsize <= MOST_KEPT else 0,), dtype)
+        kept = empty((size if size * dtype.itemsize <= MOST_KEPT else 0,), dtype)
+        problem.kept = address(kept) if kept.size else None
+        return kept
+
+    @staticmethod
+    def _reuse(problem, kept):
+        """Hands a backward pass the noise of the forward pass; returns what must stay alive."""
+        kept = aligned(kept) if kept is not None and kept.size else None
+        problem.kept = address(kept)
+        return kept
 
     def _call(self, name, problem, dtype, *arguments):
         function = getattr(self._library, f"disrnn_{name}")
@@ -361,7 +372,8 @@ class Pass:
     @staticmethod
     def _gradients(problem, parameters):
         """Arrays for the gradients of the parameters, of the same type."""
-        gradients = type(parameters)(*(empty(array.shape, array.dtype) for array in parameters))
+        # So small that a copy costs less than memory that needs none.
+        gradients = type(parameters)(*(np.empty_like(array, order="C") for array in parameters))
         problem.gradients = _Parameters(*map(address, gradients))
         return gradients
 

@@ -50,9 +50,11 @@ INLINE void affine(const T* kernel, const T* bias, const V* in, V* out, int64_t 
     affine_part<1>(kernel + k, bias + k, in, out + k * kRegisters, inputs, outputs);
 }
 
-// A hidden layer: out = in + f(in W + b), and with kSlope also f'. `units` is a multiple of kTile.
-template <typename A, bool kSlope, typename T, typename V>
-void residual_as(const T* kernel, const T* bias, const V* in, V* out, V* slope, int64_t units) {
+// A hidden layer: out = in + f(in W + b), and with kSlope also f'. `width` is a multiple of kTile,
+// and kUnits the same where it is known when this is compiled, else 0.
+template <typename A, bool kSlope, int kUnits, typename T, typename V>
+void residual_as(const T* kernel, const T* bias, const V* in, V* out, V* slope, int64_t width) {
+  const int64_t units = kUnits ? kUnits : width;
   for (int64_t k = 0; k < units; k += kTile) {
     V sum[kTile][kRegisters];
     affine_tile<kTile>(kernel + k, bias + k, in, units, units, sum);
@@ -67,20 +69,30 @@ void residual_as(const T* kernel, const T* bias, const V* in, V* out, V* slope, 
   }
 }
 
-template <bool kSlope, typename T, typename V>
+template <bool kSlope, int kUnits, typename T, typename V>
 INLINE void residual(int64_t activation, const T* kernel, const T* bias, const V* in, V* out,
-                     V* slope, int64_t units) {
+                     V* slope, int64_t width) {
   switch (activation) {
-    case kLinear: return residual_as<Linear, kSlope>(kernel, bias, in, out, slope, units);
-    case kRelu: return residual_as<Relu, kSlope>(kernel, bias, in, out, slope, units);
-    case kLeakyRelu: return residual_as<LeakyRelu, kSlope>(kernel, bias, in, out, slope, units);
-    case kTanh: return residual_as<Tanh, kSlope>(kernel, bias, in, out, slope, units);
-    case kSigmoid: return residual_as<Sigmoid, kSlope>(kernel, bias, in, out, slope, units);
-    case kSilu: return residual_as<Silu, kSlope>(kernel, bias, in, out, slope, units);
-    case kElu: return residual_as<Elu, kSlope>(kernel, bias, in, out, slope, units);
-    case kSelu: return residual_as<Selu, kSlope>(kernel, bias, in, out, slope, units);
-    case kSoftplus: return residual_as<Softplus, kSlope>(kernel, bias, in, out, slope, units);
-    case kGelu: return residual_as<Gelu, kSlope>(kernel, bias, in, out, slope, units);
+    case kLinear:
+      return residual_as<Linear, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kRelu:
+      return residual_as<Relu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kLeakyRelu:
+      return residual_as<LeakyRelu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kTanh:
+      return residual_as<Tanh, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kSigmoid:
+      return residual_as<Sigmoid, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kSilu:
+      return residual_as<Silu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kElu:
+      return residual_as<Elu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kSelu:
+      return residual_as<Selu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kSoftplus:
+      return residual_as<Softplus, kSlope, kUnits>(kernel, bias, in, out, slope, width);
+    case kGelu:
+      return residual_as<Gelu, kSlope, kUnits>(kernel, bias, in, out, slope, width);
   }
 }
 
@@ -200,21 +212,37 @@ template <typename T> struct Network {
     }
   }
 
-  // From `in` to out[outputs].
+  // From `in` to out[outputs]. The common widths are compiled by themselves.
   template <bool kBackward> INLINE void forward(const T* w, V* out) {
-    const int64_t units = layout.units;
+    switch (layout.units) {
+      case 8: return forward_of<kBackward, 8>(w, out);
+      case 16: return forward_of<kBackward, 16>(w, out);
+      default: return forward_of<kBackward, 0>(w, out);
+    }
+  }
+
+  template <bool kBackward, int kUnits> void forward_of(const T* w, V* out) {
+    const int64_t units = kUnits ? kUnits : layout.units;
     affine(w + layout.input_kernel, w + layout.input_bias, in, stream, layout.inputs, units);
     V* h = stream;
     for (int64_t q = 0; q < layout.layers; q++, h += units * kRegisters)
-      residual<kBackward>(activation, w + layout.hidden_kernel(q), w + layout.hidden_bias(q), h,
-                          h + units * kRegisters,
-                          kBackward ? slope + q * units * kRegisters : nullptr, units);
+      residual<kBackward, kUnits>(activation, w + layout.hidden_kernel(q),
+                                  w + layout.hidden_bias(q), h, h + units * kRegisters,
+                                  kBackward ? slope + q * units * kRegisters : nullptr, units);
     affine(w + layout.output_kernel, w + layout.output_bias, h, out, units, layout.outputs);
   }
 
   // From dout[outputs] to `din` and the parameters' sums, after forward<true>.
   INLINE void backward(const T* w, const V* dout, V* sum) {
-    const int64_t units = layout.units, registers = units * kRegisters;
+    switch (layout.units) {
+      case 8: return backward_of<8>(w, dout, sum);
+      case 16: return backward_of<16>(w, dout, sum);
+      default: return backward_of<0>(w, dout, sum);
+    }
+  }
+
+  template <int kUnits> void backward_of(const T* w, const V* dout, V* sum) {
+    const int64_t units = kUnits ? kUnits : layout.units, registers = units * kRegisters;
     const V* h = stream + layout.layers * registers;
     accumulate(h, dout, sum + layout.output_kernel, sum + layout.output_bias, units,
                layout.outputs);

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from keras_disrnn.native.library import (
     Pass,
     address,
-    aligned,
     contiguous_of_shape,
     differentiable,
     empty,
@@ -84,7 +83,7 @@ class Readout(Pass):
         outputs = empty((*latents.shape[:2], len(parameters.output_bias)), latents.dtype)
         cost = empty(latents.shape[:2], latents.dtype) if costs else None
         kept = self._keep(problem, latents.dtype)
-        problem.y, problem.kept = address(outputs), address(kept) if kept.size else None
+        problem.y = address(outputs)
         self._set(problem, "costs", [cost])
         self._call("forward", problem, latents.dtype)
         return outputs, cost, kept
@@ -123,8 +122,7 @@ class Readout(Pass):
         }
         given = contiguous_of_shape(given, shapes, latents.dtype)
         problem.dy = address(given["outputs_gradient"])
-        kept = aligned(kept) if kept is not None and kept.size else None
-        problem.kept = address(kept)
+        _kept = self._reuse(problem, kept)
         self._set(problem, "dcosts", [given.get("cost_gradient")])
         results = [empty(array.shape, array.dtype) for array in (latents, features, initial)]
         problem.dlatents, problem.dfeatures, problem.dinitial = map(address, results)

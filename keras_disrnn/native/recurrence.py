@@ -7,7 +7,6 @@ import numpy as np
 from keras_disrnn.native.library import (
     Pass,
     address,
-    aligned,
     contiguous_of_shape,
     differentiable,
     empty,
@@ -103,7 +102,7 @@ class Recurrence(Pass):
         latents = empty((*features.shape[:2], initial.shape[1]), features.dtype)
         results = [empty(features.shape[:2], features.dtype) for _ in COSTS if costs]
         kept = self._keep(problem, features.dtype)
-        problem.z, problem.kept = address(latents), address(kept) if kept.size else None
+        problem.z = address(latents)
         self._set(problem, "costs", results)
         self._call("forward", problem, features.dtype)
         return latents, results, kept
@@ -140,8 +139,7 @@ class Recurrence(Pass):
             given[f"{name} cost"], shapes[f"{name} cost"] = gradient, features.shape[:2]
         given = contiguous_of_shape(given, shapes, features.dtype)
         problem.z, problem.dz = address(given["latents"]), address(given["latents_gradient"])
-        kept = aligned(kept) if kept is not None and kept.size else None
-        problem.kept = address(kept)
+        _kept = self._reuse(problem, kept)
         self._set(problem, "dcosts", list(given.values())[2:])
         dfeatures, dinitial = (empty(array.shape, array.dtype) for array in (features, initial))
         problem.dfeatures, problem.dinitial = address(dfeatures), address(dinitial)
