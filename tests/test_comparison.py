@@ -161,7 +161,7 @@ def test_the_figure_shows_each_score_of_each_model(table, differences):
         points = next(line for line in ax.lines if line.get_marker() == "o")
         rows = table[table["model"].isin(names) & table[f"{score}{end}"].notna()]
         np.testing.assert_allclose(points.get_xdata(), rows[f"{score}{end}"])
-        ends = [line[:, 0] for line in ax.collections[0].get_segments() if len(line)]
+        ends = [line[:, 0] for line in ax.collections[0].get_segments()]
         given = rows[[f"{score}{end}_lower", f"{score}{end}_upper"]].dropna().to_numpy()
         assert len(ends) > 0
         np.testing.assert_allclose(ends, given)

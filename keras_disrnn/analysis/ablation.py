@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.bootstrap import draw_sessions, score_totals, with_interval
+from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.res_mlp import check_count
@@ -210,16 +210,11 @@ def ablation_markdown(ablation):
             cells = []
             for kind in ("held_loss", "refitted_loss"):
                 value, low, high = (
-                    _number(row[f"{kind}{end}"]) for end in ("", "_lower", "_upper")
+                    four_digits(row[f"{kind}{end}"]) for end in ("", "_lower", "_upper")
                 )
                 cells.append(f"{value} [{low}, {high}]")
             lines.append(f"| {row['latent']} | {' | '.join(cells)} | {row['verdict']} |")
     return "\n".join(lines) + "\n"
-
-
-def _number(value):
-    """Four digits; a nought without a sign."""
-    return f"{round(value, 4) + 0.0:.4f}"
 
 
 def _loss(name, intact, ablated, score, confidence):

@@ -76,3 +76,8 @@ def with_interval(name, value, draws, confidence):
     if np.isfinite(draws).all() and np.isfinite(value) and np.ptp(draws) > 0:
         low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return {name: float(value), f"{name}_lower": float(low), f"{name}_upper": float(high)}
+
+
+def four_digits(value):
+    """A score as text, a nought without a sign."""
+    return f"{round(float(value), 4) + 0.0:.4f}"

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.bootstrap import SCORES, draw_sessions, score_totals, with_interval
+from keras_disrnn.analysis.bootstrap import (
+    SCORES,
+    draw_sessions,
+    four_digits,
+    score_totals,
+    with_interval,
+)
 from keras_disrnn.analysis.evaluation import Predictions, session_totals
 
 TITLES = {
@@ -263,8 +269,8 @@ def _cell(row, name):
     value, low, high = (row[f"{name}{end}"] for end in ("", "_lower", "_upper"))
     if np.isnan(value):
         return "–"
-    cell = f"{value:.4f}"
-    return cell if np.isnan(low) else f"{cell} [{low:.4f}, {high:.4f}]"
+    cell = four_digits(value)
+    return cell if np.isnan(low) else f"{cell} [{four_digits(low)}, {four_digits(high)}]"
 
 
 def _latex_cell(cell):

@@ -38,10 +38,11 @@ def plot_comparison(table, figure=None, *, differences=False):
             rows = table[(table["part"] == part) & table["model"].isin(names)]
             rows = rows[rows[f"{score}{end}"].notna()]
             y = rows["model"].map(places) + (index - (len(parts) - 1) / 2) * 0.26
+            bounded = rows[f"{score}{end}_lower"].notna()
             ax.hlines(
-                y,
-                rows[f"{score}{end}_lower"],
-                rows[f"{score}{end}_upper"],
+                y[bounded],
+                rows.loc[bounded, f"{score}{end}_lower"],
+                rows.loc[bounded, f"{score}{end}_upper"],
                 color=colour(index),
                 linewidth=1.2,
             )
