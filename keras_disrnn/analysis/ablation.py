@@ -283,7 +283,7 @@ class _Copy:
         if without is not None:
             train, held_out = (_blank(part, without, means) for part in (train, held_out))
             # What the dopamine readout reads before the first trial.
-            initial = np.array(self._model.initial_latents)
+            initial = keras.ops.convert_to_numpy(self._model.initial_latents).copy()
             initial[without] = means[without]
             self._model.core.cell.initial_latents.assign(initial)
         if refit:
