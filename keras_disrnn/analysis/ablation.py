@@ -5,7 +5,6 @@ import math
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
