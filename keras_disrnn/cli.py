@@ -1,11 +1,9 @@
-"""The command line: `keras-disrnn demo`, `fit`, `select`, `recover`, `evaluate`, `export`, `plot`
-and `baselines`.
+"""The command line: `keras-disrnn demo`, `fit`, `select`, `evaluate`, `export`, and so on.
 
 Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `--config
 settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
 """
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,12 +14,20 @@ from keras_disrnn import compare as comparisons
 from keras_disrnn import native
 from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
-from keras_disrnn.analysis import comparison_markdown
-from keras_disrnn.compare import BaselineSettings
-from keras_disrnn.data import sessions_from_table
+from keras_disrnn.analysis import ablation_markdown, comparison_markdown, compute_ablation
+from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
+from keras_disrnn.compare import ComparisonSettings, OptionalTable
+from keras_disrnn.data import (
+    Photometry,
+    Source1Columns,
+    Source2Columns,
+    read_source_data_1,
+    read_source_data_2,
+    sessions_from_table,
+)
 from keras_disrnn.export import export as export_model
-from keras_disrnn.plots import plot_recovery, save_figure
-from keras_disrnn.recovery import RecoverySettings
+from keras_disrnn.files import write_text
+from keras_disrnn.plots import plot_ablation, plot_recovery, save_figure
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
 from keras_disrnn.selection import SelectionSettings
 from keras_disrnn.training import TrainingDiverged
@@ -86,8 +92,7 @@ def select(
 
 def recover(
     out: str,
-    agent: str = "q_learning",
-    data: RecoverySettings = RecoverySettings(),  # noqa: B008
+    data: SyntheticData = SyntheticData(),  # noqa: B008
     model: ModelSettings = ModelSettings(),  # noqa: B008
     selection: SelectionSettings = SelectionSettings(),  # noqa: B008
     seeds: int = 20,
@@ -98,9 +103,7 @@ def recover(
 
     Args:
         out: The folder of results, one a seed; seeds that are there already are not fitted again.
-        agent: Which agent: q_learning, differential_forgetting_q_learning, forgetting_q_learning,
-            reward_seeking or leaky_actor_critic.
-        data: The sessions of each seed.
+        data: The agent and the sessions of each seed.
         model: Shape of the model, and its penalties at the multiple 1.
         selection: The penalties to try, and how.
         seeds: How many seeds.
@@ -109,10 +112,9 @@ def recover(
     """
     table = recoveries.recover(
         out,
-        agent,
         range(first_seed, first_seed + seeds),
         data,
-        dataclasses.asdict(model),
+        model,
         selection,
         workers=workers,
     )
@@ -171,23 +173,124 @@ def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006
     print(f"Wrote {out}")
 
 
-def baselines(
-    data: TableData,
+def ablate(
+    run: str,
     out: str,
-    settings: BaselineSettings = BaselineSettings(),  # noqa: B008
+    steps: int | None = None,
+    smallest_choice: float = SMALLEST_EFFECT["choice"],
+    smallest_dopamine: float = SMALLEST_EFFECT["dopamine"],
+    replicates: int = 2000,
     seed: int = 0,
 ):
-    """Fit the baselines to a table, score them on training and held-out sessions, tabulate.
+    """Test which latents of a run the choice and the dopamine readout use.
 
     Args:
-        data: The table, its columns, and what is held out.
-        out: The new folder of tables.
-        settings: How the baselines are fitted and scored.
-        seed: Of starts, initial weights and resamples.
+        run: The folder of a finished run.
+        out: The new folder of tables and figures.
+        steps: Steps of each refit; by default those of the run's stage 2.
+        smallest_choice: The smallest loss of normalized likelihood that counts.
+        smallest_dopamine: The smallest loss of R^2 of dopamine that counts.
+        replicates: Resamples of the bootstrap.
+        seed: Of the new readouts' weights, their noise, the batches and the resamples.
     """
-    table = comparisons.compare(out, data, settings, seed)
-    print(comparison_markdown(table), end="")
+    if Path(out).exists():
+        raise FileExistsError(f"{out}: exists already; choose a new folder")
+    model, data, data_seed = runs.load_run(run)
+    training = runs.load_training(run)
+    if steps is None and not training.stage2_steps:
+        raise ValueError(f"steps: expected a number, as {run} has no stage 2 to take it from")
+    sessions = runs.load_data(data, data_seed)
+    ablation = compute_ablation(
+        model,
+        sessions.train,
+        sessions.held_out,
+        steps=training.stage2_steps if steps is None else steps,
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        buckets=training.buckets,
+        smallest_effect={"choice": smallest_choice, "dopamine": smallest_dopamine},
+        replicates=replicates,
+        seed=seed,
+        progress=print,
+    )
+    folder = Path(out)
+    folder.mkdir(parents=True)
+    write_text(folder / "effects.csv", ablation.effects.to_csv(index=False))
+    write_text(folder / "verdicts.csv", ablation.verdicts.to_csv(index=False))
+    write_text(folder / "ablation.md", ablation_markdown(ablation))
+    for ending in ("png", "pdf"):
+        save_figure(folder / f"ablation.{ending}", plot_ablation, ablation)
+    print(f"\n{ablation_markdown(ablation)}")
     print(f"Wrote {out}")
+
+
+def compare(
+    out: str,
+    data: OptionalTable = OptionalTable(),  # noqa: B008
+    synthetic: SyntheticData = SyntheticData(),  # noqa: B008
+    settings: ComparisonSettings = ComparisonSettings(),  # noqa: B008
+    model: ModelSettings = ModelSettings(),  # noqa: B008
+    training: TrainingSettings = TrainingSettings(),  # noqa: B008
+    selection: SelectionSettings | None = None,
+    seed: int = 0,
+):
+    """Fit baselines and a DisRNN, score them on training and held-out sessions, tabulate.
+
+    Args:
+        out: The new folder of tables and figures.
+        data: The table, its columns, and what is held out.
+        synthetic: The sessions to make where there is no table.
+        settings: Which models are fitted, and how they are scored.
+        model: Shape and penalties of the DisRNN.
+        training: The stages of its training with these penalties.
+        selection: In place of `training`: the penalties to choose from, and how (say at least
+            `--selection.folds 2`).
+        seed: Of synthetic data, starts, initial weights, noise, batches and resamples.
+    """
+    # The parser makes a list of a tuple, so the two are compared as plain values.
+    given, default = (runs.plain_config({"data": each}) for each in (data, OptionalTable()))
+    if data.table is None and given != default:
+        raise ValueError("data.table: expected a file, as other settings of data are given")
+    chosen = synthetic if data.table is None else data
+    table = comparisons.compare(out, chosen, settings, model, selection or training, seed)
+    print(f"\n{comparison_markdown(table)}")
+    print(f"Wrote {out}")
+
+
+def parker(
+    out: str,
+    source_1: str | None = None,
+    source_2: str | None = None,
+    columns_1: Source1Columns = Source1Columns(),  # noqa: B008
+    columns_2: Source2Columns = Source2Columns(),  # noqa: B008
+    photometry: Photometry = Photometry(step=1 / 15),  # noqa: B008
+):
+    """Make a table of trials of the published files of Parker et al. (2016).
+
+    It has not been run on the original files.
+
+    Args:
+        out: The new CSV file.
+        source_1: "Source data 1" of Lee et al. (2019), one row a timepoint; or
+        source_2: "Source data 2", one row a trial.
+        columns_1: Where things stand in "Source data 1".
+        columns_2: Where things stand in "Source data 2".
+        photometry: How the signal of "Source data 1" becomes a response.
+    """
+    if Path(out).exists():
+        raise FileExistsError(f"{out}: exists already; choose a new file")
+    if Path(out).suffix != ".csv":
+        raise ValueError(f"{out}: expected a file that ends in .csv")
+    if (source_1 is None) == (source_2 is None):
+        raise ValueError("source_1 and source_2: expected one of them")
+    flags = "--data.columns.dopamine=dopamine"
+    if source_2 is not None:
+        table = read_source_data_2(source_2, columns_2)
+    else:
+        table = read_source_data_1(source_1, columns_1, photometry)
+        flags += " --data.columns.missed=missed --data.columns.trial=trial"
+    write_text(out, table.to_csv(index=False))
+    print(f"Wrote {out}; read it with --data.table={out} {flags}")
 
 
 def main(arguments=None):
@@ -199,7 +302,7 @@ def main(arguments=None):
     native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            [demo, fit, select, recover, evaluate, export, plot, baselines],
+            [demo, fit, select, recover, evaluate, export, plot, ablate, compare, parker],
             args=arguments,
             as_positional=False,
             prog="keras-disrnn",

@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.optimize
 import tensorflow as tf
 
-from keras_disrnn import bandit, native
+from keras_disrnn import native
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.graph import (
     choice_part,
@@ -25,14 +25,10 @@ from keras_disrnn.analysis.graph import (
     make_graph,
     same_graph,
 )
-from keras_disrnn.data import Columns, sessions_from_table
 from keras_disrnn.files import write_text
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.run import make_model, plain_config, save_model, simulate_data
 from keras_disrnn.selection import select
 from keras_disrnn.training import compute_latents
-
-COLUMNS = Columns(dopamine="dopamine", trial="trial")
-"""The columns of `SimulatedSessions.to_table()`."""
 
 
 def _graph(updates, choice, dopamine):
@@ -53,86 +49,35 @@ class Truth:
     """What a fit of an agent's choices must find.
 
     Attributes:
-        make: Makes the agent.
         graph: Its graph, the dopamine readout ("pre") included. Written in the smallest form that
             the choices can tell: where two arms' variables mirror each other it has one.
         variables: Functions from the agent's variables `(S, T, V)` to each latent that the graph
             has, by name.
     """
 
-    make: type
     graph: object
     variables: dict
 
 
 TRUTHS = {
-    "q_learning": Truth(
-        bandit.QLearning, _TWO_VALUES, {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}
-    ),
+    "q_learning": Truth(_TWO_VALUES, {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}),
     "differential_forgetting_q_learning": Truth(
-        bandit.DifferentialForgettingQLearning,
         _TWO_VALUES,
         {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]},
     ),
     # Both values decay alike, so their difference is updated from itself, and it is all that
     # choice reads. Their sum is in no choice: dopamine, which has the chosen value, can be
     # predicted as far as the difference tells it.
-    "forgetting_q_learning": Truth(
-        bandit.ForgettingQLearning, _ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}
-    ),
-    "reward_seeking": Truth(bandit.RewardSeeking, _ONE_VALUE, {"s": lambda v: v[..., 0]}),
+    "forgetting_q_learning": Truth(_ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}),
+    "reward_seeking": Truth(_ONE_VALUE, {"s": lambda v: v[..., 0]}),
     # With two arms the preferences mirror each other. The critic teaches the actor, choice does
     # not read it, and dopamine, r - v, reads nothing but it and the reward.
     "leaky_actor_critic": Truth(
-        bandit.LeakyActorCritic,
         _graph({"theta": (*_OUTCOME, "v"), "v": ("reward",)}, ("theta",), ("v", "reward")),
         {"theta1 - theta0": lambda v: v[..., 1] - v[..., 0], "v": lambda v: v[..., 2]},
     ),
 }
 """The agents by name, with default parameters, and what must be found of each."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RecoverySettings:
-    """The sessions of each seed.
-
-    Args:
-        sessions: Training sessions.
-        trials: Trials in a session.
-        held_out_sessions: Further sessions, for the scores.
-        drift: Standard deviation of the change of p(reward) from trial to trial.
-    """
-
-    sessions: int = 300
-    trials: int = 200
-    held_out_sessions: int = 300
-    drift: float = 0.1
-
-
-def simulate_agent(name, settings, seed):
-    """Training and held-out sessions of an agent at the drifting bandit.
-
-    Args:
-        name: A name of `TRUTHS`.
-        settings: `RecoverySettings`.
-        seed: Of the sessions.
-
-    Returns:
-        Two pairs of `Sessions` and the `SimulatedSessions` they were made from.
-    """
-    parts, first = [], 0
-    for count in (settings.sessions, settings.held_out_sessions):
-        played = bandit.simulate(
-            TRUTHS[name].make(),
-            bandit.DriftingBandit(sigma=settings.drift),
-            sessions=count,
-            trials=settings.trials,
-            seed=seed,
-            first_session=first,
-        )
-        parts.append((sessions_from_table(played.to_table(), COLUMNS), played))
-        first += count
-    return parts
 
 
 def compute_recovery(model, name, sessions, played):
@@ -210,17 +155,16 @@ def _match(latents, latent_names, variables, variable_names):
     return result
 
 
-def recover(out, agent, seeds, settings, model, selection, *, workers=1, report=print):
+def recover(out, seeds, data, model, selection, *, workers=1, report=print):
     """Fits an agent's sessions for several seeds and holds each fit against the truth.
 
     Args:
         out: The folder of results: `seed-N/` with `model.keras`, the tables of the selection and
             `result.json` for each seed, and `recovery.csv`. Seeds that are there already, of the
             same settings, are taken as they are.
-        agent: A name of `TRUTHS`.
         seeds: The seeds, each of the sessions, the initial weights, the noise and the batches.
-        settings: `RecoverySettings`.
-        model: Dict of arguments of `DisRNNModel`.
+        data: `keras_disrnn.run.SyntheticData`.
+        model: `keras_disrnn.run.ModelSettings`.
         selection: `SelectionSettings`.
         workers: Processes side by side, each with one thread.
         report: Called with a line of text as each seed ends.
@@ -230,28 +174,17 @@ def recover(out, agent, seeds, settings, model, selection, *, workers=1, report=
         `dopamine_scale`, `notes` (what was not clear-cut) and `seconds`.
 
     Raises:
-        ValueError: If the agent is unknown, or the folder holds results of other settings.
+        ValueError: If the folder holds results of other settings.
     """
-    if agent not in TRUTHS:
-        raise ValueError(f"agent: expected one of {', '.join(TRUTHS)}, got {agent!r}")
     out = Path(out)
-    config = json.loads(
-        json.dumps(
-            {
-                "agent": agent,
-                "data": dataclasses.asdict(settings),
-                "model": model,
-                "selection": dataclasses.asdict(selection),
-            }
-        )
-    )
+    config = plain_config({"data": data, "model": model, "selection": selection})
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "config.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != config:
         raise ValueError(f"{out}: holds results of other settings; choose another folder")
     write_text(stored, json.dumps(config, indent=2))
     left = [seed for seed in seeds if not (out / f"seed-{seed}" / "result.json").exists()]
-    arguments = [(out, agent, seed, settings, model, selection) for seed in left]
+    arguments = [(out, seed, data, model, selection) for seed in left]
     if workers == 1:
         for given in arguments:
             report(_line(_recover_seed(*given)))
@@ -276,25 +209,20 @@ def _use_one_thread():
     native.yield_processors()
 
 
-def _recover_seed(out, agent, seed, settings, model, selection):
+def _recover_seed(out, seed, data, model, selection):
     began = time.monotonic()
     folder = out / f"seed-{seed}"
-    (train, _), (held_out, played) = simulate_agent(agent, settings, seed)
-
-    def make(model_seed):
-        made = DisRNNModel(
-            observations=train.observations,
-            arms=train.arms,
-            signals=train.signals,
-            **model,
-            seed=model_seed,
-        )
-        made.build((None, None, train.observations))
-        return made
-
-    fitted, selections = select(make, train, selection, seed=seed, folder=folder / "paths")
-    result = {"agent": agent, "seed": seed}
-    result |= compute_recovery(fitted, agent, held_out, played)
+    parts = simulate_data(data, seed)
+    train = parts["train"][0]
+    fitted, selections = select(
+        lambda model_seed: make_model(train, model, model_seed),
+        train,
+        selection,
+        seed=seed,
+        folder=folder / "paths",
+    )
+    result = {"agent": data.agent, "seed": seed}
+    result |= compute_recovery(fitted, data.agent, *parts["held_out"])
     notes = []
     for stage, found in selections.items():
         write_text(folder / f"{stage}_penalties.csv", found.table.to_csv(index=False))
@@ -305,7 +233,7 @@ def _recover_seed(out, agent, seed, settings, model, selection):
         "notes": " ".join(notes),
         "seconds": time.monotonic() - began,
     }
-    fitted.save(folder / "model.keras")
+    save_model(fitted, folder / "model.keras")
     write_text(folder / "result.json", json.dumps(result, indent=2))
     return result
 

@@ -67,28 +67,64 @@ from keras_disrnn.report import write_report
 from keras_disrnn.selection import SelectionSettings, select
 from keras_disrnn.training import STAGES, check_training, stage_of, train
 
+AGENTS = (
+    bandit.QLearning,
+    bandit.ForgettingQLearning,
+    bandit.DifferentialForgettingQLearning,
+    bandit.RewardSeeking,
+    bandit.LeakyActorCritic,
+)
+"""The agents that can play the synthetic data."""
+
 # === Settings ===
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticData:
-    """Sessions of a Q-learning agent at a drifting two-armed bandit.
+    """Sessions of an agent at a drifting two-armed bandit.
 
     Args:
         sessions: Training sessions.
         held_out_sessions: Further sessions, to score the model on.
         trials: Trials in a session.
-        alpha: The agent's learning rate.
-        beta: The agent's inverse temperature.
+        agent: Who plays (see `keras_disrnn.bandit`).
+        parameters: The agent's parameters by name; one that is not given has its default.
         drift: Standard deviation of the change of p(reward) from trial to trial.
+
+    Raises:
+        ValueError: If the agent or a parameter is not as `keras_disrnn.bandit` knows it.
     """
 
     sessions: int = 300
     held_out_sessions: int = 300
     trials: int = 200
-    alpha: float = 0.3
-    beta: float = 3.0
+    agent: Literal[
+        "q_learning",
+        "forgetting_q_learning",
+        "differential_forgetting_q_learning",
+        "reward_seeking",
+        "leaky_actor_critic",
+    ] = "q_learning"
+    parameters: dict[str, float] = dataclasses.field(default_factory=dict)
     drift: float = 0.1
+
+    def __post_init__(self):
+        self.make_agent()
+
+    def make_agent(self):
+        """The agent, of `keras_disrnn.bandit`."""
+        kinds = {kind.name: kind for kind in AGENTS}
+        if self.agent not in kinds:
+            raise ValueError(f"agent: expected one of {', '.join(kinds)}, got {self.agent!r}")
+        kind = kinds[self.agent]
+        known = [field.name for field in dataclasses.fields(kind)]
+        for name in self.parameters:
+            if name not in known:
+                raise ValueError(
+                    f"parameters: expected names of {', '.join(known)}, those of {self.agent}, "
+                    f"got {name!r}"
+                )
+        return kind(**self.parameters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +247,13 @@ class RunData:
     truth: dict[str, np.ndarray] | None = None
 
 
+def load_sessions(settings):
+    """Reads every session of the table that `TableData` describes."""
+    return sessions_from_table(
+        settings.table, settings.columns, arms=settings.arms, reward_kind=settings.reward_kind
+    )
+
+
 def load_data(settings, seed):
     """Makes or reads the data that settings describe.
 
@@ -225,10 +268,12 @@ def load_data(settings, seed):
         FileNotFoundError, ValueError: If the data are not as the settings say.
     """
     if isinstance(settings, SyntheticData):
-        return _simulate(settings, seed)
-    sessions = sessions_from_table(
-        settings.table, settings.columns, arms=settings.arms, reward_kind=settings.reward_kind
-    )
+        parts = simulate_data(settings, seed)
+        return RunData(
+            **{part: sessions for part, (sessions, _) in parts.items()},
+            truth={part: played.chosen_probability for part, (_, played) in parts.items()},
+        )
+    sessions = load_sessions(settings)
     if settings.held_out_sessions and settings.held_out_subjects:
         raise ValueError("held_out_sessions and held_out_subjects: expected one of them, got both")
     if settings.held_out_sessions:
@@ -242,11 +287,20 @@ def load_data(settings, seed):
     return RunData(split.train, split.held_out)
 
 
-def _simulate(settings, seed):
-    agent = bandit.QLearning(alpha=settings.alpha, beta=settings.beta)
+def simulate_data(settings, seed):
+    """Plays the sessions that `SyntheticData` describes.
+
+    Args:
+        settings: `SyntheticData`.
+        seed: Of the sessions.
+
+    Returns:
+        Dict of part, `"train"` and `"held_out"`, to its `Sessions` and the `SimulatedSessions` that
+        they were made from.
+    """
+    agent = settings.make_agent()
     environment = bandit.DriftingBandit(sigma=settings.drift)
-    parts, truth = {}, {}
-    first = 0
+    parts, first = {}, 0
     for part, count in (("train", settings.sessions), ("held_out", settings.held_out_sessions)):
         played = bandit.simulate(
             agent,
@@ -257,9 +311,8 @@ def _simulate(settings, seed):
             first_session=first,
         )
         first += count
-        parts[part] = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS)
-        truth[part] = played.chosen_probability
-    return RunData(**parts, truth=truth)
+        parts[part] = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS), played
+    return parts
 
 
 # === The run ===
@@ -324,19 +377,19 @@ def run(command, out, data, model, training, seed):
     began = time.monotonic()
     out = Path(out)
     selects = isinstance(training, SelectionSettings)
-    config = {
-        "data": dataclasses.asdict(data),
-        "model": dataclasses.asdict(model),
-        "selection" if selects else "training": dataclasses.asdict(training),
-        "seed": seed,
-    }
-    config = json.loads(json.dumps(config))
+    config = plain_config(
+        {
+            "data": data,
+            "model": model,
+            "selection" if selects else "training": training,
+            "seed": seed,
+        }
+    )
     resumes = _check_folder(out, config)
     sessions = load_data(data, seed)
     if not selects:
-        if not sessions.train.signals or not sessions.train.dopamine_weight.any():
-            training = dataclasses.replace(training, stage2_steps=0, joint_steps=0)
-        network = _make_model(sessions.train, model, seed)
+        training = possible_training(sessions.train, training)
+        network = make_model(sessions.train, model, seed)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         check_training(
             network, sessions.train, steps, training.steps_per_epoch, training.learning_rate
@@ -352,13 +405,13 @@ def run(command, out, data, model, training, seed):
     if not resumes:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "environment.json", _environment(command))
-        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_config(out, config)
     print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
     history, selections = None, {}
     if selects:
         began = time.monotonic()
         network, selections = select(
-            lambda model_seed: _make_model(sessions.train, model, model_seed),
+            lambda model_seed: make_model(sessions.train, model, model_seed),
             sessions.train,
             training,
             seed=seed,
@@ -437,7 +490,15 @@ def _differences(stored, given, path=""):
         yield path
 
 
-def _make_model(sessions, settings, seed):
+def possible_training(sessions, training):
+    """`TrainingSettings` without the stages that sessions without dopamine cannot have."""
+    if sessions.signals and sessions.dopamine_weight.any():
+        return training
+    return dataclasses.replace(training, stage2_steps=0, joint_steps=0)
+
+
+def make_model(sessions, settings, seed):
+    """A built `DisRNNModel` of `ModelSettings`, for the kind of sessions."""
     model = DisRNNModel(
         observations=sessions.observations,
         arms=sessions.arms,
@@ -580,6 +641,12 @@ def load_run(folder):
     return load_model(folder / "model.keras"), data, config["seed"]
 
 
+def load_training(folder):
+    """The `TrainingSettings` of a finished run; the default ones where it chose its penalties."""
+    config = yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))
+    return TrainingSettings(**config.get("training", {}))
+
+
 def load_results(folder):
     """What `draw` shows of a finished run beside its model, as keywords of it."""
     folder = Path(folder)
@@ -615,6 +682,23 @@ def load_model(path):
     if not isinstance(model, DisRNNModel):
         raise ValueError(f"{path}: expected a DisRNNModel, got a {type(model).__name__}")
     return model
+
+
+def plain_config(settings):
+    """A dict of settings, of which some are dataclasses, in the types of YAML and JSON."""
+    return json.loads(
+        json.dumps(
+            {
+                name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+                for name, value in settings.items()
+            }
+        )
+    )
+
+
+def write_config(folder, config):
+    """Writes config.yaml, as the command line takes it with `--config`."""
+    write_text(Path(folder) / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
 def _environment(command):

@@ -69,7 +69,7 @@ def compile_stage(
 
     Args:
         model: A `DisRNNModel`.
-        stage: A name of `STAGES`.
+        stage: A name of `STAGES`, or a `Stage`.
         learning_rate: Of Adam.
         clip_norm: Gradients are scaled down to this global norm.
         choice_weight: For the joint stage, the weight of the cross-entropy; `log(1 + MSE)` has
@@ -79,9 +79,9 @@ def compile_stage(
     Raises:
         ValueError: If the stage is unknown, or needs a dopamine readout that the model has not.
     """
-    if stage not in STAGES:
+    if not isinstance(stage, Stage) and stage not in STAGES:
         raise ValueError(f"stage: expected one of {tuple(STAGES)}, got {stage!r}")
-    plan = STAGES[stage]
+    plan = stage if isinstance(stage, Stage) else STAGES[stage]
     if "dopamine" in plan.fits and model.dopamine_readout is None:
         raise ValueError(f"{stage}: the model has no dopamine readout (signals=0)")
     if not 0.0 <= choice_weight <= 1.0:

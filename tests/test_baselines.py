@@ -13,9 +13,8 @@ from scipy.optimize import approx_fprime
 from test_export import READER
 
 from keras_disrnn import bandit, baselines
-from keras_disrnn.analysis import comparison_markdown, compute_comparison, compute_evaluation
+from keras_disrnn.analysis import compute_comparison, compute_evaluation
 from keras_disrnn.baselines import fitting
-from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_column
 from keras_disrnn.export import export
 
@@ -455,44 +454,6 @@ def test_comparison_is_of_pooled_scores_and_paired():
     assert truth["normalized_likelihood_difference_lower"] == pytest.approx(
         truth["normalized_likelihood_lower"] - 0.5
     )
-    assert f"| train | truth | 3 | {truth['normalized_likelihood']:.4f} [" in comparison_markdown(
-        table
-    )
-
-
-def test_baselines_command(tmp_path, capsys):
-    played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=20, seed=1
-    )
-    played.to_table().to_csv(tmp_path / "table.csv", index=False)
-    disrnn = tmp_path / "gru.keras"
-    gru = baselines.GRU(2)
-    gru.build()
-    gru.save(disrnn)
-    arguments = [
-        "baselines",
-        f"--data.table={tmp_path / 'table.csv'}",
-        "--data.columns.dopamine=dopamine",
-        f"--out={tmp_path / 'out'}",
-        "--settings.cognitive=['Q']",
-        "--settings.starts=1",
-        "--settings.gru_steps=10",
-        "--settings.replicates=20",
-        f"--settings.models={{'untrained': '{disrnn}'}}",
-    ]
-    assert main(arguments) == 0
-    table = pd.read_csv(tmp_path / "out" / "table.csv")
-    assert len(table) == 2 * (1 + 4 + 2 + 1)
-    assert set(table["part"]) == {"train", "held_out"}
-    assert list(table["model"])[-1] == "untrained"
-    own = table[(table["model"] == "Q, dopamine") & (table["part"] == "held_out")]
-    assert own["r2"].item() > 0.99
-    parameters = pd.read_csv(tmp_path / "out" / "parameters.csv")
-    assert set(parameters["subject"]) == {"(all)"}
-    printed = capsys.readouterr()
-    assert (tmp_path / "out" / "table.md").read_text() in printed.out
-    assert main(arguments) == 1
-    assert "exists already" in capsys.readouterr().err
 
 
 # === Real recordings ===

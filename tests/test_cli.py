@@ -90,6 +90,28 @@ def test_demo_leaves_everything_in_its_folder(demo):
     )
 
 
+def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
+    out = tmp_path / "ablation"
+    arguments = ["ablate", f"--run={demo}", f"--out={out}", "--replicates=50"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    names = {"effects.csv", "verdicts.csv", "ablation.md", "ablation.png", "ablation.pdf"}
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "ablation.md").read_text() in printed
+    assert printed.count("refitting the") == 8
+    effects = pd.read_csv(out / "effects.csv")
+    assert effects["latent"].tolist() == ["z1", "z2", "z3"] * 2
+    metrics = json.loads((demo / "metrics.json").read_text())["held_out"]
+    for readout, score in (("choice", "normalized_likelihood"), ("dopamine", "r2")):
+        intact = effects[effects["readout"] == readout]["intact"]
+        np.testing.assert_allclose(intact, metrics[readout][score], rtol=1e-5)
+    assert set(pd.read_csv(out / "verdicts.csv")["joint"]) <= {
+        "shared", "choice only", "dopamine only", "neither", "redundant", "unclear",
+    }  # fmt: skip
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
 def test_the_true_agents_score_is_that_of_its_probabilities(demo):
     metrics = json.loads((demo / "metrics.json").read_text())
     played = bandit.simulate(

@@ -13,16 +13,15 @@ from keras_disrnn.analysis.graph import choice_part, make_graph
 from keras_disrnn.plots import plot_recovery
 from keras_disrnn.recovery import (
     TRUTHS,
-    RecoverySettings,
     compute_recovery,
     recover,
-    simulate_agent,
     summarize_recovery,
 )
+from keras_disrnn.run import ModelSettings, SyntheticData, simulate_data
 from keras_disrnn.selection import SelectionSettings
 
-SMALL = RecoverySettings(sessions=8, trials=15, held_out_sessions=6)
-SHAPE = {"latents": 2, "update_layers": 1, "choice_layers": 1, "dopamine_layers": 1}
+SMALL = SyntheticData(8, 6, 15, "reward_seeking")
+SHAPE = ModelSettings(latents=2, update_layers=1, choice_layers=1, dopamine_layers=1)
 QUICK = SelectionSettings(
     scales=[0.5, 3.0], dopamine_scales=[0.5, 2.0],
     warmup_steps=3, steps=3, dopamine_steps=3, settle_steps=0, batch_size=6,
@@ -111,8 +110,7 @@ def test_graphs_are_told_apart_and_described():
 def test_the_graphs_are_the_agents_own(agent):
     """Each latent of the graph moves by what the graph says, and so do choice and dopamine."""
     truth = TRUTHS[agent]
-    settings = RecoverySettings(sessions=60, trials=100, held_out_sessions=1)
-    played = simulate_agent(agent, settings, 5)[0][1]
+    played = simulate_data(SyntheticData(60, 1, 100, agent), 5)["train"][1]
     values = {name: of(played.variables) for name, of in truth.variables.items()}
     nodes = dict(zip(latents_of(truth.graph), values, strict=True))
     before = {node: values[name][:, :-1].ravel() for node, name in nodes.items()}
@@ -158,8 +156,7 @@ def test_the_graphs_are_the_agents_own(agent):
 
 
 def test_variables_are_matched_one_to_one():
-    settings = RecoverySettings(sessions=5, trials=40, held_out_sessions=40)
-    sessions, played = simulate_agent("q_learning", settings, 2)[1]
+    sessions, played = simulate_data(SyntheticData(1, 40, 40), 2)["held_out"]
     truth = TRUTHS["q_learning"].graph
     model = model_of(truth, 3, {"q0": 2, "q1": 0})
     result = compute_recovery(model, "q_learning", sessions, played)
@@ -179,12 +176,12 @@ def test_variables_are_matched_one_to_one():
 
 def test_seeds_are_fitted_once(tmp_path):
     lines = []
-    table = recover(tmp_path, "reward_seeking", [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    table = recover(tmp_path, [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
     assert len(lines) == 2
     assert table["seed"].tolist() == [0, 1]
     assert table["s: r"].between(0, 1).all()
     (tmp_path / "seed-1" / "result.json").unlink()
-    again = recover(tmp_path, "reward_seeking", [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    again = recover(tmp_path, [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
     assert len(lines) == 3
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
     stored = pd.read_csv(tmp_path / "recovery.csv")
@@ -193,25 +190,22 @@ def test_seeds_are_fitted_once(tmp_path):
     assert summary["seeds"] == 2 and summary["graph"] == int(table["graph"].sum())
     assert summary["difference"] == pytest.approx(table["difference"].mean())
     assert plot_recovery(table).axes[0].get_title() == "graph found"
-    assert json.loads((tmp_path / "config.json").read_text())["agent"] == "reward_seeking"
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["agent"] == "reward_seeking"
     with pytest.raises(ValueError, match="holds results of other settings"):
-        recover(tmp_path, "q_learning", [0], SMALL, SHAPE, QUICK)
-    with pytest.raises(ValueError, match="agent: expected one of q_learning, .* got 'rl'"):
-        recover(tmp_path / "new", "rl", [0], SMALL, SHAPE, QUICK)
-    assert not (tmp_path / "new").exists()
+        recover(tmp_path, [0], SyntheticData(8, 6, 15), SHAPE, QUICK)
 
 
 @pytest.mark.slow
 def test_workers_give_the_same_numbers(tmp_path):
-    one = recover(tmp_path / "1", "q_learning", [0, 1], SMALL, SHAPE, QUICK)
-    two = recover(tmp_path / "2", "q_learning", [0, 1], SMALL, SHAPE, QUICK, workers=2)
+    one = recover(tmp_path / "1", [0, 1], SMALL, SHAPE, QUICK)
+    two = recover(tmp_path / "2", [0, 1], SMALL, SHAPE, QUICK, workers=2)
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"))
 
 
 @pytest.mark.slow
 def test_q_learning_is_found_again(tmp_path):
     table = recover(
-        tmp_path, "q_learning", [0], RecoverySettings(100, 100), {}, SelectionSettings()
+        tmp_path, [0], SyntheticData(100, 300, 100), ModelSettings(), SelectionSettings()
     )
     assert table["graph"].all()
     assert table["difference"].min() > -0.003

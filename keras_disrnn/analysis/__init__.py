@@ -1,5 +1,10 @@
 """What a fitted model holds and predicts, as plain tables and arrays."""
 
+from keras_disrnn.analysis.ablation import (
+    Ablation,
+    ablation_markdown,
+    compute_ablation,
+)
 from keras_disrnn.analysis.bottlenecks import (
     bottleneck_matrices,
     compute_bottlenecks,
@@ -9,12 +14,19 @@ from keras_disrnn.analysis.bottlenecks import (
     participation_ratio,
     sorted_latents,
 )
-from keras_disrnn.analysis.comparison import comparison_markdown, compute_comparison
+from keras_disrnn.analysis.comparison import (
+    comparison_latex,
+    comparison_markdown,
+    compute_comparison,
+    compute_fold_comparison,
+)
 from keras_disrnn.analysis.evaluation import (
     Evaluation,
+    Predictions,
     compute_dopamine_predictions,
     compute_evaluation,
     jackknife_se,
+    true_predictions,
 )
 from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.rules import (
@@ -28,19 +40,25 @@ from keras_disrnn.analysis.rules import (
 from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
+    "Ablation",
     "ChoiceRule",
     "DopamineRule",
     "Evaluation",
+    "Predictions",
     "UpdateRule",
+    "ablation_markdown",
     "add_predictions",
     "bottleneck_matrices",
+    "comparison_latex",
     "comparison_markdown",
+    "compute_ablation",
     "compute_bottlenecks",
     "compute_choice_rule",
     "compute_comparison",
     "compute_dopamine_predictions",
     "compute_dopamine_rule",
     "compute_evaluation",
+    "compute_fold_comparison",
     "compute_graph",
     "compute_session_trace",
     "compute_update_rules",
@@ -52,4 +70,5 @@ __all__ = [
     "participation_ratio",
     "same_graph",
     "sorted_latents",
+    "true_predictions",
 ]

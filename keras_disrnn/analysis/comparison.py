@@ -5,15 +5,24 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.evaluation import (
-    mean_r2,
-    mean_squared_error,
-    ratio_likelihood,
-    session_totals,
+from keras_disrnn.analysis.bootstrap import (
+    SCORES,
+    draw_sessions,
+    four_digits,
+    score_totals,
+    with_interval,
 )
+from keras_disrnn.analysis.evaluation import Predictions, session_totals
 
-SCORES = ("normalized_likelihood", "mse", "r2")
-"""The scores of the table; see `compute_evaluation`."""
+TITLES = {
+    "normalized_likelihood": "normalized likelihood",
+    "mse": "dopamine MSE",
+    "r2": "dopamine R²",
+}
+"""What the scores are called in tables and figures."""
+
+PARTS = {"train": "training sessions", "held_out": "held-out sessions"}
+"""What the parts of a data set are called in tables and figures."""
 
 
 def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, confidence=0.95):
@@ -24,7 +33,8 @@ def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, 
     paired. Where there is one session, or none with a target of the kind, an interval is NaN.
 
     Args:
-        models: Dict of name to a Keras model, or to a dict of subject to model.
+        models: Dict of name to a Keras model, or to a dict of subject to model. Or to a dict of
+            part to `Predictions`, of what is no Keras model.
         parts: Dict of name, such as "train" and "held_out", to `keras_disrnn.data.Sessions`.
         against: Name of the model that differences are taken to; the first when `None`.
         replicates: Number of resamples.
@@ -36,11 +46,162 @@ def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, 
         `parameters` (fitted numbers), `sessions`, `choices`, `responses`; for each score
         `normalized_likelihood`, `mse` and `r2` its value and `_lower` and `_upper`; and for each of
         them `_difference` (the model's score minus that of `against`), `_difference_lower` and
-        `_difference_upper`. Dopamine scores of a model without dopamine are NaN.
+        `_difference_upper`. Dopamine scores of a model without dopamine are NaN. `attrs["against"]`
+        names the model of the differences.
 
     Raises:
         ValueError: If there is no model of the name `against`, or a subject has no model.
     """
+    against = _check_against(models, against)
+    totals = {
+        part: {
+            name: session_totals(_in_part(model, part), sessions) for name, model in models.items()
+        }
+        for part, sessions in parts.items()
+    }
+    counts = {name: _parameter_count(model) for name, model in models.items()}
+    return _tabulate(totals, parts, counts, against, replicates, seed, confidence)
+
+
+def compute_fold_comparison(
+    folds, sessions, *, against=None, replicates=2000, seed=0, confidence=0.95
+):
+    """The table of `compute_comparison` where each subject's sessions were held out in turn.
+
+    Each fold has models that were fitted without one subject. Held out, a session is scored by the
+    models of the fold that left its subject out, and the scores are pooled over all sessions. As
+    training data it is scored by the models of all other folds, pooled likewise. Resamples are of
+    sessions: the models of the folds are taken as they are.
+
+    Args:
+        folds: Dict of subject to the models that were fitted without it: dict of name to Keras
+            model, the same names in every fold.
+        sessions: `keras_disrnn.data.Sessions` of all subjects.
+        against, replicates, seed, confidence: As for `compute_comparison`.
+
+    Returns:
+        The table of `compute_comparison` with the parts "train" and "held_out". `parameters` are
+        those of one fold.
+
+    Raises:
+        ValueError: If there is no model of the name `against`, or folds and subjects are not the
+            same.
+    """
+    if set(folds) != set(sessions.subjects):
+        raise ValueError(
+            f"folds: expected one for each subject, {', '.join(dict.fromkeys(sessions.subjects))}, "
+            f"got {', '.join(folds)}"
+        )
+    first = next(iter(folds.values()))
+    against = _check_against(first, against)
+    subjects = np.asarray(sessions.subjects, dtype=object)
+    totals = {"train": {}, "held_out": {}}
+    for name in first:
+        # All folds' sums are taken of all sessions, so that R^2 is about one mean.
+        by_fold = {subject: session_totals(fold[name], sessions) for subject, fold in folds.items()}
+        totals["train"][name] = _sum_over_folds(by_fold, lambda subject: subjects != subject)
+        totals["held_out"][name] = _sum_over_folds(by_fold, lambda subject: subjects == subject)
+    counts = {name: _parameter_count(model) for name, model in first.items()}
+    parts = dict.fromkeys(totals, sessions)
+    return _tabulate(totals, parts, counts, against, replicates, seed, confidence)
+
+
+def reference_model(table):
+    """Name of the model that the differences of a table of `compute_comparison` are taken to."""
+    return table.attrs.get("against", table["model"].iloc[0])
+
+
+def comparison_markdown(table):
+    """The table of `compute_comparison` as Markdown: scores, then differences, by part.
+
+    Intervals are in brackets; a dopamine score that no model has is left out.
+    """
+    against, lines = reference_model(table), []
+    for part, rows in table.groupby("part", sort=False):
+        scores = _present_scores(rows)
+        counts = _counts(rows)
+        for suffix, title in _BLOCKS.items():
+            what = title.format(against=against)
+            heads = ["model", *([] if suffix else ["parameters"])]
+            lines += [
+                f"{_part_title(part)} ({counts}): {what}",
+                "",
+                f"| {' | '.join([*heads, *(TITLES[score] for score in scores)])} |",
+                f"|---|{'' if suffix else '---:|'}{'---|' * len(scores)}",
+            ]
+            for _, row in _shown(rows, suffix and against):
+                cells = [row["model"], *([] if suffix else [str(row["parameters"])])]
+                cells += [_cell(row, f"{score}{suffix}") for score in scores]
+                lines.append(f"| {' | '.join(cells)} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def comparison_latex(table):
+    """The table of `compute_comparison` as LaTeX, for the package booktabs.
+
+    One `tabular` a part, with scores, and differences below them; intervals are in brackets.
+    """
+    against, lines = reference_model(table), []
+    for part, rows in table.groupby("part", sort=False):
+        scores = _present_scores(rows)
+        heads = [_escape(TITLES[score]) for score in scores]
+        lines += [
+            f"% {_part_title(part)} ({_counts(rows)})",
+            rf"\begin{{tabular}}{{lr{'l' * len(scores)}}}",
+            r"\toprule",
+            rf"model & parameters & {' & '.join(heads)} \\",
+        ]
+        for suffix, title in _BLOCKS.items():
+            lines.append(r"\midrule")
+            if suffix:
+                what = title.format(against=against)
+                width = 2 + len(scores)
+                lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escape(what)}}}}} \\")
+            for _, row in _shown(rows, suffix and against):
+                cells = [_escape(row["model"]), "" if suffix else str(row["parameters"])]
+                cells += [_latex_cell(_cell(row, f"{score}{suffix}")) for score in scores]
+                lines.append(rf"{' & '.join(cells)} \\")
+        lines += [r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join(lines)
+
+
+_BLOCKS = {"": "scores", "_difference": "differences to {against}, paired by session"}
+"""Ends of the columns' names to what stands in them."""
+
+
+def _tabulate(totals, parts, counts, against, replicates, seed, confidence):
+    rows = []
+    for part, by_model in totals.items():
+        sessions = parts[part]
+        drawn = draw_sessions(sessions.n_sessions, replicates, seed)
+        found = {name: score_totals(sums, drawn) for name, sums in by_model.items()}
+        reference_values, reference_draws = found[against]
+        for name, (values, draws) in found.items():
+            row = {
+                "part": part,
+                "model": name,
+                "parameters": counts[name],
+                "sessions": sessions.n_sessions,
+                "choices": int((sessions.choice_weight > 0).sum()),
+                "responses": int((sessions.dopamine_weight > 0).sum()),
+            }
+            for score in SCORES:
+                row |= with_interval(score, values[score], draws[score], confidence)
+            for score in SCORES:
+                row |= with_interval(
+                    f"{score}_difference",
+                    values[score] - reference_values[score],
+                    draws[score] - reference_draws[score],
+                    confidence,
+                )
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    table.attrs["against"] = against
+    return table
+
+
+def _check_against(models, against):
     if not models:
         raise ValueError("models: expected at least one, got none")
     against = next(iter(models)) if against is None else against
@@ -48,87 +209,82 @@ def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, 
         raise ValueError(
             f"against: expected the name of one of {', '.join(map(repr, models))}, got {against!r}"
         )
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    rows = []
-    for part, sessions in parts.items():
-        count = sessions.n_sessions
-        drawn = np.random.default_rng(seed).multinomial(
-            count, np.full(count, 1 / count), size=replicates
-        )
-        found = {name: _scores(model, sessions, drawn) for name, model in models.items()}
-        reference_values, reference_draws = found[against]
-        for name, (values, draws) in found.items():
-            row = {
-                "part": part,
-                "model": name,
-                "parameters": _parameter_count(models[name]),
-                "sessions": count,
-                "choices": int((sessions.choice_weight > 0).sum()),
-                "responses": int((sessions.dopamine_weight > 0).sum()),
-            }
-            for score in SCORES:
-                row |= _with_interval(score, values[score], draws[score], ends)
-            for score in SCORES:
-                row |= _with_interval(
-                    f"{score}_difference",
-                    values[score] - reference_values[score],
-                    draws[score] - reference_draws[score],
-                    ends,
-                )
-            rows.append(row)
-    return pd.DataFrame(rows)
+    return against
 
 
-def comparison_markdown(table):
-    """The table of `compute_comparison` as Markdown: scores, intervals in brackets."""
-    titles = {
-        "normalized_likelihood": "normalized likelihood",
-        "mse": "dopamine MSE",
-        "r2": "dopamine R²",
-    }
-    lines = [
-        f"| part | model | parameters | {' | '.join(titles.values())} |",
-        "|---|---|---:|---|---|---|",
-    ]
-    for _, row in table.iterrows():
-        cells = [row["part"], row["model"], str(row["parameters"])]
-        for score in SCORES:
-            value, low, high = (row[f"{score}{end}"] for end in ("", "_lower", "_upper"))
-            cell = "–" if np.isnan(value) else f"{value:.4f}"
-            if not np.isnan(low):
-                cell += f" [{low:.4f}, {high:.4f}]"
-            cells.append(cell)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def _sum_over_folds(by_fold, inside):
+    """Sums over folds of the sums of the sessions that `inside` picks for each fold."""
+    choice, dopamine = 0.0, 0.0
+    for subject, (choice_sums, dopamine_sums) in by_fold.items():
+        weight = inside(subject).astype(float)
+        choice = choice + weight[:, None] * choice_sums
+        if dopamine_sums is None:
+            dopamine = None
+        else:
+            dopamine = dopamine + weight[:, None, None] * dopamine_sums
+    return choice, dopamine
 
 
-def _scores(model, sessions, drawn):
-    """Scores of the sessions as they are, and of the resamples `(replicates, sessions)`."""
-    choice, dopamine = session_totals(model, sessions)
-    if dopamine is None:
-        dopamine = np.zeros((sessions.n_sessions, 1, 4))
-
-    def score(weights):
-        sums = np.tensordot(weights, dopamine, 1)
-        pooled = weights @ choice
-        return {
-            "normalized_likelihood": ratio_likelihood(pooled[..., 0], pooled[..., 1]),
-            "mse": mean_squared_error(sums).mean(axis=-1),
-            "r2": mean_r2(sums).mean(axis=-1),
-        }
-
-    return score(np.ones(sessions.n_sessions)), score(drawn)
-
-
-def _with_interval(name, value, draws, ends):
-    low, high = (np.nan, np.nan)
-    if np.isfinite(draws).all() and np.isfinite(value) and np.ptp(draws) > 0:
-        low, high = np.quantile(draws, ends)
-    return {name: float(value), f"{name}_lower": float(low), f"{name}_upper": float(high)}
+def _in_part(model, part):
+    """A model, or its predictions for a part."""
+    if isinstance(model, Mapping) and isinstance(model.get(part), Predictions):
+        return model[part]
+    return model
 
 
 def _parameter_count(model):
     if isinstance(model, Mapping):
-        return sum(_parameter_count(each) for each in model.values())
+        counts = [_parameter_count(each) for each in model.values()]
+        alike = isinstance(next(iter(model.values())), Predictions)
+        return counts[0] if alike else sum(counts)
     own = getattr(model, "parameter_count", None)
     return model.count_params() if own is None else own
+
+
+# === Cells ===
+
+
+def _present_scores(rows):
+    """The scores that some model has."""
+    return [score for score in SCORES if rows[score].notna().any()]
+
+
+def _shown(rows, without):
+    """The rows, without that of the model of this name."""
+    return rows[rows["model"] != without].iterrows()
+
+
+def _part_title(part):
+    title = PARTS.get(part, part)
+    return title[0].upper() + title[1:]
+
+
+def _counts(rows):
+    row = rows.iloc[0]
+    counts = f"{row['sessions']} sessions, {row['choices']} choices"
+    return counts + (f", {row['responses']} responses" if row["responses"] else "")
+
+
+def _cell(row, name):
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_lower", "_upper"))
+    if np.isnan(value):
+        return "–"
+    cell = four_digits(value)
+    return cell if np.isnan(low) else f"{cell} [{four_digits(low)}, {four_digits(high)}]"
+
+
+def _latex_cell(cell):
+    """Numbers in math mode, so that a minus is one; the interval smaller."""
+    if cell == "–":
+        return "--"
+    value, _, interval = cell.partition(" ")
+    if not interval:
+        return f"${value}$"
+    low, high = interval.strip("[]").split(", ")
+    return rf"${value}$ {{\footnotesize [${low}$, ${high}$]}}"
+
+
+def _escape(text):
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"²": r"$^2$"}
+    return "".join(special.get(letter, letter) for letter in text)

@@ -20,6 +20,39 @@ class Evaluation(NamedTuple):
     summary: dict
 
 
+class Predictions(NamedTuple):
+    """What some model said of a data set, to be scored in place of a model.
+
+    Attributes:
+        choice: Logits `[S, R, arms]` of the choice after each row.
+        dopamine: `[S, R, K]`, the response to the trial that each row describes, or `None`.
+        parameter_count: How many numbers were fitted for it.
+    """
+
+    choice: np.ndarray
+    dopamine: np.ndarray | None = None
+    parameter_count: int = 0
+
+
+def true_predictions(sessions, chosen_probability):
+    """What the agent that played sessions would have predicted of them: the best that can be.
+
+    Args:
+        sessions: `keras_disrnn.data.Sessions` of an agent whose responses have no noise.
+        chosen_probability: `[S, T]`, its probability of each choice that it made, in (0, 1). What
+            is left is dealt evenly to the other arms, which no score asks about.
+
+    Returns:
+        The `Predictions`: its probabilities, and the responses themselves.
+    """
+    count, rows = sessions.choice.shape
+    chosen = np.arange(sessions.arms) == sessions.choice[:, :-1, None]
+    p = np.asarray(chosen_probability, np.float64)[..., None]
+    logits = np.zeros((count, rows, sessions.arms))
+    logits[:, :-1] = np.log(np.where(chosen, p, (1 - p) / (sessions.arms - 1)))
+    return Predictions(logits, sessions.dopamine)
+
+
 def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
     """Pooled and per-session scores of a model.
 
@@ -38,7 +71,7 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
     Args:
         model: A Keras model from features to `{"choice": [S, R, arms], "dopamine": [S, R, K]}`,
             such as `DisRNNModel` or a baseline; `"dopamine"` may be absent. Or a dict of subject to
-            such a model, each for the sessions of its subject.
+            such a model, each for the sessions of its subject. Or the `Predictions` themselves.
         sessions: `keras_disrnn.data.Sessions` with S sessions of up to T trials (T + 1 rows).
         batch_size: Sessions a batch; `None` for all at once.
         reference: Probabilities of another model for the same trials, such as the true agent's:
@@ -164,6 +197,9 @@ def jackknife_se(estimate, totals):
 
 def _predict(model, sessions, batch_size):
     """Outputs of a model, or of each session's subject's model, for all sessions."""
+    if isinstance(model, Predictions):
+        outputs = {"choice": model.choice, "dopamine": model.dopamine}
+        return {name: values for name, values in outputs.items() if values is not None}
     if not isinstance(model, Mapping):
         return model.predict(sessions.dataset(batch_size), verbose=0)
     missing = [subject for subject in sessions.subjects if subject not in model]

@@ -1,6 +1,8 @@
 """Figures of what `keras_disrnn.analysis` computes. Nothing is shown, and no style is changed."""
 
+from keras_disrnn.plots.ablation import plot_ablation
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
+from keras_disrnn.plots.comparison import plot_comparison
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
 from keras_disrnn.plots.learning import plot_learning_curves
 from keras_disrnn.plots.photometry import plot_event_average
@@ -11,8 +13,10 @@ from keras_disrnn.plots.selection import plot_selection
 from keras_disrnn.plots.session import plot_session
 
 __all__ = [
+    "plot_ablation",
     "plot_bottlenecks",
     "plot_choice_rule",
+    "plot_comparison",
     "plot_dopamine_rule",
     "plot_dopamine_scatter",
     "plot_event_average",

@@ -1,0 +1,331 @@
+"""The table of models: its parts, its files, and the command that makes it."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import test_parker
+import yaml
+
+from keras_disrnn import bandit, baselines
+from keras_disrnn.analysis import (
+    Predictions,
+    comparison_latex,
+    comparison_markdown,
+    compute_comparison,
+    compute_evaluation,
+    compute_fold_comparison,
+    true_predictions,
+)
+from keras_disrnn.cli import main
+from keras_disrnn.data import (
+    Columns,
+    Sessions,
+    leave_one_subject_out,
+    sessions_from_table,
+    split_by_session,
+)
+from keras_disrnn.plots import plot_comparison
+
+SCORES = ("normalized_likelihood", "mse", "r2")
+FAST = ["--settings.starts=1", "--settings.gru_steps=10", "--settings.replicates=20"]
+DISRNN = [
+    "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
+    "--training.steps_per_epoch=2", "--model.latents=2", "--model.update_units=4",
+    "--model.update_layers=1",
+]  # fmt: skip
+
+
+def several_subjects(count=3, sessions=2, trials=20):
+    """Subjects that play alike, but whose responses lie at different heights."""
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=count * sessions, trials=trials,
+        seed=1,
+    )  # fmt: skip
+    subject = np.repeat([f"m{index}" for index in range(count)], sessions)
+    height = np.repeat(np.arange(count), sessions)[:, None]
+    return Sessions.from_trials(
+        played.choice, played.reward, dopamine=played.dopamine + height, subjects=subject
+    )
+
+
+@pytest.fixture(scope="module")
+def table():
+    sessions = several_subjects()
+    models = {
+        "naive": baselines.Naive().fit_sessions(sessions),
+        "Q_1 & 100%": baselines.QLearning(alpha=0.3, kappa_1=1.5, kappa_2=1.5),
+        "GRU": baselines.GRU(2, signals=0),
+    }
+    models["GRU"].build()
+    return compute_comparison(models, {"train": sessions}, replicates=50)
+
+
+# === Folds ===
+
+
+def test_each_session_is_scored_by_the_models_that_did_not_see_its_subject():
+    sessions = several_subjects()
+    folds = {
+        split.held_out.subjects[0]: {"naive": baselines.Naive().fit_sessions(split.train)}
+        for split in leave_one_subject_out(sessions)
+    }
+    table = compute_fold_comparison(folds, sessions, replicates=50).set_index("part")
+    errors = {"train": [], "held_out": []}
+    for split in leave_one_subject_out(sessions):
+        rewarded = split.train.features[..., 1] > 0
+        for part, own in (("train", split.train), ("held_out", split.held_out)):
+            for reward in (0, 1):
+                counted = split.train.dopamine_weight[..., 0] > 0
+                response = split.train.dopamine[..., 0]
+                mean = response[counted & (rewarded == reward)].mean()
+                inside = (own.dopamine_weight[..., 0] > 0) & ((own.features[..., 1] > 0) == reward)
+                errors[part].append((own.dopamine[..., 0][inside] - mean) ** 2)
+    everything = sessions.dopamine[sessions.dopamine_weight > 0]
+    for part, squares in errors.items():
+        mse = np.concatenate(squares).mean()
+        assert table.loc[part, "mse"] == pytest.approx(mse, rel=1e-5)
+        assert table.loc[part, "r2"] == pytest.approx(1 - mse / everything.var(), rel=1e-4)
+    # Heights of 0, 1 and 2: a mean of the other mice is far from the one that was left out.
+    assert table.loc["held_out", "mse"] > table.loc["train", "mse"] + 0.3
+    assert (table["sessions"] == 6).all()
+    with pytest.raises(ValueError, match="folds: expected one for each subject, m0, m1, m2, got"):
+        compute_fold_comparison({"m0": folds["m0"]}, sessions)
+
+
+def test_days_one_and_two_train_and_day_three_tests(shared):
+    path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
+    sessions = sessions_from_table(
+        path, Columns(session="session_id", choice="choice_right", forced="forced_choice")
+    )
+    split = split_by_session(sessions, 3, 2, within_subject=True)
+    day = pd.read_csv(path).groupby("session_id")["day"].first()
+    assert set(day[list(split.train.ids)]) == {1, 2}
+    assert set(day[list(split.held_out.ids)]) == {3}
+
+
+# === The truth ===
+
+
+@pytest.mark.parametrize("agent", [bandit.RewardSeeking(), bandit.LeakyActorCritic()])
+def test_the_true_agent_scores_as_its_probabilities(agent):
+    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=3, trials=30, seed=0)
+    sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
+    truth = true_predictions(sessions, played.chosen_probability)
+    assert isinstance(truth, Predictions)
+    scores = compute_evaluation(truth, sessions).summary
+    assert scores["choice"]["normalized_likelihood"] == pytest.approx(
+        np.exp(np.log(played.chosen_probability).mean()), rel=1e-6
+    )
+    assert scores["dopamine"]["mse"] == 0
+
+
+# === How the table is shown ===
+
+
+def test_markdown_has_scores_and_paired_differences(table):
+    text = comparison_markdown(table)
+    row = table.set_index("model").loc["Q_1 & 100%"]
+    scores, differences = text.split("differences to naive, paired by session")
+    likelihood = [row[f"normalized_likelihood{end}"] for end in ("", "_lower", "_upper")]
+    assert "| Q_1 & 100% | 3 | {:.4f} [{:.4f}, {:.4f}] |".format(*likelihood) in scores
+    assert "Training sessions (6 sessions, 120 choices, 120 responses): scores" in scores
+    assert re.search(r"\| GRU \| \d+ \| 0\.\d{4} \[.*\] \| – \| – \|", scores)
+    change = [row[f"mse_difference{end}"] for end in ("", "_lower", "_upper")]
+    assert "{:.4f} [{:.4f}, {:.4f}]".format(*change) in differences
+    assert "| naive |" in scores
+    assert "| naive |" not in differences
+
+
+def test_latex_is_escaped_and_balanced(table):
+    text = comparison_latex(table)
+    assert text.count(r"\begin{tabular}{lrlll}") == text.count(r"\end{tabular}") == 1
+    assert r"Q\_1 \& 100\%" in text
+    row = table.set_index("model").loc["Q_1 & 100%"]
+    assert f"${row['mse']:.4f}$" in text
+    assert f"${row['mse_difference']:.4f}$" in text
+    for line in text.splitlines():
+        if line.endswith(r"\\") and "multicolumn" not in line:
+            assert len(re.findall(r"(?<!\\)&", line)) == 4, line
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+@pytest.mark.parametrize("differences", [False, True])
+def test_the_figure_shows_each_score_of_each_model(table, differences):
+    figure = plot_comparison(table, differences=differences)
+    names = [n for n in table["model"] if not (differences and n == "naive")]
+    end = "_difference" if differences else ""
+    for ax, score in zip(figure.axes, SCORES, strict=True):
+        assert [label.get_text() for label in ax.get_yticklabels()] == names
+        points = next(line for line in ax.lines if line.get_marker() == "o")
+        rows = table[table["model"].isin(names) & table[f"{score}{end}"].notna()]
+        np.testing.assert_allclose(points.get_xdata(), rows[f"{score}{end}"])
+        ends = [line[:, 0] for line in ax.collections[0].get_segments()]
+        given = rows[[f"{score}{end}_lower", f"{score}{end}_upper"]].dropna().to_numpy()
+        assert len(ends) > 0
+        np.testing.assert_allclose(ends, given)
+
+
+# === The command ===
+
+
+def test_a_table_is_compared(tmp_path, capsys):
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=20, seed=1
+    )
+    played.to_table().to_csv(tmp_path / "table.csv", index=False)
+    gru = baselines.GRU(2)
+    gru.build()
+    gru.save(tmp_path / "gru.keras")
+    out = tmp_path / "out"
+    arguments = [
+        "compare",
+        f"--data.table={tmp_path / 'table.csv'}",
+        "--data.columns.dopamine=dopamine",
+        f"--out={out}",
+        "--settings.cognitive=['Q']",
+        f"--settings.models={{'untrained': '{tmp_path / 'gru.keras'}'}}",
+        *FAST,
+        *DISRNN,
+    ]
+    assert main(arguments) == 0
+    table = pd.read_csv(out / "table.csv")
+    assert set(table["part"]) == {"train", "held_out"}
+    models = [
+        "naive", "Q, choice", "Q, choice, affine", "Q, dopamine", "Q, joint", "GRU, choice",
+        "GRU, joint", "DisRNN", "untrained",
+    ]  # fmt: skip
+    assert list(table["model"]) == models * 2
+    own = table[(table["model"] == "Q, dopamine") & (table["part"] == "held_out")]
+    assert own["r2"].item() > 0.99
+    parameters = pd.read_csv(out / "parameters.csv")
+    assert list(dict.fromkeys(parameters["model"])) == ["Q, choice", "Q, dopamine", "Q, joint"]
+    assert set(parameters["subject"]) == {"(all)"}
+    names = {f"{n}.{e}" for n in ("scores", "differences") for e in ("png", "pdf")}
+    names |= {"config.yaml", "parameters.csv", "table.csv", "table.md", "table.tex"}
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "table.md").read_text() in capsys.readouterr().out
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+    again = tmp_path / "again"
+    fewer = ["--settings.cognitive=[]", "--settings.gru_units=0", "--settings.models={}"]
+    assert main(["compare", f"--config={out / 'config.yaml'}", f"--out={again}", *fewer]) == 0
+    rows = table[table["model"].isin(["naive", "DisRNN"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv(again / "table.csv"), rows)
+
+
+def test_synthetic_data_have_their_agent_in_the_table(tmp_path):
+    out = tmp_path / "out"
+    assert main([
+        "compare", f"--out={out}", "--synthetic.agent=forgetting_q_learning",
+        "--synthetic.parameters={'alpha': 0.5}", "--synthetic.sessions=20",
+        "--synthetic.held_out_sessions=20", "--synthetic.trials=40", "--settings.cognitive=['FQ']",
+        "--settings.gru_units=0", "--settings.disrnn=false", "--settings.against=true agent", *FAST,
+    ]) == 0  # fmt: skip
+    table = pd.read_csv(out / "table.csv").set_index(["part", "model"])
+    for part in ("train", "held_out"):
+        truth, fitted = table.loc[(part, "true agent")], table.loc[(part, "FQ, choice")]
+        assert (truth["mse"], truth["r2"], truth["parameters"]) == (0, 1, 0)
+        assert fitted["normalized_likelihood_difference"] == pytest.approx(
+            fitted["normalized_likelihood"] - truth["normalized_likelihood"]
+        )
+        assert abs(fitted["normalized_likelihood_difference"]) < 0.005
+    parameters = pd.read_csv(out / "parameters.csv").set_index(["model", "parameter"])
+    assert parameters.loc[("FQ, choice", "alpha"), "estimate"] == pytest.approx(0.5, abs=0.1)
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["synthetic"]["parameters"] == {"alpha": 0.5}
+
+
+def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
+    sessions = several_subjects(2)
+    trials = pd.DataFrame(
+        {
+            "subject": np.repeat(sessions.subjects, 20),
+            "session": np.repeat(sessions.ids, 20),
+            "choice": sessions.choice[:, :-1].reshape(-1),
+            "reward": sessions.features[:, 1:, 1].reshape(-1),
+            "dopamine": sessions.dopamine[:, 1:, 0].reshape(-1),
+        }
+    )
+    trials.to_csv(tmp_path / "table.csv", index=False)
+    arguments = [
+        "compare", f"--data.table={tmp_path / 'table.csv'}", "--data.columns.dopamine=dopamine",
+        "--settings.leave_one_subject_out=true", "--settings.cognitive=['Q']",
+        "--settings.gru_units=0", *FAST, *DISRNN,
+    ]  # fmt: skip
+    out = tmp_path / "out"
+    assert main([*arguments, f"--out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("DisRNN: ") == 2
+    assert "Without m1:" in printed
+    table = pd.read_csv(out / "table.csv").set_index(["part", "model"])
+    naive = {
+        split.held_out.subjects[0]: {"naive": baselines.Naive().fit_sessions(split.train)}
+        for split in leave_one_subject_out(sessions)
+    }
+    expected = compute_fold_comparison(naive, sessions, replicates=2).set_index("part")
+    for part in ("train", "held_out"):
+        assert table.loc[(part, "naive"), "mse"] == pytest.approx(expected.loc[part, "mse"])
+    parameters = pd.read_csv(out / "parameters.csv")
+    assert set(parameters["left_out"]) == {"m0", "m1"}
+    assert main([*arguments, f"--out={tmp_path / 'no'}", "--settings.per_subject=true"]) == 1
+    assert "per_subject: expected none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--settings.against=nobody"], "against: expected one of 'naive', 'Q, choice'"),
+        (["--training.steps_per_epoch=0"], "steps_per_epoch"),
+        (["--synthetic.agent=actor"], "agent"),
+        (["--synthetic.parameters={'alpa': 1}"], "alpa"),
+        (["--synthetic.parameters={'alpha': 2}"], "alpha"),
+        (["--data.columns.dopamine=dlight"], "data.table: expected a file"),
+        (["--data.table=nowhere.csv"], "nowhere.csv: no such file"),
+        (["--settings.leave_one_subject_out=true"], "expected a table of several subjects"),
+    ],
+)
+def test_a_bad_setting_is_named_before_any_fit(tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    small = ["--synthetic.sessions=4", "--synthetic.held_out_sessions=4", "--synthetic.trials=10"]
+    try:
+        status = main(["compare", f"--out={out}", *small, *FAST, *DISRNN, *arguments])
+    except SystemExit as stopped:  # the parser's own way to end
+        status = stopped.code
+    assert status != 0
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "naive: " not in printed.out
+    assert not out.exists()
+
+
+# === Parker et al. (2016) ===
+
+
+def test_the_published_files_become_a_table_of_trials(tmp_path, capsys):
+    test_parker.source_2().to_csv(tmp_path / "source2.csv", index=False)
+    out = tmp_path / "trials.csv"
+    arguments = ["parker", f"--out={out}", f"--source_2={tmp_path / 'source2.csv'}"]
+    columns = [
+        "--columns_2.levers=[ipsi, contra]",
+        "--columns_2.signal=[press_0, press_1, press_2, press_3]",
+        "--columns_2.times=[-0.5, 0.0, 0.5, 1.0]", "--columns_2.window=[0.0, 1.0]",
+    ]  # fmt: skip
+    assert main(arguments) == 1
+    assert "no column 'reward_signal'" in capsys.readouterr().err
+    assert main([*arguments, *columns]) == 0
+    assert f"--data.table={out} --data.columns.dopamine=dopamine" in capsys.readouterr().out
+    sessions = sessions_from_table(out, Columns(dopamine="dopamine"))
+    assert (sessions.n_sessions, sessions.n_trials) == (3, 6)
+    np.testing.assert_allclose(
+        sessions.dopamine[sessions.dopamine_weight > 0], 1.5 + np.arange(6) / 10, rtol=1e-6
+    )
+    assert main([*arguments, *columns]) == 1
+    assert "exists already" in capsys.readouterr().err
+    test_parker.source_1().to_csv(tmp_path / "source1.csv", index=False)
+    other = tmp_path / "trials1.csv"
+    assert main(["parker", f"--out={other}", f"--source_1={tmp_path / 'source1.csv'}"]) == 0
+    assert "--data.columns.missed=missed" in capsys.readouterr().out
+    assert main(["parker", f"--out={tmp_path / 'x.csv'}"]) == 1
+    assert "expected one of them" in capsys.readouterr().err
