@@ -1,9 +1,13 @@
 """How many synthetic trials a second, ours and the reference's, in turns.
 
     python benchmarks/generator.py --reference-python PATH/TO/python
+    python benchmarks/generator.py --models
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed.
+disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed. With `--models`
+fitted models play in place of the agents: cognitive baselines, a GRU, and a DisRNN of the example's
+size (5 latents, update networks 8 x 4, choice readout 4 x 2), as it is, as a SavedModel, and with
+its step compiled without XLA.
 """
 
 import argparse
@@ -32,9 +36,37 @@ def ours(agent, sessions, trials):
     return sessions * trials / (time.perf_counter() - start)
 
 
+def models():
+    """The agents of models, by name. Weights do not matter to the time that they take."""
+    import tempfile
+
+    import tensorflow as tf
+
+    from keras_disrnn import DisRNNModel, baselines, export
+    from keras_disrnn.bandit import agent_from_model
+
+    disrnn = DisRNNModel(latents=5, seed=0)
+    disrnn.build((None, None, 2))
+    folder = tempfile.TemporaryDirectory()
+    export.export(disrnn, f"{folder.name}/model")
+    saved = tf.saved_model.load(f"{folder.name}/model")
+    agents = {
+        "Q baseline": baselines.QLearning(0.3, 1.5, 1.5),
+        "actor-critic baseline": baselines.LeakyActorCritic(0.3, 1.0, 0.05),
+        "GRU of 16 units": baselines.GRU(16),
+        "DisRNN": disrnn,
+        "DisRNN, SavedModel": saved,
+    }
+    agents = {name: agent_from_model(model) for name, model in agents.items()}
+    plain = agent_from_model(disrnn)
+    plain._step = tf.function(plain._step.python_function)
+    return agents | {"DisRNN, step without XLA": plain}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference-python", help="interpreter with the authors' package")
+    parser.add_argument("--models", action="store_true", help="time models in place of agents")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--trials", type=int, default=200)
     arguments = parser.parse_args()
@@ -52,6 +84,12 @@ def main():
     }
     cases = {"q_learning, 300 sessions": (agents["q_learning"], 300)}
     cases |= {f"{name}, 20,000 sessions": (agent, 20_000) for name, agent in agents.items()}
+    if arguments.models:
+        players = models()
+        cases = {f"{name}, 20,000 sessions": (agent, 20_000) for name, agent in players.items()}
+        cases["DisRNN, 300 sessions"] = (players["DisRNN"], 300)
+        for agent in players.values():
+            ours(agent, 300, 2)
     reference = None
     if arguments.reference_python:
         reference = subprocess.Popen(

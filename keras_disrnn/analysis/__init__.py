@@ -1,5 +1,11 @@
 """What a fitted model holds and predicts, as plain tables and arrays."""
 
+from keras_disrnn.analysis.behaviour import (
+    Behaviour,
+    better_arms_of,
+    compute_behaviour,
+    compute_behaviour_distances,
+)
 from keras_disrnn.analysis.bottlenecks import (
     bottleneck_matrices,
     compute_bottlenecks,
@@ -16,6 +22,7 @@ from keras_disrnn.analysis.evaluation import (
     compute_evaluation,
     jackknife_se,
 )
+from keras_disrnn.analysis.formulas import Formulas, compute_formulas, rule_tables
 from keras_disrnn.analysis.rules import (
     ChoiceRule,
     DopamineRule,
@@ -27,19 +34,25 @@ from keras_disrnn.analysis.rules import (
 from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
+    "Behaviour",
     "ChoiceRule",
     "DopamineRule",
     "Evaluation",
+    "Formulas",
     "UpdateRule",
     "add_predictions",
+    "better_arms_of",
     "bottleneck_matrices",
     "comparison_markdown",
+    "compute_behaviour",
+    "compute_behaviour_distances",
     "compute_bottlenecks",
     "compute_choice_rule",
     "compute_comparison",
     "compute_dopamine_predictions",
     "compute_dopamine_rule",
     "compute_evaluation",
+    "compute_formulas",
     "compute_session_trace",
     "compute_update_rules",
     "count_bottlenecks",
@@ -47,5 +60,6 @@ __all__ = [
     "latent_names",
     "open_latents",
     "participation_ratio",
+    "rule_tables",
     "sorted_latents",
 ]

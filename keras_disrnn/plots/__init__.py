@@ -1,5 +1,6 @@
 """Figures of what `keras_disrnn.analysis` computes. Nothing is shown, and no style is changed."""
 
+from keras_disrnn.plots.behaviour import plot_behaviour
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
 from keras_disrnn.plots.learning import plot_learning_curves
@@ -9,6 +10,7 @@ from keras_disrnn.plots.save import save_figure
 from keras_disrnn.plots.session import plot_session
 
 __all__ = [
+    "plot_behaviour",
     "plot_bottlenecks",
     "plot_choice_rule",
     "plot_dopamine_rule",
