@@ -31,9 +31,10 @@ for line in sys.stdin:
 def ours(agent, sessions, trials):
     from keras_disrnn import bandit
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     bandit.simulate(agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0)
-    return sessions * trials / (time.perf_counter() - start)
+    count = sessions * trials
+    return count / (time.perf_counter() - start), count / (time.process_time() - busy)
 
 
 def models():
@@ -99,10 +100,13 @@ def main():
             text=True,
         )
     rates = {name: [] for name in (*cases, "reference")}
+    per_processor = {name: [] for name in rates}
     ours(agents["q_learning"], 300, arguments.trials)
     for _ in range(arguments.turns):
         for name, (agent, sessions) in cases.items():
-            rates[name].append(ours(agent, sessions, arguments.trials))
+            wall, processor = ours(agent, sessions, arguments.trials)
+            rates[name].append(wall)
+            per_processor[name].append(processor)
         if reference:
             reference.stdin.write("go\n")
             reference.stdin.flush()
@@ -115,7 +119,10 @@ def main():
     if reference:
         reference.stdin.close()
         reference.wait()
-    print("what | trials a second | ratio to the reference (smallest to largest)\n---|---|---")
+    print(
+        "what | trials a second | a processor second | ratio to the reference (smallest to largest)"
+    )
+    print("---|---|---|---")
     for name, values in rates.items():
         if not values:
             continue
@@ -123,7 +130,9 @@ def main():
         if reference and name != "reference":
             ratios = [v / r for v, r in zip(values, rates["reference"], strict=True)]
             ratio = f"{statistics.median(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})"
-        print(f"{name} | {statistics.median(values):,.0f} | {ratio}")
+        busy = per_processor[name]
+        busy = f"{statistics.median(busy):,.0f}" if busy else "–"
+        print(f"{name} | {statistics.median(values):,.0f} | {busy} | {ratio}")
 
 
 if __name__ == "__main__":

@@ -162,6 +162,8 @@ def test_text_for_a_paper(sessions):
     latex = formulas.to_latex(digits=2)
     assert latex.startswith(r"\begin{align*}")
     assert rf"z_{{1,t+1}} &= z_{{1,t}} + {alpha:.2f} ({target:.2f} - z_{{1,t}})" in latex
+    assert r"\text{arm 1}" in latex
+    assert r"\mathrm{dopamine} &= 2.80 - 0.70 z_{1,t+1} + 0.20 z_{2,t+1}" in latex
     assert latex.count(r"\\") == len(formulas.updates) + 1 + 4
 
 

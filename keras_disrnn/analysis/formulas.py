@@ -123,7 +123,7 @@ class Formulas(NamedTuple):
         tables.append(("Updates", "choice, reward", updates))
         choice = [
             (
-                f"arm {row['arm']}",
+                f"arm {int(row['arm'])}",
                 r"\mathrm{logit}" if latex else "logit",
                 _number(row["intercept"], digits) + terms(row, int(latex)),
                 row,
@@ -136,7 +136,7 @@ class Formulas(NamedTuple):
             rows = [
                 (
                     _case(row),
-                    rf"\mathrm{{{row['signal']}}}" if latex else row["signal"],
+                    _upright(row["signal"]) if latex else row["signal"],
                     _number(row["intercept"], digits) + terms(row, time),
                     row,
                 )
@@ -181,11 +181,11 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
             f"{sessions.observations}"
         )
     features = sessions.features
-    after = compute_latents(model, features).astype(np.float64)
+    latents = compute_latents(model, features).astype(np.float64)
     # Row 0 tells of no trial; a trial's update leads from the row above its own to its own.
     happened = sessions.row_mask[:, 1:]
     seen = features[:, 1:][happened]
-    before, after = after[:, :-1][happened], after[:, 1:][happened]
+    before, after = latents[:, :-1][happened], latents[:, 1:][happened]
     rewards = np.unique(seen[:, 1])
     if len(rewards) > MOST_REWARDS:
         raise ValueError(
@@ -210,7 +210,7 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
                 updates.append({"latent": names[index], "choice": arm, "reward": reward, **row})
 
     # The states that choices are made in: after every row, the first included.
-    states = np.concatenate([compute_latents(model, features)[:, 0], after])
+    states = np.concatenate([latents[:, 0], after])
     inputs = np.flatnonzero(is_open & (_numpy(model.choice_readout.bottleneck.sigma) < threshold))
     logits = _numpy(model.choice_readout(_tensor(states)))
     if model.arms == 2:
@@ -305,6 +305,11 @@ def _linear(states, target, inputs, names):
         "max_error": float(np.abs(error).max()),
         "n": len(target),
     }
+
+
+def _upright(name):
+    """A name in a LaTeX formula."""
+    return r"\mathrm{" + name.replace("_", r"\_") + "}"
 
 
 def _case(row):
