@@ -1,9 +1,13 @@
 """How many synthetic trials a second, ours and the reference's, in turns.
 
     python benchmarks/generator.py --reference-python PATH/TO/python
+    python benchmarks/generator.py --models
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed.
+disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed. With `--models`
+fitted models play in place of the agents: cognitive baselines, a GRU, and a DisRNN of the example's
+size (5 latents, update networks 8 x 4, choice readout 4 x 2), as it is, as a SavedModel, and with
+its step compiled without XLA.
 """
 
 import argparse
@@ -27,14 +31,43 @@ for line in sys.stdin:
 def ours(agent, sessions, trials):
     from keras_disrnn import bandit
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     bandit.simulate(agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0)
-    return sessions * trials / (time.perf_counter() - start)
+    count = sessions * trials
+    return count / (time.perf_counter() - start), count / (time.process_time() - busy)
+
+
+def models():
+    """The agents of models, by name. Weights do not matter to the time that they take."""
+    import tempfile
+
+    import tensorflow as tf
+
+    from keras_disrnn import DisRNNModel, baselines, export
+    from keras_disrnn.bandit import agent_from_model
+
+    disrnn = DisRNNModel(latents=5, seed=0)
+    disrnn.build((None, None, 2))
+    folder = tempfile.TemporaryDirectory()
+    export.export(disrnn, f"{folder.name}/model")
+    saved = tf.saved_model.load(f"{folder.name}/model")
+    agents = {
+        "Q baseline": baselines.QLearning(0.3, 1.5, 1.5),
+        "actor-critic baseline": baselines.LeakyActorCritic(0.3, 1.0, 0.05),
+        "GRU of 16 units": baselines.GRU(16),
+        "DisRNN": disrnn,
+        "DisRNN, SavedModel": saved,
+    }
+    agents = {name: agent_from_model(model) for name, model in agents.items()}
+    plain = agent_from_model(disrnn)
+    plain._step = tf.function(plain._step.python_function)
+    return agents | {"DisRNN, step without XLA": plain}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference-python", help="interpreter with the authors' package")
+    parser.add_argument("--models", action="store_true", help="time models in place of agents")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--trials", type=int, default=200)
     arguments = parser.parse_args()
@@ -52,6 +85,12 @@ def main():
     }
     cases = {"q_learning, 300 sessions": (agents["q_learning"], 300)}
     cases |= {f"{name}, 20,000 sessions": (agent, 20_000) for name, agent in agents.items()}
+    if arguments.models:
+        players = models()
+        cases = {f"{name}, 20,000 sessions": (agent, 20_000) for name, agent in players.items()}
+        cases["DisRNN, 300 sessions"] = (players["DisRNN"], 300)
+        for agent in players.values():
+            ours(agent, 300, 2)
     reference = None
     if arguments.reference_python:
         reference = subprocess.Popen(
@@ -61,10 +100,13 @@ def main():
             text=True,
         )
     rates = {name: [] for name in (*cases, "reference")}
+    per_processor = {name: [] for name in rates}
     ours(agents["q_learning"], 300, arguments.trials)
     for _ in range(arguments.turns):
         for name, (agent, sessions) in cases.items():
-            rates[name].append(ours(agent, sessions, arguments.trials))
+            wall, processor = ours(agent, sessions, arguments.trials)
+            rates[name].append(wall)
+            per_processor[name].append(processor)
         if reference:
             reference.stdin.write("go\n")
             reference.stdin.flush()
@@ -77,7 +119,10 @@ def main():
     if reference:
         reference.stdin.close()
         reference.wait()
-    print("what | trials a second | ratio to the reference (smallest to largest)\n---|---|---")
+    print(
+        "what | trials a second | a processor second | ratio to the reference (smallest to largest)"
+    )
+    print("---|---|---|---")
     for name, values in rates.items():
         if not values:
             continue
@@ -85,7 +130,9 @@ def main():
         if reference and name != "reference":
             ratios = [v / r for v, r in zip(values, rates["reference"], strict=True)]
             ratio = f"{statistics.median(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})"
-        print(f"{name} | {statistics.median(values):,.0f} | {ratio}")
+        busy = per_processor[name]
+        busy = f"{statistics.median(busy):,.0f}" if busy else "–"
+        print(f"{name} | {statistics.median(values):,.0f} | {busy} | {ratio}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: `keras-disrnn demo`, `fit`, `select`, `evaluate`, `export`, and so on.
+"""The command line, `keras-disrnn COMMAND`; the commands are the functions below.
 
 Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `--config
 settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonargparse
 
 from keras_disrnn import compare as comparisons
-from keras_disrnn import native
+from keras_disrnn import native, simulation
 from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
 from keras_disrnn.analysis import ablation_markdown, comparison_markdown, compute_ablation
@@ -30,6 +30,7 @@ from keras_disrnn.files import write_text
 from keras_disrnn.plots import plot_ablation, plot_recovery, save_figure
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
 from keras_disrnn.selection import SelectionSettings
+from keras_disrnn.simulation import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.training import TrainingDiverged
 
 
@@ -293,6 +294,50 @@ def parker(
     print(f"Wrote {out}; read it with --data.table={out} {flags}")
 
 
+def simulate(
+    model: str,
+    out: str,
+    environment: EnvironmentSettings = EnvironmentSettings(),  # noqa: B008
+    sessions: int = 300,
+    trials: int | None = None,
+    seed: int = 0,
+):
+    """Let a fitted model play, and write its sessions as a table like any other.
+
+    Args:
+        model: A run folder, a .keras file or a SavedModel.
+        out: The new table, .csv, .csv.gz or .parquet.
+        environment: What it plays.
+        sessions: Number of sessions.
+        trials: Trials of each; by default 200, or as many as the schedule has.
+        seed: Of choices, rewards and reward probabilities.
+    """
+    played = simulation.simulate_table(model, out, environment, sessions, trials, seed)
+    print(f"Wrote {out}: {sessions} sessions, {played.lengths.sum()} trials")
+
+
+def behaviour(
+    data: TableData,
+    out: str,
+    settings: BehaviourSettings = BehaviourSettings(),  # noqa: B008
+    seed: int = 0,
+):
+    """Compare how models play with how the animals of a table do: statistics, distances, figure.
+
+    Args:
+        data: The table and its columns; all of its sessions are compared.
+        out: The new folder.
+        settings: The models, and what they play.
+        seed: Of fits, simulations and resamples.
+    """
+    found, distances = simulation.compare_behaviour(out, data, settings, seed)
+    for statistic, reason in found["animals"].skipped.items():
+        print(f"Left out {statistic}: {reason}")
+    if len(distances):
+        print(distances.round(4).to_string(index=False))
+    print(f"Wrote {out}")
+
+
 def main(arguments=None):
     """Runs the command line; returns its exit status.
 
@@ -302,7 +347,20 @@ def main(arguments=None):
     native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            [demo, fit, select, recover, evaluate, export, plot, ablate, compare, parker],
+            [
+                demo,
+                fit,
+                select,
+                recover,
+                evaluate,
+                export,
+                plot,
+                ablate,
+                compare,
+                parker,
+                simulate,
+                behaviour,
+            ],
             args=arguments,
             as_positional=False,
             prog="keras-disrnn",

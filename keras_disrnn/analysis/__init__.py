@@ -5,6 +5,12 @@ from keras_disrnn.analysis.ablation import (
     ablation_markdown,
     compute_ablation,
 )
+from keras_disrnn.analysis.behaviour import (
+    Behaviour,
+    better_arms_of,
+    compute_behaviour,
+    compute_behaviour_distances,
+)
 from keras_disrnn.analysis.bottlenecks import (
     bottleneck_matrices,
     compute_bottlenecks,
@@ -28,6 +34,7 @@ from keras_disrnn.analysis.evaluation import (
     jackknife_se,
     true_predictions,
 )
+from keras_disrnn.analysis.formulas import Formulas, compute_formulas, rule_tables
 from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.rules import (
     ChoiceRule,
@@ -41,17 +48,22 @@ from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
     "Ablation",
+    "Behaviour",
     "ChoiceRule",
     "DopamineRule",
     "Evaluation",
+    "Formulas",
     "Predictions",
     "UpdateRule",
     "ablation_markdown",
     "add_predictions",
+    "better_arms_of",
     "bottleneck_matrices",
     "comparison_latex",
     "comparison_markdown",
     "compute_ablation",
+    "compute_behaviour",
+    "compute_behaviour_distances",
     "compute_bottlenecks",
     "compute_choice_rule",
     "compute_comparison",
@@ -59,6 +71,7 @@ __all__ = [
     "compute_dopamine_rule",
     "compute_evaluation",
     "compute_fold_comparison",
+    "compute_formulas",
     "compute_graph",
     "compute_session_trace",
     "compute_update_rules",
@@ -68,6 +81,7 @@ __all__ = [
     "latent_names",
     "open_latents",
     "participation_ratio",
+    "rule_tables",
     "same_graph",
     "sorted_latents",
     "true_predictions",

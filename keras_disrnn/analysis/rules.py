@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import pandas as pd
 
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, observation_names_of
 from keras_disrnn.metrics import OPEN_BELOW
@@ -54,6 +55,15 @@ class ChoiceRule:
         exponential = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
         return exponential / exponential.sum(axis=-1, keepdims=True)
 
+    def to_frame(self):
+        """One row a point: the latents varied, `logit_0`, ... and `choice_probability_0`, ..."""
+        arms = self.logits.shape[-1]
+        columns = _points(self.latents, self.values)
+        for name, values in (("logit", self.logits), ("choice_probability", self.probability)):
+            flat = values.reshape(-1, arms)
+            columns |= {f"{name}_{arm}": flat[:, arm] for arm in range(arms)}
+        return pd.DataFrame(columns)
+
 
 @dataclass(frozen=True)
 class DopamineRule:
@@ -83,6 +93,19 @@ class DopamineRule:
     reads: str
     signals: tuple[str, ...]
 
+    def to_frame(self):
+        """One row a combination and point: `choice`, `reward`, the latents, each signal."""
+        flat = self.prediction.reshape(len(self.choices), -1, len(self.signals))
+        count = flat.shape[1]
+        columns = {
+            "choice": np.repeat(self.choices, count).astype(int),
+            "reward": np.repeat(self.rewards, count),
+        }
+        for name, values in _points(self.latents, self.values).items():
+            columns[name] = np.tile(values, len(self.choices))
+        columns |= {name: flat[..., i].reshape(-1) for i, name in enumerate(self.signals)}
+        return pd.DataFrame(columns)
+
 
 @dataclass(frozen=True)
 class UpdateRule:
@@ -109,6 +132,35 @@ class UpdateRule:
     open_observations: tuple[str, ...]
     others: tuple[tuple[str, np.ndarray, np.ndarray], ...]
     held: dict[str, float]
+
+    def to_frame(self):
+        """One row a combination and value: `latent`, `choice`, `reward`, `value`, `change`, `other`
+        and `other_value`.
+
+        `other` is `None`, and `other_value` NaN, in the rows of `change`; then come those where one
+        other latent is varied.
+        """
+        shape = self.change.shape
+        tables = [(None, np.nan, self.change)]
+        for name, values, changes in self.others:
+            tables += [(name, value, change) for value, change in zip(values, changes, strict=True)]
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    {
+                        "latent": self.latent,
+                        "choice": np.repeat(self.choices, shape[1]).astype(int),
+                        "reward": np.repeat(self.rewards, shape[1]),
+                        "value": np.tile(self.values, shape[0]),
+                        "change": change.reshape(-1),
+                        "other": pd.Series([name] * change.size, dtype=object),
+                        "other_value": value,
+                    }
+                )
+                for name, value, change in tables
+            ],
+            ignore_index=True,
+        )
 
 
 def compute_choice_rule(model, features=None, *, points=101, threshold=OPEN_BELOW, reference=None):
@@ -397,6 +449,12 @@ def _grid(initial, shown, ranges):
     for index, axis in zip(shown, axes, strict=True):
         grid[..., index] = axis
     return grid
+
+
+def _points(latents, values):
+    """The grid of a rule, a column for each latent that is varied."""
+    axes = np.meshgrid(*values, indexing="ij")
+    return {name: axis.reshape(-1) for name, axis in zip(latents, axes, strict=True)}
 
 
 def _held(names, initial, shown):

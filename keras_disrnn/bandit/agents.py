@@ -92,7 +92,7 @@ class QLearning:
         return np.full((arms, sessions), self.initial_value)
 
     def choice_probability(self, state):
-        return _softmax(self.beta * state)
+        return softmax(self.beta * state)
 
     def update(self, state, choice, reward):
         dopamine = reward - value_of_chosen(state, choice)
@@ -109,7 +109,7 @@ class _ForgettingValues:
         return np.zeros((arms, sessions))
 
     def choice_probability(self, state):
-        return _softmax(state)
+        return softmax(state)
 
     def update(self, state, choice, reward):
         target = (self.kappa_1 + self.kappa_2) * reward - self.kappa_2
@@ -240,7 +240,7 @@ class RewardSeeking:
 
     def choice_probability(self, state):
         logit = self.beta * state[0]
-        return _softmax((-logit, logit))
+        return softmax((-logit, logit))
 
     def update(self, state, choice, reward):
         side = 2.0 * choice - 1.0
@@ -294,16 +294,49 @@ class LeakyActorCritic:
         return state
 
     def choice_probability(self, state):
-        return _softmax(state[:-1])
+        return softmax(state[:-1])
 
     def update(self, state, choice, reward):
         theta, value = state[:-1], state[-1]
         dopamine = reward - value
-        gradient = _is_chosen(theta, choice) - _softmax(theta)
+        gradient = _is_chosen(theta, choice) - softmax(theta)
         updated = np.empty_like(state)
         updated[:-1] = (1 - self.forget) * theta + self.learn * dopamine * gradient
         updated[-1] = value + self.alpha_critic * dopamine
         return updated, dopamine
+
+
+@dataclasses.dataclass(frozen=True)
+class MappedDopamine:
+    """Another agent, whose dopamine goes through an affine map: `gain * dopamine + offset`.
+
+    Args:
+        agent: An `Agent`.
+        gain, offset: The map, to the units of a recording.
+        name: The subject of its sessions.
+    """
+
+    agent: Agent
+    gain: float
+    offset: float
+    name: str
+
+    def __post_init__(self):
+        check_number("gain", self.gain, -math.inf)
+        check_number("offset", self.offset, -math.inf)
+
+    def variable_names(self, arms):
+        return self.agent.variable_names(arms)
+
+    def initial_state(self, sessions, arms):
+        return self.agent.initial_state(sessions, arms)
+
+    def choice_probability(self, state):
+        return self.agent.choice_probability(state)
+
+    def update(self, state, choice, reward):
+        state, dopamine = self.agent.update(state, choice, reward)
+        return state, self.gain * dopamine + self.offset
 
 
 def value_of_chosen(values, choice):
@@ -333,8 +366,8 @@ def _arms(arms, dtype):
     return np.arange(arms, dtype=dtype)[:, None]
 
 
-def _softmax(logits):
-    """Softmax over the first axis, without overflow."""
+def softmax(logits):
+    """Softmax over the first axis, `(arms, sessions)`, without overflow."""
     if len(logits) == 2:
         # One exponential is half the work; past 700 it would overflow, and the share is 0 anyway.
         probability = np.empty((2, len(logits[0])))

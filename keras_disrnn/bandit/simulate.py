@@ -9,6 +9,7 @@ import pandas as pd
 
 from keras_disrnn.bandit.agents import value_of_chosen
 from keras_disrnn.bandit.checks import check_integer
+from keras_disrnn.bandit.environments import better_arms
 
 # Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
 # block outgrows the processor's caches. It bounds the working memory, too.
@@ -42,6 +43,8 @@ class SimulatedSessions:
         subject: Name of the agent.
         seed: The seed that the sessions were drawn with.
         first_session: Index of the first session among all that belong to the seed.
+        lengths: `(S,)`, trials of each session. They are T but for schedules of several lengths,
+            whose arrays hold trials past a session's end that do not belong to it.
     """
 
     choice: np.ndarray
@@ -54,6 +57,7 @@ class SimulatedSessions:
     subject: str
     seed: int
     first_session: int
+    lengths: np.ndarray
 
     @property
     def ids(self):
@@ -70,13 +74,30 @@ class SimulatedSessions:
         """
         return np.take_along_axis(self.choice_probability, self.choice[..., None], axis=-1)[..., 0]
 
+    @property
+    def better_arm(self):
+        """`(S, T)`, the arm that is better on each trial; `None` where there are no blocks.
+
+        A session that never left its first block has that one's better arm; there are no blocks
+        where some session's probabilities drift, or none ever change (see `better_arms`).
+        """
+        ends = zip(self.reward_probability, self.lengths, strict=True)
+        found = [better_arms(p[:length]) for p, length in ends]
+        still = (np.ptp(self.reward_probability, axis=1) == 0).all(axis=-1)
+        if all(better is None for better in found) or any(
+            better is None and not constant for better, constant in zip(found, still, strict=True)
+        ):
+            return None
+        return np.argmax(self.reward_probability, axis=-1)
+
     def to_table(self):
         """One row a trial, sessions and trials in order.
 
         Returns:
             A `pandas.DataFrame` with columns `subject`, `session`, `trial` (from 0), `choice`,
-            `reward`, `dopamine`; and, of the truth, `reward_probability_0`, ... and
-            `choice_probability_0`, ... by arm, and one column for each agent variable.
+            `reward`, `dopamine` (absent where the agent has none); and, of the truth,
+            `reward_probability_0`, ... and `choice_probability_0`, ... by arm, `better_arm` where
+            there are blocks, and one column for each agent variable.
         """
         sessions, trials = self.choice.shape
         columns = {
@@ -87,16 +108,25 @@ class SimulatedSessions:
             "reward": self.reward.reshape(-1),
             "dopamine": self.dopamine.reshape(-1),
         }
+        if np.isnan(self.dopamine).all():
+            del columns["dopamine"]
         for name in ("reward_probability", "choice_probability"):
             values = getattr(self, name)
             for arm in range(values.shape[-1]):
                 columns[f"{name}_{arm}"] = values[..., arm].reshape(-1)
+        better = self.better_arm
+        if better is not None:
+            columns["better_arm"] = better.reshape(-1)
         for index, name in enumerate(self.variable_names):
             columns[name] = self.variables[..., index].reshape(-1)
-        return pd.DataFrame(columns)
+        table = pd.DataFrame(columns)
+        if (self.lengths == trials).all():
+            return table
+        kept = (np.arange(trials) < self.lengths[:, None]).reshape(-1)
+        return table[kept].reset_index(drop=True)
 
 
-def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
+def simulate(agent, environment, *, sessions, trials=None, seed, first_session=0):
     """Plays sessions of an agent in an environment.
 
     On each trial the agent draws a choice from its choice probabilities, the chosen arm pays 1
@@ -114,10 +144,11 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
     (300, 200)
 
     Args:
-        agent: An `Agent`, such as `QLearning`.
+        agent: An `Agent`, such as `QLearning`, or what `agent_from_model` makes of a model.
         environment: An `Environment`, such as `DriftingBandit`.
         sessions: Number of sessions, at least 1.
-        trials: Number of trials in each, at least 1.
+        trials: Number of trials in each, at least 1; `None` for the length of each schedule of a
+            `ScheduledBandit`.
         seed: Integer from 0 to 2^64 - 1.
         first_session: Index of the first session, at least 0; the last must not exceed 2^63 - 1.
 
@@ -126,12 +157,14 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
 
     Raises:
         TypeError: If a number is no integer.
-        ValueError: If a number is out of range, or the agent cannot play the environment's arms.
+        ValueError: If a number is out of range, the agent cannot play the environment's arms, or
+            the environment's sessions are shorter.
     """
     sessions = check_integer("sessions", sessions, 1)
-    trials = check_integer("trials", trials, 1)
     seed = check_integer("seed", seed, 0, _LARGEST_SEED)
     first_session = check_integer("first_session", first_session, 0, _LARGEST_INDEX - sessions + 1)
+    indices = first_session + np.arange(sessions)
+    trials, lengths = _lengths(environment, indices, trials)
     arms = environment.arms
     names = agent.variable_names(arms)
     results = {
@@ -164,7 +197,7 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
             low, high = max(offset, 0), min(offset + count * SESSIONS_PER_GROUP, sessions)
             draws.start(first_group + start, count, slice(low - offset, high - offset))
             record = {name: values[..., : high - low] for name, values in records.items()}
-            _play(agent, environment, draws, record)
+            _play(agent, environment, draws, indices[low:high], record)
             for name, values in record.items():
                 results[name][low:high] = np.moveaxis(values, -1, 0)
 
@@ -177,21 +210,40 @@ def simulate(agent, environment, *, sessions, trials, seed, first_session=0):
         subject=agent.name,
         seed=seed,
         first_session=first_session,
+        lengths=lengths,
     )
 
 
-def _play(agent, environment, draws, record):
+def _lengths(environment, indices, trials):
+    """The number of trials to play, and how many of them each session has, `(sessions,)`."""
+    most = environment.trials(indices)
+    if most is None:
+        trials = check_integer("trials", trials, 1)
+        return trials, np.full(len(indices), trials)
+    if trials is None:
+        return int(most.max()), most
+    trials = check_integer("trials", trials, 1)
+    if trials > most.max():
+        raise ValueError(
+            f"trials: expected at most {most.max()}, the longest of these sessions' schedules, got "
+            f"{trials}"
+        )
+    return trials, np.minimum(most, trials)
+
+
+def _play(agent, environment, draws, indices, record):
     """Plays the sessions that `draws` has been started for, into `record`.
 
     Args:
         agent: An `Agent`.
         environment: An `Environment`.
         draws: A `_Draws`.
+        indices: `(sessions,)`, the index of each session among all of the seed.
         record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
     """
     trials, sessions = record["choice"].shape
     state = agent.initial_state(sessions, environment.arms)
-    world = environment.initial_state(draws.start_uniforms)
+    world = environment.initial_state(draws.start_uniforms, indices)
     for trial in range(trials):
         uniforms, normals = draws.of_next_trial()
         choice_probability = agent.choice_probability(state)

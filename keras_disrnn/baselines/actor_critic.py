@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_disrnn.bandit import agents
 from keras_disrnn.baselines.cognitive import CognitiveModel
 from keras_disrnn.baselines.fitting import Parameter
 from keras_disrnn.baselines.values import RATE
@@ -41,6 +42,10 @@ class LeakyActorCritic(CognitiveModel):
     def __init__(self, alpha_critic=None, learn=None, forget=None, **kwargs):
         parameters = {"alpha_critic": alpha_critic, "learn": learn, "forget": forget}
         super().__init__(parameters, **kwargs)
+
+    @classmethod
+    def played_as(cls, parameters):
+        return agents.LeakyActorCritic(**parameters)
 
     @staticmethod
     def initial_values(parameters, arms, dtype):

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_disrnn.bandit.agents import MappedDopamine
 from keras_disrnn.bandit.checks import check_integer, check_number
 from keras_disrnn.baselines import fitting
 from keras_disrnn.baselines.base import Baseline
@@ -167,6 +168,32 @@ class CognitiveModel(Baseline):
         if not self.built:
             return dict(self._start)
         return {name: float(weight.numpy()) for name, weight in self._weights_by_name.items()}
+
+    def agent(self, name=None, signal=0):
+        """The `bandit.Agent` that plays by these equations and parameters.
+
+        Args:
+            name: The subject of its sessions; by default the name of this class.
+            signal: Which signal its dopamine is, from 0.
+
+        Returns:
+            An agent; its dopamine is the prediction of this model.
+
+        Raises:
+            ValueError: If the model is not fitted.
+        """
+        played = self.played_as(self.parameters)
+        gain, offset = 1.0, 0.0
+        if self.signals:
+            check_integer("signal", signal, 0, self.signals - 1)
+            maps = self.affine_map.numpy() if self.built else self._map_start
+            gain, offset = (float(value) for value in maps[:, signal])
+        return MappedDopamine(played, gain, offset, name or type(self).__name__)
+
+    @classmethod
+    def played_as(cls, parameters):
+        """The agent of `keras_disrnn.bandit` with these equations, from a dict of parameters."""
+        raise NotImplementedError
 
     @property
     def parameter_count(self):

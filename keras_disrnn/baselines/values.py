@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_disrnn.bandit import agents
 from keras_disrnn.baselines.cognitive import CognitiveModel
 from keras_disrnn.baselines.fitting import Parameter
 
@@ -20,6 +21,12 @@ class ValueModel(CognitiveModel):
     def rates(parameters):
         """Learning rate of the chosen value and forgetting rate of the others."""
         raise NotImplementedError
+
+    @classmethod
+    def played_as(cls, parameters):
+        return agents.DifferentialForgettingQLearning(
+            *cls.rates(parameters), parameters["kappa_1"], parameters["kappa_2"]
+        )
 
     @staticmethod
     def initial_values(parameters, arms, dtype):

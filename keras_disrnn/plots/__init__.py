@@ -1,6 +1,7 @@
 """Figures of what `keras_disrnn.analysis` computes. Nothing is shown, and no style is changed."""
 
 from keras_disrnn.plots.ablation import plot_ablation
+from keras_disrnn.plots.behaviour import plot_behaviour
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.plots.comparison import plot_comparison
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
@@ -14,6 +15,7 @@ from keras_disrnn.plots.session import plot_session
 
 __all__ = [
     "plot_ablation",
+    "plot_behaviour",
     "plot_bottlenecks",
     "plot_choice_rule",
     "plot_comparison",
