@@ -28,7 +28,7 @@ VERSION = 1
 
 MANIFEST = "manifest.json"
 
-_NEEDED = ("step", "latents", "initial_latents", "observations", "arms", "signals")
+_NEEDED = ("step", "latents", "observations", "arms", "signals")
 
 
 def export(model, path, run=None):
@@ -43,7 +43,7 @@ def export(model, path, run=None):
       `latents` go into the next call.
     - `sample_step(features, latents, seed)`: `step`, and `next_choice`, `(sessions,)` int32, drawn
       from the predicted probabilities. `seed` is two int32; the same one gives the same draws.
-    - `initial_state(sessions)`: an int32 scalar. Gives a dict of the `latents` before the first row.
+    - `initial_state(sessions)`: an int32 scalar. Gives the `latents` before the first row.
     - `latents(features)`: the `latents` of `serve` alone.
     - `contract()`: the `version` of the format, int32, and `json`, every input and output.
 
