@@ -13,7 +13,7 @@ def main(folder, trials):
     model = tf.saved_model.load(folder)
     with open(trials, newline="", encoding="utf-8") as file:
         rows = [(int(row["choice"]), float(row["reward"])) for row in csv.DictReader(file)]
-    outputs = model.step(tf.zeros((1, 2)), model.initial_state(1))
+    outputs = model.step(tf.zeros((1, 2)), model.initial_state(1)["latents"])
     print("trial,probability_of_choice,predicted_dopamine")
     for trial, (choice, reward) in enumerate(rows):
         probability = tf.nn.softmax(outputs["choice"])[0, choice].numpy()

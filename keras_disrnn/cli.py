@@ -154,8 +154,9 @@ def export(run: str, out: str):
         out: The new folder.
     """
     model, _, _ = runs.load_run(run)
-    export_model(model, out)
+    digest = export_model(model, out, run=run)
     print(f"Wrote {out}: load it with tensorflow.saved_model.load({out!r})")
+    print(f"SHA-256 of its manifest: {digest}")
 
 
 def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006 - for the parser

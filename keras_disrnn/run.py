@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import time
+import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -451,8 +452,9 @@ def run(command, out, data, model, training, seed):
 
     began = time.monotonic()
     save_model(network, out / "model.keras")
+    write_json(out / "metrics.json", metrics)
     if not (out / "saved_model").exists():
-        export(network, out / "saved_model")
+        export(network, out / "saved_model", run=out)
     seconds["export"] = time.monotonic() - began
     metrics["seconds"] = seconds
     write_json(out / "metrics.json", metrics)
@@ -663,7 +665,7 @@ def load_results(folder):
 
 
 def load_model(path):
-    """Reads a model from a `.keras` file.
+    """Reads a model from a `.keras` file, without running code that the file names.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -673,15 +675,46 @@ def load_model(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        model = keras.models.load_model(path)
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+        _check_config(path, config)
+        return keras.models.load_model(path, safe_mode=True)
+    except _ForeignModel:
+        raise
     except Exception as error:
         raise ValueError(
             f"{path}: expected a model saved as a .keras file, but it cannot be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from error
-    if not isinstance(model, DisRNNModel):
-        raise ValueError(f"{path}: expected a DisRNNModel, got a {type(model).__name__}")
-    return model
+
+
+class _ForeignModel(ValueError):
+    """The file is whole and holds something else."""
+
+
+def _check_config(path, config):
+    """Refuses what is not ours before Keras makes anything of it: a config names code to import."""
+    registered = keras.saving.get_registered_name(DisRNNModel)
+    if not isinstance(config, dict) or config.get("registered_name") != registered:
+        found = config.get("class_name") if isinstance(config, dict) else type(config).__name__
+        raise _ForeignModel(f"{path}: expected a DisRNNModel, got a {found}")
+    for module in _modules(config):
+        if module.split(".")[0] not in ("keras", "keras_disrnn", "builtins"):
+            raise _ForeignModel(
+                f"{path}: expected code of Keras and keras_disrnn alone, but it names {module!r}; "
+                "load it with keras.models.load_model if you trust it"
+            )
+
+
+def _modules(config):
+    """Every module that a Keras config names."""
+    if isinstance(config, dict):
+        if isinstance(config.get("module"), str):
+            yield config["module"]
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from _modules(item)
 
 
 def plain_config(settings):

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -17,9 +18,10 @@ import tensorflow as tf
 import yaml
 
 import keras_disrnn
+import keras_disrnn.export
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
-from keras_disrnn.run import ModelSettings, TrainingSettings
+from keras_disrnn.run import ModelSettings, TrainingSettings, load_model
 
 QUICK = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
@@ -112,6 +114,29 @@ def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_the_card_of_its_export_tells_data_scores_and_settings(demo):
+    card = (demo / "saved_model" / "README.md").read_text()
+    metrics = json.loads((demo / "metrics.json").read_text())
+    assert "| training | 1 | 12 | 180 |" in card
+    assert "| held out | 1 | 6 | 90 |" in card
+    for part in ("train", "held_out"):
+        for score, key in (("choice", "normalized_likelihood"), ("dopamine", "r2")):
+            value, error = (metrics[part][score][name] for name in (key, f"{key}_se"))
+            low, high = value - 1.96 * error, value + 1.96 * error
+            assert f"{value:.4g} ({low:.4g} to {high:.4g})" in card
+    config, environment = (
+        yaml.safe_load(block) for block in re.findall("```yaml\n(.*?)```", card, re.S)
+    )
+    assert config == yaml.safe_load((demo / "config.yaml").read_text())
+    assert environment["versions"]["tensorflow"] == tf.__version__
+    figures = re.findall(r"\]\((figures/.*?)\)", card)
+    assert len(figures) == 7
+    for figure in figures:
+        assert (demo / "saved_model" / figure).read_bytes() == (demo / figure).read_bytes()
+    assert f"Open latents: {', '.join(metrics['open_latents'])}." in card
+    assert keras_disrnn.export.check(demo / "saved_model")["model"] == "DisRNNModel"
+
+
 def test_the_true_agents_score_is_that_of_its_probabilities(demo):
     metrics = json.loads((demo / "metrics.json").read_text())
     played = bandit.simulate(
@@ -197,7 +222,10 @@ def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
     )
 
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 0
-    assert (tmp_path / "exported" / "saved_model.pb").exists()
+    assert keras_disrnn.export.load(tmp_path / "exported").signatures["step"]
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert f"The table `{tmp_path / 'trials.csv'}`" in card
+    assert "of each subject every n-th session, n = 3, the first being number 2" in card
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 1
     figures = tmp_path / "figures"
     assert main(["plot", f"--run={out}", f"--out={figures}", "--formats=[svg]"]) == 0
@@ -312,6 +340,41 @@ def test_a_truncated_model_is_refused(demo, tmp_path, capsys):
     (run / "model.keras").write_bytes((demo / "model.keras").read_bytes()[:500])
     assert main(["evaluate", f"--run={run}"]) == 1
     assert "model.keras: expected a model" in capsys.readouterr().err
+
+
+def rewrite_config(path, out, change):
+    """Copies a .keras file with another configuration."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                change(config)
+                data = json.dumps(config).encode()
+            new.writestr(name, data)
+
+
+def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path):
+    keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)]).save(
+        tmp_path / "lambda.keras"
+    )
+    with pytest.raises(ValueError, match="expected a DisRNNModel, got a Sequential"):
+        load_model(tmp_path / "lambda.keras")
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('it ran')")
+    evil = {"module": "evil_module", "class_name": "Evil", "config": {}, "registered_name": None}
+    for change in (
+        lambda config: config["config"].update(activation=evil),
+        lambda config: config.update(compile_config={"optimizer": evil}),
+    ):
+        rewrite_config(demo / "model.keras", tmp_path / "evil.keras", change)
+        with pytest.raises(ValueError, match="it names 'evil_module'"):
+            load_model(tmp_path / "evil.keras")
+    rewrite_config(demo / "model.keras", tmp_path / "same.keras", lambda config: None)
+    assert load_model(tmp_path / "same.keras").core.cell.latents == 3
+    for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
+        (tmp_path / "no.keras").write_bytes(content)
+        with pytest.raises(ValueError, match="expected a model saved as a .keras file"):
+            load_model(tmp_path / "no.keras")
 
 
 def test_the_exported_model_plays_a_file_of_trials(demo, trials, tmp_path):
