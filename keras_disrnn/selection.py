@@ -2,9 +2,11 @@
 
 A path trains one model at rising multiples of its penalties, each from the weights of the one
 before. Paths on folds of the sessions say what each multiple costs in likelihood; a path on all of
-them says which graph it leaves open. Chosen is the sparsest graph within one standard error of the
-best multiple (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3), and of the
-multiples that leave this graph the one that predicts best, so that strength needed to find a
+them says which graph it leaves open. In reach is every multiple that loses no more against the best
+than one standard error (as Breiman et al. 1984, Classification and Regression Trees, section 3.4.3,
+but of the difference, paired by session, which tells a real loss in few sessions), or so little
+that it does not matter (`SMALLEST_EFFECT`). Chosen is the sparsest graph in reach, and of the
+multiples in reach that leave it the one that predicts best, so that the strength needed to find a
 structure does not blunt the model that has it.
 """
 
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, participation_ratio
 from keras_disrnn.analysis.evaluation import (
     jackknife_se,
@@ -99,7 +102,7 @@ class Selection:
         table: A `pandas.DataFrame`, one row a multiple: `scale`; the penalties; `score`, the
             cross-validated normalized likelihood (or, of dopamine, the MSE), and `score_se`;
             `cost`, what it loses against the best multiple, and `cost_se`, paired by session;
-            `within`, whether it is within one standard error of the best; `graph`, in words, of the
+            `within`, whether it is in reach of the best; `graph`, in words, of the
             path on all sessions; `edges` in it; `open`, the participation ratio of openness (no
             threshold); `agreement`, the share of the paths on folds, and of further starts, with
             the same graph; `chosen`.
@@ -241,7 +244,7 @@ def _choose(stage, totals, starts, fold_graphs):
         else 0.0
         for i in range(count)
     ]
-    within = cost <= max(errors[best], stage.tolerance(pooled[best]))
+    within = cost <= np.maximum(cost_errors, stage.tolerance(pooled[best]))
     # Of several starts the one that is cheapest, penalties included, is the better optimum of what
     # the path minimises; it is chosen at the strongest multiple in reach.
     strongest = int(np.flatnonzero(within)[-1])
@@ -283,8 +286,8 @@ def _choose(stage, totals, starts, fold_graphs):
         notes.append("The weakest multiple is chosen: weaker ones may predict better.")
     if strongest == count - 1 and edges[strongest] > 0:
         notes.append(
-            "The strongest multiple is within one standard error of the best: a stronger one may "
-            "leave a sparser graph at no more cost."
+            "The strongest multiple is in reach of the best: a stronger one may leave a sparser "
+            "graph at no more cost."
         )
     if agreement[chosen] < 1:
         notes.append(
@@ -293,10 +296,10 @@ def _choose(stage, totals, starts, fold_graphs):
     beyond = [i for i in range(count) if not within[i] and edges[i] < edges[chosen]]
     if beyond:
         nearest = min(beyond, key=lambda i: cost[i])
-        if cost[nearest] < 2 * errors[best]:
+        if cost[nearest] < max(3 * cost_errors[nearest], 2 * stage.tolerance(pooled[best])):
             notes.append(
-                f"The sparser graph '{describe_graph(graphs[nearest])}' costs {cost[nearest]:.2g}, "
-                "less than two standard errors."
+                f"The sparser graph '{describe_graph(graphs[nearest])}' is only just out of reach: "
+                f"it costs {cost[nearest]:.2g}, standard error {cost_errors[nearest]:.2g}."
             )
     return table, start, notes
 
@@ -306,7 +309,7 @@ def choose(loss, within, edges, kinds):
 
     Args:
         loss: `(scales,)`, smaller is better; scales rising.
-        within: `(scales,)`, whether each is within one standard error of the best.
+        within: `(scales,)`, whether each is in reach of the best.
         edges: `(scales,)`, number of edges of each graph.
         kinds: `(scales,)`, equal where the graphs are.
 
@@ -402,7 +405,7 @@ class _Choice(_Stage):
 
     @staticmethod
     def tolerance(pooled):
-        return 0.0
+        return SMALLEST_EFFECT["choice"]
 
     @staticmethod
     def graph(model):
@@ -443,8 +446,7 @@ class _Dopamine(_Stage):
 
     @staticmethod
     def tolerance(pooled):
-        """A thousandth of the variance: an error that no use of a model would notice."""
-        return 1e-3 * pooled[3] / pooled[0]
+        return SMALLEST_EFFECT["dopamine"] * pooled[3] / pooled[0]
 
     @staticmethod
     def graph(model):
