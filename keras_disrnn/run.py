@@ -10,10 +10,12 @@ The folder holds
 - `sessions.csv`, the scores of each session;
 - `metrics.json`, the scores of the training and of the held-out sessions;
 - `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
-- `figures/`, each as PNG and as PDF; and `report.html`, which is written last.
+- `figures/`, each as PNG and as PDF, of which `paper_model` and `paper_structure` are made for a
+  page of a paper; and `report.html`, which is written last.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -59,8 +61,10 @@ from keras_disrnn.plots import (
     plot_dopamine_rule,
     plot_dopamine_scatter,
     plot_learning_curves,
+    plot_model,
     plot_selection,
     plot_session,
+    plot_structure,
     plot_update_rules,
     save_figure,
 )
@@ -584,20 +588,27 @@ def draw(
     train_part, held_out = sessions.train, sessions.held_out
     features = train_part.features[:BATCH_SIZE]
     dopamine = model.dopamine_readout is not None and held_out.dopamine_weight.any()
+    # Computed where a figure asks for them, so that what fails there leaves the others.
+    bottlenecks = functools.cache(lambda: compute_bottlenecks(model, train_part.observation_names))
+    choice_rule = functools.cache(lambda: compute_choice_rule(model, features))
+    update_rules = functools.cache(lambda: compute_update_rules(model, features))
+    dopamine_rule = functools.cache(
+        lambda: compute_dopamine_rule(model, features) if dopamine else None
+    )
     figures = {
-        "bottlenecks": lambda: plot_bottlenecks(
-            compute_bottlenecks(model, train_part.observation_names)
-        ),
-        "choice_rule": lambda: plot_choice_rule(compute_choice_rule(model, features)),
-        "update_rules": lambda: plot_update_rules(compute_update_rules(model, features)),
+        "bottlenecks": lambda: plot_bottlenecks(bottlenecks()),
+        "choice_rule": lambda: plot_choice_rule(choice_rule()),
+        "update_rules": lambda: plot_update_rules(update_rules()),
         "session": lambda: plot_session(
             compute_session_trace(model, held_out, 0), latents=open_latents(model) or None
         ),
+        "paper_model": lambda: plot_model(
+            bottlenecks(), choice_rule(), update_rules(), dopamine_rule()
+        ),
+        "paper_structure": lambda: plot_structure(bottlenecks()),
     }
     if dopamine:
-        figures["dopamine_rule"] = lambda: plot_dopamine_rule(
-            compute_dopamine_rule(model, features)
-        )
+        figures["dopamine_rule"] = lambda: plot_dopamine_rule(dopamine_rule())
         figures["dopamine"] = lambda: plot_dopamine_scatter(
             compute_dopamine_predictions(model, held_out, batch_size=BATCH_SIZE)
         )

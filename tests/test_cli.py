@@ -78,7 +78,8 @@ def test_demo_leaves_everything_in_its_folder(demo):
         "bottlenecks", "choice_rule", "dopamine_rule", "update_rules", "session", "dopamine",
         "learning_curves",
     )  # fmt: skip
-    assert figures == {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}
+    paper = ("paper_model", "paper_structure")
+    assert figures == {f"{name}.{end}" for name in names + paper for end in ("png", "pdf")}
     report = (demo / "report.html").read_text()
     assert report.count("data:image/png;base64,") == len(names)
     likelihood = metrics["held_out"]["choice"]["normalized_likelihood"]
@@ -230,7 +231,7 @@ def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
     figures = tmp_path / "figures"
     assert main(["plot", f"--run={out}", f"--out={figures}", "--formats=[svg]"]) == 0
     assert {path.suffix for path in figures.iterdir()} == {".svg"}
-    assert len(list(figures.iterdir())) == 7
+    assert len(list(figures.iterdir())) == 9
 
 
 def test_fit_a_table_without_dopamine(trials, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from keras_disrnn.analysis import (
     ChoiceRule,
@@ -28,7 +28,9 @@ from keras_disrnn.plots import (
     plot_dopamine_rule,
     plot_dopamine_scatter,
     plot_learning_curves,
+    plot_model,
     plot_session,
+    plot_structure,
     plot_update_rules,
     save_figure,
 )
@@ -566,6 +568,31 @@ def test_scatter_of_no_or_constant_dopamine():
     ax = plot_dopamine_scatter(table[:0])
     assert texts(ax) == "no trial with dopamine"
     assert ax.get_xlabel() == "recorded dopamine"
+
+
+# === For a paper ===
+
+
+@pytest.mark.parametrize("latents", [(), ("z1",), ("z1", "z2")])
+def test_a_model_on_a_page_has_every_part_and_stays_on_it(latents):
+    rules = tuple(make_update_rule(name) for name in latents)
+    figure = plot_model(
+        make_bottlenecks(), make_choice_rule(latents), rules, make_dopamine_rule(latents)
+    )
+    assert figure.get_size_inches()[0] == pytest.approx(183 / 25.4, abs=0.01)
+    letters = [text.get_text() for part in figure.findobj(SubFigure) for text in part.texts]
+    assert [text for text in letters if text in tuple("abcd")] == list("abcd")
+    drawn = figure.get_tightbbox(draw(figure))
+    width, height = figure.get_size_inches()
+    assert drawn.x0 > -0.01 and drawn.y0 > -0.01
+    assert drawn.x1 < width + 0.01 and drawn.y1 < height + 0.01
+
+
+def test_the_structure_alone_fits_its_width():
+    figure = plot_structure(make_bottlenecks())
+    draw(figure)
+    assert figure.get_size_inches()[0] == pytest.approx(135 / 25.4, abs=0.02)
+    assert len(figure.axes) == 5
 
 
 # === Files, and manners ===

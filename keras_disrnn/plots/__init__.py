@@ -7,6 +7,7 @@ from keras_disrnn.plots.comparison import plot_comparison
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
 from keras_disrnn.plots.learning import plot_learning_curves
 from keras_disrnn.plots.photometry import plot_event_average
+from keras_disrnn.plots.publication import plot_model, plot_structure
 from keras_disrnn.plots.recovery import plot_recovery
 from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
 from keras_disrnn.plots.save import save_figure
@@ -23,9 +24,11 @@ __all__ = [
     "plot_dopamine_scatter",
     "plot_event_average",
     "plot_learning_curves",
+    "plot_model",
     "plot_recovery",
     "plot_selection",
     "plot_session",
+    "plot_structure",
     "plot_update_rules",
     "save_figure",
 ]

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import matplotlib
 from matplotlib.axes import Axes
 
 
@@ -31,7 +32,9 @@ def save_figure(path, plot, *arguments, dpi=150, **keywords):
         drawn = plot(*arguments, **keywords)
         figure = drawn.figure if isinstance(drawn, Axes) else drawn
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=dpi)
+        # Text stays text in the file, for a journal's own typesetting.
+        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+            figure.savefig(path, dpi=dpi)
     except Exception as error:
         warnings.warn(
             f"no figure {path}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2

@@ -1,0 +1,68 @@
+"""A fitted model on one page of a paper (Figures 2 and 3 of Jain et al. 2025)."""
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from keras_disrnn.plots.bottlenecks import plot_bottlenecks
+from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
+
+PAGE_WIDTH = 7.2
+"""Inches: 183 mm, two columns of most journals."""
+
+STYLE = {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+}
+
+
+def plot_model(bottlenecks, choice_rule, update_rules, dopamine_rule=None):
+    """Draws a whole model over two columns: its structure, and what it computes.
+
+    The panels are a, the bottlenecks; b, the choice rule; c, the update rules of the open latents;
+    and d, the dopamine rule. Colours are told apart with every common kind of colour vision, and
+    lines by their dashes too.
+
+    Args:
+        bottlenecks: What `compute_bottlenecks` returns.
+        choice_rule: What `compute_choice_rule` returns.
+        update_rules: What `compute_update_rules` returns.
+        dopamine_rule: What `compute_dopamine_rule` returns, or `None` to leave it out.
+
+    Returns:
+        The figure, 183 mm wide. Save it as PDF or SVG.
+    """
+    with matplotlib.rc_context(STYLE):
+        rows = 2 if dopamine_rule is None else 3
+        heights = (2.3, 2.4, 2.4)[:rows]
+        figure = Figure(figsize=(PAGE_WIDTH, sum(heights)), layout="constrained")
+        parts = figure.subfigures(rows, 1, height_ratios=heights, squeeze=False)[:, 0]
+        plot_bottlenecks(bottlenecks, parts[0])
+        left, right = parts[1].subfigures(1, 2, width_ratios=(1, 2 if len(update_rules) > 1 else 1))
+        plot_choice_rule(choice_rule, left.subplots())
+        plot_update_rules(update_rules, right)
+        if dopamine_rule is not None:
+            plot_dopamine_rule(dopamine_rule, parts[2])
+        for letter, part in zip("abcd", (parts[0], left, right, *parts[2:]), strict=False):
+            part.text(0.0, 1.0, letter, fontsize=9, fontweight="bold", ha="left", va="top")
+    return figure
+
+
+def plot_structure(bottlenecks):
+    """Draws the bottlenecks of a model alone, over one and a half columns.
+
+    Args:
+        bottlenecks: What `compute_bottlenecks` returns.
+
+    Returns:
+        The figure, 135 mm wide. Save it as PDF or SVG.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.3, 2.1), layout="constrained")
+        return plot_bottlenecks(bottlenecks, figure)
