@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from keras_disrnn import native
 from keras_disrnn.analysis.evaluation import compute_evaluation
+from keras_disrnn.analysis.formulas import compute_formulas
 from keras_disrnn.analysis.graph import (
     choice_part,
     compute_graph,
@@ -53,39 +54,49 @@ class Truth:
             the choices can tell: where two arms' variables mirror each other it has one.
         variables: Functions from the agent's variables `(S, T, V)` to each latent that the graph
             has, by name.
+        rates: Name of a variable to the agent's parameter that is its learning rate.
     """
 
     graph: object
     variables: dict
+    rates: dict
 
 
 TRUTHS = {
-    "q_learning": Truth(_TWO_VALUES, {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}),
+    "q_learning": Truth(
+        _TWO_VALUES,
+        {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]},
+        {"Q0": "alpha", "Q1": "alpha"},
+    ),
     "differential_forgetting_q_learning": Truth(
         _TWO_VALUES,
         {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]},
+        {"Q0": "alpha_1", "Q1": "alpha_1"},
     ),
     # Both values decay alike, so their difference is updated from itself, and it is all that
     # choice reads. Their sum is in no choice: dopamine, which has the chosen value, can be
     # predicted as far as the difference tells it.
-    "forgetting_q_learning": Truth(_ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}),
-    "reward_seeking": Truth(_ONE_VALUE, {"s": lambda v: v[..., 0]}),
+    "forgetting_q_learning": Truth(
+        _ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}, {"Q1 - Q0": "alpha"}
+    ),
+    "reward_seeking": Truth(_ONE_VALUE, {"s": lambda v: v[..., 0]}, {"s": "alpha"}),
     # With two arms the preferences mirror each other. The critic teaches the actor, choice does
     # not read it, and dopamine, r - v, reads nothing but it and the reward.
     "leaky_actor_critic": Truth(
         _graph({"theta": (*_OUTCOME, "v"), "v": ("reward",)}, ("theta",), ("v", "reward")),
         {"theta1 - theta0": lambda v: v[..., 1] - v[..., 0], "v": lambda v: v[..., 2]},
+        {"v": "alpha_critic"},
     ),
 }
 """The agents by name, with default parameters, and what must be found of each."""
 
 
-def compute_recovery(model, name, sessions, played):
+def compute_recovery(model, agent, sessions, played):
     """Holds a fitted model against the agent whose sessions these are.
 
     Args:
         model: A `DisRNNModel` fitted to other sessions of the agent.
-        name: The agent's name in `TRUTHS`.
+        agent: The agent, of `keras_disrnn.bandit`.
         sessions: Held-out `Sessions`.
         played: The `SimulatedSessions` they were made from.
 
@@ -94,10 +105,12 @@ def compute_recovery(model, name, sessions, played):
         is the agent's up to renaming; `found`, it in words; `likelihood`, `true_likelihood`,
         `difference` and `difference_se` (normalized, paired by session); `dopamine_r2`; and for
         each variable of the agent `NAME: latent`, its partner in the best one-to-one match,
-        `NAME: r`, their absolute correlation, and `NAME: linear_r2`, the R^2 of a linear map from
-        all latents of the graph.
+        `NAME: r`, their absolute correlation, `NAME: linear_r2`, the R^2 of a linear map from all
+        latents of the graph, and, where it has a learning rate, `NAME: true_alpha` and
+        `NAME: alpha`, that of its partner's update rule (see `Formulas.learning_rates`; of the
+        choices the one that moves it most).
     """
-    truth = TRUTHS[name]
+    truth = TRUTHS[agent.name]
     graph = compute_graph(model)
     result = {
         "choice_graph": same_graph(choice_part(graph), choice_part(truth.graph)),
@@ -127,7 +140,12 @@ def compute_recovery(model, name, sessions, played):
         ],
         axis=-1,
     )
-    return result | _match(columns, kept, variables, list(truth.variables))
+    result |= _match(columns, kept, variables, list(truth.variables))
+    rates = compute_formulas(model, sessions).learning_rates().groupby("latent")["alpha"].max()
+    for name, parameter in truth.rates.items():
+        result[f"{name}: true_alpha"] = getattr(agent, parameter)
+        result[f"{name}: alpha"] = rates.get(result[f"{name}: latent"], None)
+    return result
 
 
 def _match(latents, latent_names, variables, variable_names):
@@ -222,7 +240,7 @@ def _recover_seed(out, seed, data, model, selection):
         folder=folder / "paths",
     )
     result = {"agent": data.agent, "seed": seed}
-    result |= compute_recovery(fitted, data.agent, *parts["held_out"])
+    result |= compute_recovery(fitted, data.make_agent(), *parts["held_out"])
     notes = []
     for stage, found in selections.items():
         write_text(folder / f"{stage}_penalties.csv", found.table.to_csv(index=False))
@@ -257,9 +275,16 @@ def summarize_recovery(table):
     Returns:
         A dict: `agent`, `seeds`, `graph` and `choice_graph` (how many seeds have it),
         `difference` and `difference_min` (normalized likelihood minus the true agent's),
-        `dopamine_r2_min`, and `r_min`, the smallest correlation of a variable with its latent.
+        `dopamine_r2_min`, `r_min`, the smallest correlation of a variable with its latent, and
+        `alpha_error`, the mean distance of the learning rates from the agent's (of latents that
+        were found).
     """
     correlations = table[[name for name in table if name.endswith(": r")]]
+    names = [name.removesuffix(": alpha") for name in table if name.endswith(": alpha")]
+    errors = np.array(
+        [table[f"{name}: alpha"] - table[f"{name}: true_alpha"] for name in names], np.float64
+    )
+    errors = np.abs(errors[np.isfinite(errors)])
     return {
         "agent": table["agent"].iloc[0],
         "seeds": len(table),
@@ -269,4 +294,5 @@ def summarize_recovery(table):
         "difference_min": float(table["difference"].min()),
         "dopamine_r2_min": float(table["dopamine_r2"].min()),
         "r_min": float(correlations.min(axis=None)),
+        "alpha_error": float(errors.mean()) if errors.size else float("nan"),
     }

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import keras_disrnn
-from keras_disrnn.analysis import compute_graph, describe_graph, same_graph
+from keras_disrnn.analysis import compute_formulas, compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.graph import choice_part, make_graph
+from keras_disrnn.bandit import QLearning
 from keras_disrnn.plots import plot_recovery
 from keras_disrnn.recovery import (
     TRUTHS,
@@ -159,8 +160,12 @@ def test_variables_are_matched_one_to_one():
     sessions, played = simulate_data(SyntheticData(1, 40, 40), 2)["held_out"]
     truth = TRUTHS["q_learning"].graph
     model = model_of(truth, 3, {"q0": 2, "q1": 0})
-    result = compute_recovery(model, "q_learning", sessions, played)
+    result = compute_recovery(model, QLearning(alpha=0.4), sessions, played)
     assert result["graph"] and result["choice_graph"]
+    rates = compute_formulas(model, sessions).learning_rates().set_index("latent")["alpha"]
+    for name in ("Q0", "Q1"):
+        assert result[f"{name}: true_alpha"] == 0.4
+        assert result[f"{name}: alpha"] == rates[result[f"{name}: latent"]].max()
     assert {result["Q0: latent"], result["Q1: latent"]} == {"z1", "z3"}
     latents = keras.ops.convert_to_numpy(model.latents(sessions.features))[:, :-1].reshape(-1, 3)
     for name, column in (("Q0", 0), ("Q1", 1)):
@@ -211,3 +216,4 @@ def test_q_learning_is_found_again(tmp_path):
     assert table["difference"].min() > -0.003
     assert table["dopamine_r2"].min() > 0.99
     assert table[["Q0: r", "Q1: r"]].min(axis=None) > 0.98
+    assert summarize_recovery(table)["alpha_error"] < 0.08

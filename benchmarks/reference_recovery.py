@@ -1,0 +1,150 @@
+"""How often the authors' package finds known agents again, with its own settings, on our seeds.
+
+    python benchmarks/reference_recovery.py --reference-python PYTHON --agent q_learning \
+        --sessions 100 --trials 100 --seeds 3 --out runs/reference
+
+The sessions of each seed are those of `keras-disrnn recover`. The reference is trained as its own
+example does it (1,000 steps of warm-up without noise and penalties, then penalties of 1e-2 on
+latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step), on choices alone. Its parameters are
+read by `keras_disrnn.interop` and held against the agent as ours are, but for dopamine. PYTHON has
+`disentangled-rnns`. Seeds that are in the folder already are not fitted again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+CONFIG = {
+    "obs_size": 2,
+    "output_size": 2,
+    "latent_size": 5,
+    "update_net_n_units_per_layer": 8,
+    "update_net_n_layers": 4,
+    "choice_net_n_units_per_layer": 4,
+    "choice_net_n_layers": 2,
+    "latent_penalty": 1e-2,
+    "update_net_obs_penalty": 1e-3,
+    "update_net_latent_penalty": 1e-3,
+    "choice_net_latent_penalty": 1e-3,
+    "l2_scale": 1e-5,
+    "activation": "leaky_relu",
+    "max_latent_value": 2.0,
+}
+"""Of the reference's example."""
+
+
+def fit_reference(source, target, warmup, steps, seed):
+    """Runs in the reference's own environment: trains and writes its parameters."""
+    import dataclasses
+
+    import jax
+    import optax
+    from disentangled_rnns.library import disrnn, rnn_utils
+
+    with np.load(source) as arrays:
+        data = rnn_utils.DatasetRNNCategorical(
+            arrays["features"].swapaxes(0, 1),
+            arrays["choice"].swapaxes(0, 1)[..., None],
+            n_classes=2,
+            batch_mode="single",
+        )
+    config = disrnn.DisRnnConfig(**CONFIG)
+    free = {name: 0.0 for name in CONFIG if name.endswith("_penalty")}
+    calm = dataclasses.replace(config, noiseless_mode=True, **free)
+    params = None
+    for stage, settings, count in (("warm-up", calm, warmup), ("penalised", config, steps)):
+        # As in its example, each stage has an optimizer of its own.
+        params, _, _ = rnn_utils.train_network(
+            lambda settings=settings: disrnn.HkDisentangledRNN(settings),
+            data,
+            None,
+            opt=optax.adam(1e-3),
+            random_key=jax.random.PRNGKey(seed),
+            params=params,
+            loss="penalized_categorical",
+            loss_param=1.0,
+            n_steps=count,
+            report_progress_by="none",
+        )
+        print(stage, "done", flush=True)
+    flat = {
+        f"{module}|{name}": np.asarray(array)
+        for module, arrays in params.items()
+        for name, array in arrays.items()
+    }
+    np.savez(target, **flat)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reference-python")
+    parser.add_argument("--agent", default="q_learning")
+    parser.add_argument("--sessions", type=int, default=300)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--out", default="runs/reference_recovery")
+    parser.add_argument("--fit", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.fit:
+        source, target, seed = given.fit
+        fit_reference(source, target, given.warmup, given.steps, int(seed))
+        return
+    if not given.reference_python:
+        parser.error("--reference-python: expected an environment with disentangled-rnns")
+
+    import pandas as pd
+
+    from keras_disrnn.interop import from_haiku
+    from keras_disrnn.recovery import compute_recovery
+    from keras_disrnn.run import SyntheticData, simulate_data
+
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    data = SyntheticData(given.sessions, 300, given.trials, given.agent)
+    rows = []
+    for seed in range(given.seeds):
+        stem = f"{given.agent}-{given.sessions}x{given.trials}-{given.warmup}-{given.steps}-{seed}"
+        fitted, result = out / f"{stem}.npz", out / f"{stem}.json"
+        if not result.exists():
+            began = time.monotonic()
+            parts = simulate_data(data, seed)
+            train = parts["train"][0]
+            source = out / f"{stem}-data.npz"
+            choice = np.where(train.choice_weight > 0, train.choice, -1)
+            np.savez(source, features=train.features, choice=choice)
+            command = [given.reference_python, __file__, "--fit", source, fitted, str(seed)]
+            command += ["--warmup", str(given.warmup), "--steps", str(given.steps)]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+            source.unlink()
+            params = {}
+            with np.load(fitted) as arrays:
+                for key in arrays.files:
+                    module, name = key.split("|")
+                    params.setdefault(module, {})[name] = arrays[key]
+            model = from_haiku(params, {**CONFIG, "noiseless_mode": False})
+            row = compute_recovery(model, data.make_agent(), *parts["held_out"])
+            # No dopamine readout: the graph is that of choice.
+            row = {"seed": seed, **row, "seconds": time.monotonic() - began}
+            result.write_text(json.dumps(row, indent=2))
+        rows.append(json.loads(result.read_text()))
+        print({name: rows[-1][name] for name in ("seed", "choice_graph", "found", "difference")})
+    table = pd.DataFrame(rows)
+    print(
+        f"{given.agent}, {given.sessions} x {given.trials}: graph on "
+        f"{int(table['choice_graph'].sum())} of {len(table)} seeds, likelihood "
+        f"{table['difference'].mean():+.5f} on average"
+    )
+
+
+if __name__ == "__main__":
+    main()
