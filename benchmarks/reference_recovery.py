@@ -5,9 +5,9 @@
 
 The sessions of each seed are those of `keras-disrnn recover`. The reference is trained as its own
 example does it (1,000 steps of warm-up without noise and penalties, then penalties of 1e-2 on
-latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step), on choices alone. Its parameters are
-read by `keras_disrnn.interop` and held against the agent as ours are, but for dopamine. PYTHON has
-`disentangled-rnns`. Seeds that are in the folder already are not fitted again.
+latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step), on choices alone. Its
+parameters are read by `keras_disrnn.interop` and held against the agent as ours are, but for
+dopamine. PYTHON has `disentangled-rnns`. Seeds that are in the folder already are not fitted again.
 """
 
 import argparse
