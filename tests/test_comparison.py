@@ -156,8 +156,8 @@ def test_the_figure_shows_each_score_of_each_model(table, differences):
     figure = plot_comparison(table, differences=differences)
     names = [n for n in table["model"] if not (differences and n == "naive")]
     end = "_difference" if differences else ""
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
     for ax, score in zip(figure.axes, SCORES, strict=True):
-        assert [label.get_text() for label in ax.get_yticklabels()] == names
         points = next(line for line in ax.lines if line.get_marker() == "o")
         rows = table[table["model"].isin(names) & table[f"{score}{end}"].notna()]
         np.testing.assert_allclose(points.get_xdata(), rows[f"{score}{end}"])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import keras_disrnn
 from keras_disrnn import bandit, baselines, export, run
-from keras_disrnn.analysis import compute_evaluation
+from keras_disrnn.analysis import Predictions, compute_evaluation
 from keras_disrnn.data import sessions_from_table
 
 EXPORTS = Path(__file__).parents[1] / "exports"
@@ -609,10 +609,9 @@ def test_the_trained_model_of_this_repository_predicts_new_sessions():
     )
     sessions = sessions_from_table(played.to_table(), run.SYNTHETIC_COLUMNS)
 
-    def model(features, training=False):
-        return loaded.serve(features)
-
-    scores = compute_evaluation(model, sessions, reference=played.chosen_probability).summary
+    outputs = loaded.serve(sessions.features)
+    told = Predictions(outputs["choice"].numpy(), outputs["dopamine"].numpy())
+    scores = compute_evaluation(told, sessions, reference=played.chosen_probability).summary
     choice = scores["choice"]
     assert choice["n"] == 200 * 200
     assert -0.003 < choice["difference"] < 3 * choice["difference_se"], choice

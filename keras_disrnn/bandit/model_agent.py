@@ -46,9 +46,9 @@ class ModelAgent:
         self.name = name or ("saved_model" if exported else type(model).__name__)
         if exported:
             _check_endpoints(model)
-            initial = model.initial_state(tf.constant(1))
-            (features, _), _ = model.step.concrete_functions[0].structured_input_signature
-            observations = features.shape[-1]
+            initial = model.initial_state(tf.constant(1))["latents"]
+            _, inputs = model.signatures["step"].structured_input_signature
+            observations = inputs["features"].shape[-1]
         else:
             observations = model.observations
             initial = tf.convert_to_tensor(model.initial_latents)[None]
