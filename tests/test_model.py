@@ -67,7 +67,10 @@ def test_keras_file_brings_everything_back(make_features, tmp_path, stage, recwa
     assert not [str(w.message) for w in recwarn if "variable" in str(w.message)]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "policy",
+    ["float32", "mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "float64"],
+)
 @pytest.mark.parametrize("stage", ["stage1", "joint"])
 def test_dtype_policies_train(make_features, policy, stage):
     model = keras_disrnn.DisRNNModel(**SMALL, dtype=policy)
