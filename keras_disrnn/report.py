@@ -13,9 +13,10 @@ from keras_disrnn.files import write_text
 FIGURES = {
     "penalties": (
         "Choice of the penalties",
-        "Cross-validated score of each multiple of the penalties, with standard errors of the "
-        "difference to the best; the band is one standard error about the best. Below, what the "
-        "fit to all training sessions leaves open. The ring is the choice.",
+        "Cross-validated score of each multiple of the penalties. Bars: standard error of the "
+        "difference to the best, paired by session, which the choice goes by; band: of the best "
+        "score by itself. Below, what the fit to all training sessions leaves open. The ring is "
+        "the choice.",
     ),
     "bottlenecks": (
         "Bottlenecks",

@@ -44,13 +44,14 @@ def plot_recovery(table, figure=None):
         for index, values in enumerate(columns):
             ax = axes[min(index + 1, 3)]
             heights = row + rng.uniform(-0.18, 0.18, len(rows))
-            for among, fill in ((found, colour(0)), (~found, "white")):
+            ink = colour(max(index - 2, 0))
+            for among, fill in ((found, ink), (~found, "white")):
                 ax.scatter(
                     values.to_numpy()[among],
                     heights[among],
                     s=14,
                     facecolor=fill,
-                    edgecolor=colour(0) if index < 3 else colour(index - 2),
+                    edgecolor=ink,
                     linewidth=0.8,
                 )
     axes[0].set_xlim(0, 1)

@@ -14,8 +14,9 @@ def plot_selection(selections, figure=None):
         figure: A Figure or SubFigure to draw in, or `None` for a new one.
 
     Returns:
-        The figure; its axes are the scores and then the edges, a column a stage. The band is one
-        standard error about the best score, the ring the choice.
+        The figure; its axes are the scores and then the edges, a column a stage. The bars are
+        standard errors of the difference to the best, paired by session, which the choice goes by;
+        the band is one standard error of the best score by itself; the ring is the choice.
     """
     figure = new_figure(figure, (3.5 * len(selections), 4.2))
     axes = figure.subplots(2, len(selections), sharex="col", squeeze=False, height_ratios=(3, 2))
