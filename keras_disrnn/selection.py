@@ -35,9 +35,12 @@ from keras_disrnn.analysis.graph import (
 from keras_disrnn.data.splits import k_fold
 from keras_disrnn.files import write_atomically
 from keras_disrnn.model import PENALTIES
-from keras_disrnn.training import fingerprint, train
+from keras_disrnn.training import TrainingDiverged, fingerprint, train
 
 STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in ("dopamine_penalty", "l2_scale"))
+ATTEMPTS = 3
+"""How often a path is trained before it is given up."""
+
 UNCLEAR_SIGMA = (0.25, 0.75)
 """Between these a bottleneck is neither clearly open nor clearly closed."""
 
@@ -58,7 +61,7 @@ class SelectionSettings:
         dopamine_steps: Steps of the dopamine readout at each multiple.
         settle_steps: Steps at the chosen multiple in the end, at a fifth of the learning rate.
         batch_size: Sessions in a step.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; halved for a path that diverges.
     """
 
     scales: list[float] = dataclasses.field(default_factory=lambda: [0.3, 1.0, 2.0, 4.0])
@@ -137,6 +140,7 @@ def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=N
 
     Raises:
         ValueError: If there are fewer sessions than folds, or the folder holds other paths.
+        TrainingDiverged: If a path diverges at a quarter of the learning rate, too.
     """
     settings = settings or SelectionSettings()
     report = report or (lambda line: None)
@@ -196,14 +200,32 @@ def _select(stage, sessions, settings, seed, store, report):
 
 
 def _train_path(stage, train_part, held_out, settings, seed, report, label):
-    """Trains from weak to strong; returns each rung's weights, loss and held-out session sums."""
+    """Trains from weak to strong; returns each rung's weights, loss and held-out session sums.
+
+    A path that diverges is begun again at half the learning rate, twice at most: one fit of many
+    should not cost the others.
+    """
+    rate = settings.learning_rate
+    for attempt in range(ATTEMPTS):
+        try:
+            return _climb(stage, train_part, held_out, settings, rate, seed, report, label)
+        except TrainingDiverged as error:
+            if attempt + 1 == ATTEMPTS:
+                raise TrainingDiverged(
+                    f"{label}, at a learning rate of {rate:g}: {error}"
+                ) from error
+            rate /= 2
+            report(f"{label}: the loss is no longer finite; again at a learning rate of {rate:g}")
+
+
+def _climb(stage, train_part, held_out, settings, learning_rate, seed, report, label):
     stage.begin(seed)
     if stage.warms_up and settings.warmup_steps:
-        stage.train(train_part, settings.warmup_steps, settings.learning_rate, seed, warmup=True)
+        stage.train(train_part, settings.warmup_steps, learning_rate, seed, warmup=True)
     weights, totals, losses = [], [], []
     for index, scale in enumerate(stage.scales):
         stage.set_scale(scale)
-        stage.train(train_part, stage.steps, settings.learning_rate, seed + index)
+        stage.train(train_part, stage.steps, learning_rate, seed + index)
         weights.append(stage.model.get_weights())
         losses.append(stage.loss(train_part))
         line = f"{label}, penalties x{scale:g}: "

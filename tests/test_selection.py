@@ -12,6 +12,7 @@ from keras_disrnn.data import Columns, k_fold, sessions_from_table
 from keras_disrnn.model import PENALTIES
 from keras_disrnn.plots import plot_selection
 from keras_disrnn.selection import STAGE1_PENALTIES, SelectionSettings, choose, select
+from keras_disrnn.training import TrainingDiverged
 
 QUICK = SelectionSettings(
     scales=[0.5, 3.0],
@@ -160,6 +161,15 @@ def test_of_choice_alone_and_several_starts_the_cheapest_is_taken(sessions, tmp_
     best = int(np.argmin([path["losses"][strongest] for path in paths]))
     np.testing.assert_array_equal(model.get_weights()[0], paths[best][f"weights/{rung}/0"])
     assert len({float(path["losses"][0]) for path in paths}) == 3
+
+
+def test_a_path_that_diverges_is_tried_again_more_slowly(sessions):
+    # A latent's target is bounded, so only a rate beyond float32 makes the loss infinite.
+    settings = dataclasses.replace(QUICK, learning_rate=1e38)
+    lines = []
+    with pytest.raises(TrainingDiverged, match=r"choice, fold 1/2, at a learning rate of 2.5e\+37"):
+        select(make_model, sessions, settings, report=lines.append)
+    assert [line.rpartition(" ")[2] for line in lines] == ["5e+37", "2.5e+37"]
 
 
 @pytest.mark.parametrize(
