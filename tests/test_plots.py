@@ -573,15 +573,25 @@ def test_scatter_of_no_or_constant_dopamine():
 # === For a paper ===
 
 
-@pytest.mark.parametrize("latents", [(), ("z1",), ("z1", "z2")])
-def test_a_model_on_a_page_has_every_part_and_stays_on_it(latents):
-    rules = tuple(make_update_rule(name) for name in latents)
-    figure = plot_model(
-        make_bottlenecks(), make_choice_rule(latents), rules, make_dopamine_rule(latents)
-    )
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize(
+    ("latents", "others", "dopamine"),
+    [
+        ((), (), True),
+        (("z1",), (), False),
+        (("z1", "z2"), (), True),
+        (("z1", "z2"), ("z3",), True),
+        (("z1", "z2", "z3", "z4", "z5"), (), False),
+        (("z1", "z2", "z3", "z4", "z5"), ("z6",), True),
+    ],
+)
+def test_a_model_on_a_page_has_every_part_and_stays_on_it(latents, others, dopamine):
+    rules = tuple(make_update_rule(name, others) for name in latents)
+    dopamine_rule = make_dopamine_rule(latents) if dopamine else None
+    figure = plot_model(make_bottlenecks(), make_choice_rule(latents), rules, dopamine_rule)
     assert figure.get_size_inches()[0] == pytest.approx(183 / 25.4, abs=0.01)
     letters = [text.get_text() for part in figure.findobj(SubFigure) for text in part.texts]
-    assert [text for text in letters if text in tuple("abcd")] == list("abcd")
+    assert sorted(text for text in letters if text in tuple("abcd")) == list("abcd"[: 3 + dopamine])
     drawn = figure.get_tightbbox(draw(figure))
     width, height = figure.get_size_inches()
     assert drawn.x0 > -0.01 and drawn.y0 > -0.01

@@ -39,18 +39,27 @@ def plot_model(bottlenecks, choice_rule, update_rules, dopamine_rule=None):
         The figure, 183 mm wide. Save it as PDF or SVG.
     """
     with matplotlib.rc_context(STYLE):
-        rows = 2 if dopamine_rule is None else 3
-        heights = (2.3, 2.4, 2.4)[:rows]
-        figure = Figure(figsize=(PAGE_WIDTH, sum(heights)), layout="constrained")
-        parts = figure.subfigures(rows, 1, height_ratios=heights, squeeze=False)[:, 0]
-        plot_bottlenecks(bottlenecks, parts[0])
-        left, right = parts[1].subfigures(1, 2, width_ratios=(1, 2 if len(update_rules) > 1 else 1))
-        plot_choice_rule(choice_rule, left.subplots())
-        plot_update_rules(update_rules, right)
+        beside = len(update_rules) <= 2 and not any(rule.others for rule in update_rules)
+        heights = [2.3, 2.4]
+        if not beside:
+            # Latents that read others have a row of panels each, the others stand four in a row.
+            many = any(rule.others for rule in update_rules)
+            heights.append(0.7 + 2.0 * (len(update_rules) if many else -(-len(update_rules) // 4)))
         if dopamine_rule is not None:
-            plot_dopamine_rule(dopamine_rule, parts[2])
-        for letter, part in zip("abcd", (parts[0], left, right, *parts[2:]), strict=False):
-            part.text(0.0, 1.0, letter, fontsize=9, fontweight="bold", ha="left", va="top")
+            heights.append(2.4)
+        figure = Figure(figsize=(PAGE_WIDTH, sum(heights)), layout="constrained")
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        panels = list(parts)
+        if beside:
+            widths = (1, 2 if len(update_rules) > 1 else 1)
+            panels[1:2] = parts[1].subfigures(1, 2, width_ratios=widths)
+        plot_bottlenecks(bottlenecks, panels[0])
+        plot_choice_rule(choice_rule, panels[1].subplots())
+        plot_update_rules(update_rules, panels[2])
+        if dopamine_rule is not None:
+            plot_dopamine_rule(dopamine_rule, panels[3])
+        for letter, panel in zip("abcd", panels, strict=False):
+            panel.text(0.0, 1.0, letter, fontsize=9, fontweight="bold", ha="left", va="top")
     return figure
 
 
