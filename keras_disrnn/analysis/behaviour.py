@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.bandit import better_arms
 
 RIDGE = 1e-2
@@ -116,9 +117,7 @@ def compute_behaviour(
     else:
         skipped["regression"] = f"it is of two arms, and there are {sessions.arms}"
     count = sessions.n_sessions
-    drawn = np.random.default_rng(seed).multinomial(
-        count, np.full(count, 1 / count), size=replicates
-    )
+    drawn = draw_sessions(count, replicates, seed)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     rows = []
     for names, at, sums, estimate in parts:
