@@ -42,6 +42,7 @@ def _graph(updates, choice, dopamine):
 
 _OUTCOME = ("choice", "reward")
 _TWO_VALUES = _graph({"q0": _OUTCOME, "q1": _OUTCOME}, ("q0", "q1"), ("q0", "q1", *_OUTCOME))
+_Q = {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}
 _ONE_VALUE = _graph({"s": _OUTCOME}, ("s",), ("s", *_OUTCOME))
 
 
@@ -65,12 +66,12 @@ class Truth:
 TRUTHS = {
     "q_learning": Truth(
         _TWO_VALUES,
-        {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]},
+        _Q,
         {"Q0": "alpha", "Q1": "alpha"},
     ),
     "differential_forgetting_q_learning": Truth(
         _TWO_VALUES,
-        {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]},
+        _Q,
         {"Q0": "alpha_1", "Q1": "alpha_1"},
     ),
     # Both values decay alike, so their difference is updated from itself, and it is all that

@@ -144,8 +144,8 @@ def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=N
     """
     settings = settings or SelectionSettings()
     report = report or (lambda line: None)
-    store = _Store(folder, settings, sessions, make_model(seed), seed)
     model = make_model(seed)
+    store = _Store(folder, settings, sessions, model, seed)
     choice = _Choice(make_model, model, settings)
     selections = {"choice": _select(choice, sessions, settings, seed, store, report)}
     if model.signals and sessions.dopamine_weight.any():
@@ -367,6 +367,10 @@ class _Stage:
         for name, value in self.base.items():
             setattr(self.model, name, value * scale)
 
+    def loss(self, sessions):
+        outputs = self.model.evaluate(sessions.dataset(256), verbose=0, return_dict=True)
+        return float(outputs["loss"])
+
     def unclear(self):
         rows = compute_bottlenecks(self.model)
         rows = rows[rows["group"].isin(self.groups)]
@@ -415,9 +419,6 @@ class _Choice(_Stage):
             "warmup" if warmup else "stage1",
         )
 
-    def loss(self, sessions):
-        return _loss(self.model, sessions)
-
     def totals(self, sessions):
         return session_totals(self.model, sessions, batch_size=256)[0]
 
@@ -456,9 +457,6 @@ class _Dopamine(_Stage):
     def train(self, sessions, steps, learning_rate, seed):
         _train(self.model, sessions, self.settings, steps, learning_rate, seed, "stage2")
 
-    def loss(self, sessions):
-        return _loss(self.model, sessions)
-
     def totals(self, sessions):
         return session_totals(self.model, sessions, batch_size=256)[1].sum(axis=1)
 
@@ -488,10 +486,6 @@ def _train(model, sessions, settings, steps, learning_rate, seed, stage):
         seed=seed,
         verbose=0,
     )
-
-
-def _loss(model, sessions):
-    return float(model.evaluate(sessions.dataset(256), verbose=0, return_dict=True)["loss"])
 
 
 # === Paths on the disk ===
