@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import keras
 import pandas as pd
 
 from keras_disrnn import baselines
@@ -25,6 +24,7 @@ from keras_disrnn.run import (
     SyntheticData,
     TableData,
     load_data,
+    load_model,
     load_sessions,
     make_model,
     plain_config,
@@ -226,7 +226,7 @@ def compare(out, data, settings, model, training, seed):
         table = compute_fold_comparison(folds, sessions, **ways)
         estimates = pd.concat(estimates, ignore_index=True)
     else:
-        loaded = {name: keras.saving.load_model(path) for name, path in settings.models.items()}
+        loaded = {name: load_model(path, kind=None) for name, path in settings.models.items()}
         parts = load_data(data, seed)
         sessions = {"train": parts.train, "held_out": parts.held_out}
         if parts.truth is not None:

@@ -675,12 +675,16 @@ def load_results(folder):
     }
 
 
-def load_model(path):
+def load_model(path, kind=DisRNNModel):
     """Reads a model from a `.keras` file, without running code that the file names.
+
+    Args:
+        path: The file.
+        kind: Class of the model; `None` for any of Keras and this package.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or holds another model.
+        ValueError: If it cannot be read, holds another model, or names other code.
     """
     path = Path(path)
     if not path.is_file():
@@ -688,7 +692,7 @@ def load_model(path):
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
-        _check_config(path, config)
+        _check_config(path, config, kind)
         return keras.models.load_model(path, safe_mode=True)
     except _ForeignModel:
         raise
@@ -703,12 +707,15 @@ class _ForeignModel(ValueError):
     """The file is whole and holds something else."""
 
 
-def _check_config(path, config):
+def _check_config(path, config, kind):
     """Refuses what is not ours before Keras makes anything of it: a config names code to import."""
-    registered = keras.saving.get_registered_name(DisRNNModel)
-    if not isinstance(config, dict) or config.get("registered_name") != registered:
-        found = config.get("class_name") if isinstance(config, dict) else type(config).__name__
-        raise _ForeignModel(f"{path}: expected a DisRNNModel, got a {found}")
+    found = config if isinstance(config, dict) else {"class_name": type(config).__name__}
+    if kind is not None:
+        registered = keras.saving.get_registered_name(kind)
+        if found.get("registered_name") != registered:
+            raise _ForeignModel(
+                f"{path}: expected a {kind.__name__}, got a {found.get('class_name')}"
+            )
     for module in _modules(config):
         if module.split(".")[0] not in ("keras", "keras_disrnn", "builtins"):
             raise _ForeignModel(

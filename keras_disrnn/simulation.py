@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import keras
 import pandas as pd
 import tensorflow as tf
 
@@ -25,6 +24,7 @@ from keras_disrnn.compare import COGNITIVE
 from keras_disrnn.data import Columns, read_table, sessions_from_table
 from keras_disrnn.files import write_text
 from keras_disrnn.plots import plot_behaviour, save_figure
+from keras_disrnn.run import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +123,7 @@ def load_agent(path, name=None):
     if (path / "model.keras").exists():
         path = path / "model.keras"
     if path.is_file():
-        try:
-            model = keras.saving.load_model(path)
-        except Exception as error:  # a damaged file can raise whatever Keras has
-            raise ValueError(
-                f"{path}: expected a model saved as a .keras file, but it cannot be read "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-            ) from error
+        model = load_model(path, kind=None)
     elif (path / "saved_model.pb").exists():
         model = tf.saved_model.load(str(path))
     else:

@@ -355,7 +355,7 @@ def rewrite_config(path, out, change):
             new.writestr(name, data)
 
 
-def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path):
+def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path, capsys):
     keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)]).save(
         tmp_path / "lambda.keras"
     )
@@ -370,6 +370,8 @@ def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path):
         rewrite_config(demo / "model.keras", tmp_path / "evil.keras", change)
         with pytest.raises(ValueError, match="it names 'evil_module'"):
             load_model(tmp_path / "evil.keras")
+        assert main(["simulate", f"--model={tmp_path}/evil.keras", f"--out={tmp_path}/a.csv"]) == 1
+        assert "it names 'evil_module'" in capsys.readouterr().err
     rewrite_config(demo / "model.keras", tmp_path / "same.keras", lambda config: None)
     assert load_model(tmp_path / "same.keras").core.cell.latents == 3
     for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
