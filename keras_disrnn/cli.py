@@ -7,6 +7,7 @@ settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 
@@ -25,6 +26,7 @@ from keras_disrnn.data import (
     read_source_data_2,
     sessions_from_table,
 )
+from keras_disrnn.exchange import CONFIG, PARAMS, read_reference, write_reference
 from keras_disrnn.export import export as export_model
 from keras_disrnn.files import write_text
 from keras_disrnn.plots import plot_ablation, plot_recovery, save_figure
@@ -146,17 +148,44 @@ def evaluate(run: str, table: str | None = None, out: str | None = None):
     print(json.dumps(runs.plain(metrics), indent=2))
 
 
-def export(run: str, out: str):
-    """Write the model of a run as a SavedModel, for programs that have TensorFlow alone.
+def export(run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model"):
+    """Write a model for programs that have TensorFlow alone, or for the authors' package.
 
     Args:
-        run: The folder of a finished run.
+        run: The folder of a finished run, or a .keras file.
         out: The new folder.
+        format: A SavedModel; or params.json and config.json of `disentangled-rnns`.
     """
-    model, _, _ = runs.load_run(run)
-    digest = export_model(model, out, run=run)
+    if Path(run).is_file():
+        model, record = runs.load_model(run, kind=None), None
+    else:
+        (model, _, _), record = runs.load_run(run), run
+    if format == "reference":
+        write_reference(model, out)
+        print(f"Wrote {out}: {PARAMS} and {CONFIG}")
+        return
+    digest = export_model(model, out, run=record)
     print(f"Wrote {out}: load it with tensorflow.saved_model.load({out!r})")
     print(f"SHA-256 of its manifest: {digest}")
+
+
+def import_(params: str, out: str, configuration: str | None = None):
+    """Make a model of this package from one of the authors' (`disentangled-rnns`).
+
+    Nothing in the files is executed.
+
+    Args:
+        params: Its parameters: JSON (.json), or a pickled dict of arrays.
+        out: The new .keras file.
+        configuration: The fields of its config object: JSON (.json), or a pickle.
+    """
+    if Path(out).exists():
+        raise FileExistsError(f"{out}: exists already; choose a new file")
+    if Path(out).suffix != ".keras":
+        raise ValueError(f"{out}: expected a file that ends in .keras")
+    model = read_reference(params, configuration)
+    runs.save_model(model, out)
+    print(f"Wrote {out}: {model.core.cell.latents} latents, {model.count_params()} parameters")
 
 
 def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006 - for the parser
@@ -339,6 +368,23 @@ def behaviour(
     print(f"Wrote {out}")
 
 
+COMMANDS = (
+    demo,
+    fit,
+    select,
+    recover,
+    evaluate,
+    export,
+    import_,
+    plot,
+    ablate,
+    compare,
+    parker,
+    simulate,
+    behaviour,
+)
+
+
 def main(arguments=None):
     """Runs the command line; returns its exit status.
 
@@ -348,20 +394,7 @@ def main(arguments=None):
     native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            [
-                demo,
-                fit,
-                select,
-                recover,
-                evaluate,
-                export,
-                plot,
-                ablate,
-                compare,
-                parker,
-                simulate,
-                behaviour,
-            ],
+            {command.__name__.rstrip("_"): command for command in COMMANDS},
             args=arguments,
             as_positional=False,
             prog="keras-disrnn",

@@ -8,9 +8,6 @@ and the SHA-256 of every other file.
 import functools
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -19,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_disrnn import native
 from keras_disrnn.card import read_record, write_card
-from keras_disrnn.files import write_text
+from keras_disrnn.files import new_folder, write_text
 from keras_disrnn.version import __version__
 
 FORMAT = "keras_disrnn.export"
@@ -69,8 +66,6 @@ def export(model, path, run=None):
         ValueError: If the model has no weights yet, or is of another kind.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path}: exists already; exports never overwrite")
     missing = [name for name in _NEEDED if not hasattr(model, name)]
     if missing:
         raise ValueError(
@@ -81,9 +76,7 @@ def export(model, path, run=None):
         raise ValueError("model: it has no weights yet; call it or fit it before the export")
     record = None if run is None else read_record(run)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with new_folder(path) as partial:
         contract = _contract(model, record)
         _write_saved_model(model, contract, partial)
         _name_tensors(contract, partial)
@@ -94,11 +87,6 @@ def export(model, path, run=None):
         }
         write_text(partial / MANIFEST, json.dumps(contract, indent=2) + "\n")
         digest = _sha256(partial / MANIFEST)
-        os.chmod(partial, 0o755)
-        os.rename(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return digest
 
 

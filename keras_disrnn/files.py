@@ -1,6 +1,8 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files and folders so that a reader never sees half of one."""
 
+import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -29,6 +31,30 @@ def write_atomically(path, write):
 def write_text(path, text):
     """Writes `text` to `path` atomically, in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """Gives a folder to fill that becomes `path` when all is done, and vanishes after an error.
+
+    Args:
+        path: The new folder.
+
+    Raises:
+        FileExistsError: If it exists. Nothing is ever overwritten.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path}: exists already; exports never overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield partial
+        os.chmod(partial, 0o777 & ~_umask())
+        os.rename(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _umask():

@@ -55,6 +55,7 @@ def from_haiku(params, config):
     missing = sorted(set(names) - set(config))
     if missing:
         raise ValueError(f"config: {missing[0]!r} is missing; got {sorted(config)}")
+    _check_sizes(params, root, config)
     arguments = {ours: config[theirs] for theirs, ours in names.items()}
     neural = root == _NEURAL
     model = DisRNNModel(
@@ -137,6 +138,30 @@ def _root(params):
     raise ValueError(
         f"params: expected the modules of {_PLAIN!r} or {_NEURAL!r}, got {sorted(params)[:3]}"
     )
+
+
+def _check_sizes(params, root, config):
+    """Holds the configuration against the arrays before anything of its sizes is made."""
+    first = f"{root}/~update_latents/update_net"
+    kernel = _take(params, first, "input_weights")
+    sizes = {
+        "latent_size": len(np.atleast_1d(_take(params, root, "latent_inits"))),
+        "update_net_n_units_per_layer": kernel.shape[-1] if kernel.ndim else 0,
+        "update_net_n_layers": sum(name.endswith("_biases") for name in params[first]) - 2,
+    }
+    readouts = {"choice_net": f"{root}/~predict_targets/choice_net"}
+    if root == _NEURAL:
+        readouts["neural_activity_net"] = f"{root}/neural_activity_net"
+    for name, module in readouts.items():
+        bias = np.atleast_1d(_take(params, module, "input_biases"))
+        sizes[f"{name}_n_units_per_layer"] = len(bias)
+        sizes[f"{name}_n_layers"] = sum(each.endswith("_biases") for each in params[module]) - 2
+    sizes["obs_size"] = (kernel.shape[0] if kernel.ndim else 0) - sizes["latent_size"]
+    output = _take(params, readouts["choice_net"], "output_biases")
+    sizes["output_size"] = len(np.atleast_1d(output))
+    for name, size in sizes.items():
+        if config[name] != size:
+            raise ValueError(f"config: {name} is {config[name]!r}, but the parameters have {size}")
 
 
 def _take(params, module, name):
