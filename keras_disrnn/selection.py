@@ -1,13 +1,13 @@
 """The choice of the penalties: a path from weak to strong, cross-validated over sessions.
 
 A path trains one model at rising multiples of its penalties, each from the weights of the one
-before. Paths on folds of the sessions say what each multiple costs in likelihood; a path on all of
-them says which graph it leaves open. In reach is every multiple that loses no more against the best
-than one standard error (as Breiman et al. 1984, Classification and Regression Trees, section 3.4.3,
-but of the difference, paired by session, which tells a real loss in few sessions), or so little
-that it does not matter (`SMALLEST_EFFECT`). Chosen is the sparsest graph in reach, and of the
-multiples in reach that leave it the one that predicts best, so that the strength needed to find a
-structure does not blunt the model that has it.
+before. Paths on folds of the sessions say what each multiple costs in likelihood, and which graph
+it leaves open; a path on all sessions gives the weights. In reach is every multiple that loses no
+more against the best than one standard error (as Breiman et al. 1984, Classification and Regression
+Trees, section 3.4.3, but of the difference, paired by session, which tells a real loss in few
+sessions), or so little that it does not matter (`SMALLEST_EFFECT`). Chosen is the sparsest graph in
+reach, and of the multiples in reach that leave it the one that predicts best, so that the strength
+needed to find a structure does not blunt the model that has it.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ class SelectionSettings:
         dopamine_scales: Multiples of its dopamine penalty, which is taken relative to the variance
             of the dopamine response, rising.
         folds: Parts of the sessions, each of which is scored by a path on the others; at least 2.
-        starts: Paths on all sessions, from different initial weights; the one with the smallest
-            loss (penalties included) at the chosen multiple is taken.
+        starts: Paths on all sessions, from different initial weights; of those with the graph that
+            most folds have, the one with the smallest loss (penalties included) is taken.
         warmup_steps: Steps without noise and penalties at the start of each path.
         steps: Steps at each multiple.
         dopamine_steps: Steps of the dopamine readout at each multiple.
@@ -105,10 +105,10 @@ class Selection:
         table: A `pandas.DataFrame`, one row a multiple: `scale`; the penalties; `score`, the
             cross-validated normalized likelihood (or, of dopamine, the MSE), and `score_se`;
             `cost`, what it loses against the best multiple, and `cost_se`, paired by session;
-            `within`, whether it is in reach of the best; `graph`, in words, of the
-            path on all sessions; `edges` in it; `open`, the participation ratio of openness (no
-            threshold); `agreement`, the share of the paths on folds, and of further starts, with
-            the same graph; `chosen`.
+            `within`, whether it is in reach of the best; `graph`, in words, that most folds have;
+            `edges` in it; `open`, the participation ratio of openness (no threshold); `agreement`,
+            the share of the other paths, on folds and on all sessions, with the same graph;
+            `chosen`.
         notes: Sentences on what is not clear-cut; empty where everything is.
     """
 
@@ -157,15 +157,15 @@ def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=N
 def _select(stage, sessions, settings, seed, store, report):
     """Chooses one stage's multiple and leaves the stage's model trained at it."""
     splits = list(k_fold(sessions, settings.folds, seed=seed))
-    scores, graphs = {}, []
+    scores, folds = {}, []
     for number, split in enumerate(splits):
         label = f"{stage.name}, fold {number + 1}/{settings.folds}"
         path = store.path(
             f"{stage.name}-fold{number}",
             lambda split=split, number=number, label=label: _train_path(
                 stage,
-                split.train,
-                split.held_out,
+                sessions,
+                split,
                 settings,
                 1000 * (seed + 1) + number,
                 report,
@@ -173,7 +173,7 @@ def _select(stage, sessions, settings, seed, store, report):
             ),
         )
         scores |= dict(zip(split.held_out.ids, path["totals"].swapaxes(0, 1), strict=True))
-        graphs.append([stage.graph(stage.with_weights(rung)) for rung in path["weights"]])
+        folds.append(path)
     totals = np.stack([scores[name] for name in sessions.ids])
 
     starts = []
@@ -187,20 +187,28 @@ def _select(stage, sessions, settings, seed, store, report):
                 ),
             )
         )
-    table, start, notes = _choose(stage, totals, starts, graphs)
-    chosen = int(np.flatnonzero(table["chosen"])[0])
-    stage.with_weights(starts[start]["weights"][chosen])
-    stage.set_scale(table["scale"].iloc[chosen])
+    table, weights, notes = _choose(stage, totals, folds, starts)
+    scale = table.loc[table["chosen"], "scale"].iloc[0]
+    stage.with_weights(weights)
+    stage.set_scale(scale)
+    graph = stage.graph(stage.model)
     if settings.settle_steps:
         stage.train(sessions, settings.settle_steps, settings.learning_rate / 5, seed)
+        if not same_graph(stage.graph(stage.model), graph):
+            stage.with_weights(weights)
+            notes.append(
+                "The last steps changed the graph that was chosen, and were taken back: "
+                f"'{describe_graph(graph)}' is not stable at this multiple."
+            )
     notes += stage.unclear()
-    graph = describe_graph(stage.graph(stage.model))
-    report(f"{stage.name}: chosen x{table['scale'].iloc[chosen]:g}, {graph}")
+    report(f"{stage.name}: chosen x{scale:g}, {describe_graph(graph)}")
     return Selection(table, tuple(notes))
 
 
-def _train_path(stage, train_part, held_out, settings, seed, report, label):
-    """Trains from weak to strong; returns each rung's weights, loss and held-out session sums.
+def _train_path(stage, sessions, split, settings, seed, report, label):
+    """Trains from weak to strong, on all sessions or on those of a split.
+
+    Returns each rung's weights, its loss on all sessions, and the sums of held-out sessions.
 
     A path that diverges is begun again at half the learning rate, twice at most: one fit of many
     should not cost the others.
@@ -208,7 +216,7 @@ def _train_path(stage, train_part, held_out, settings, seed, report, label):
     rate = settings.learning_rate
     for attempt in range(ATTEMPTS):
         try:
-            return _climb(stage, train_part, held_out, settings, rate, seed, report, label)
+            return _climb(stage, sessions, split, settings, rate, seed, report, label)
         except TrainingDiverged as error:
             if attempt + 1 == ATTEMPTS:
                 raise TrainingDiverged(
@@ -218,7 +226,8 @@ def _train_path(stage, train_part, held_out, settings, seed, report, label):
             report(f"{label}: the loss is no longer finite; again at a learning rate of {rate:g}")
 
 
-def _climb(stage, train_part, held_out, settings, learning_rate, seed, report, label):
+def _climb(stage, sessions, split, settings, learning_rate, seed, report, label):
+    train_part = sessions if split is None else split.train
     stage.begin(seed)
     if stage.warms_up and settings.warmup_steps:
         stage.train(train_part, settings.warmup_steps, learning_rate, seed, warmup=True)
@@ -227,10 +236,10 @@ def _climb(stage, train_part, held_out, settings, learning_rate, seed, report, l
         stage.set_scale(scale)
         stage.train(train_part, stage.steps, learning_rate, seed + index)
         weights.append(stage.model.get_weights())
-        losses.append(stage.loss(train_part))
+        losses.append(stage.loss(sessions))
         line = f"{label}, penalties x{scale:g}: "
-        if held_out is not None:
-            totals.append(stage.totals(held_out))
+        if split is not None:
+            totals.append(stage.totals(split.held_out))
             line += f"{stage.title} {float(stage.score(totals[-1].sum(axis=0))):.4f}, "
         report(line + (describe_graph(stage.graph(stage.model)) or "all closed"))
     return {
@@ -240,14 +249,14 @@ def _climb(stage, train_part, held_out, settings, learning_rate, seed, report, l
     }
 
 
-def _choose(stage, totals, starts, fold_graphs):
-    """The table of multiples, the start to take, and what is not clear-cut.
+def _choose(stage, totals, folds, starts):
+    """The table of multiples, the weights to take, and what is not clear-cut.
 
     Args:
         stage: What is being chosen for.
         totals: `(sessions, scales, ...)` sums of each session, scored out of fold.
+        folds: The path on each fold.
         starts: Paths on all sessions.
-        fold_graphs: For each fold the graph at each multiple.
     """
     count = len(stage.scales)
     pooled = totals.sum(axis=0)
@@ -267,26 +276,15 @@ def _choose(stage, totals, starts, fold_graphs):
         for i in range(count)
     ]
     within = cost <= np.maximum(cost_errors, stage.tolerance(pooled[best]))
-    # Of several starts the one that is cheapest, penalties included, is the better optimum of what
-    # the path minimises; it is chosen at the strongest multiple in reach.
-    strongest = int(np.flatnonzero(within)[-1])
-    start = int(np.argmin([path["losses"][strongest] for path in starts]))
-    graphs, openness = [], []
-    for rung in starts[start]["weights"]:
-        model = stage.with_weights(rung)
-        graphs.append(stage.graph(model))
-        openness.append(stage.openness(model))
+    rungs = [_representative(stage, folds, starts, i) for i in range(count)]
+    graphs = [graph for _, graph, _ in rungs]
+    openness = [stage.openness(stage.with_weights(weights)) for weights, _, _ in rungs]
     edges = np.array([graph.number_of_edges() for graph in graphs])
     kinds = [
         next(j for j in range(i + 1) if same_graph(graph, graphs[j]))
         for i, graph in enumerate(graphs)
     ]
     chosen = choose(loss, within, edges, kinds)
-    others = list(fold_graphs)
-    for number, path in enumerate(starts):
-        if number != start:
-            others.append([stage.graph(stage.with_weights(rung)) for rung in path["weights"]])
-    agreement = [np.mean([same_graph(path[i], graphs[i]) for path in others]) for i in range(count)]
     table = pd.DataFrame(
         {
             "scale": stage.scales,
@@ -299,21 +297,21 @@ def _choose(stage, totals, starts, fold_graphs):
             "graph": [describe_graph(graph) for graph in graphs],
             "edges": edges,
             "open": openness,
-            "agreement": agreement,
+            "agreement": [agreement for _, _, agreement in rungs],
             "chosen": np.arange(count) == chosen,
         }
     )
     notes = []
     if chosen == 0 and edges[0] > edges[-1]:
         notes.append("The weakest multiple is chosen: weaker ones may predict better.")
-    if strongest == count - 1 and edges[strongest] > 0:
+    if within[-1] and edges[-1] > 0:
         notes.append(
             "The strongest multiple is in reach of the best: a stronger one may leave a sparser "
             "graph at no more cost."
         )
-    if agreement[chosen] < 1:
+    if rungs[chosen][2] < 1:
         notes.append(
-            f"{agreement[chosen]:.0%} of the other fits have the chosen graph at this multiple."
+            f"{rungs[chosen][2]:.0%} of the other fits have the chosen graph at this multiple."
         )
     beyond = [i for i in range(count) if not within[i] and edges[i] < edges[chosen]]
     if beyond:
@@ -323,7 +321,28 @@ def _choose(stage, totals, starts, fold_graphs):
                 f"The sparser graph '{describe_graph(graphs[nearest])}' is only just out of reach: "
                 f"it costs {cost[nearest]:.2g}, standard error {cost_errors[nearest]:.2g}."
             )
-    return table, start, notes
+    return table, rungs[chosen][0], notes
+
+
+def _representative(stage, folds, starts, rung):
+    """The fit of a multiple that its cross-validated score speaks of.
+
+    The score was reached by the graphs of the folds, and says nothing of a path on all sessions
+    that ended in another one. So the graph is the one that most folds have, and the weights are
+    of a path on all sessions that has it too, or else of a fold.
+
+    Returns:
+        Its weights, its graph, and the share of the other paths that have the same graph.
+    """
+    paths = [*starts, *folds]
+    graphs = [stage.graph(stage.with_weights(path["weights"][rung])) for path in paths]
+    alike = np.array([[same_graph(graph, other) for other in graphs] for graph in graphs])
+    votes = alike[:, len(starts) :].sum(axis=1)
+    losses = [path["losses"][rung] for path in paths]
+    # Paths on all sessions first, then the smallest loss (penalties included).
+    taken = min(np.flatnonzero(votes == votes.max()), key=lambda i: (i >= len(starts), losses[i]))
+    agreement = (alike[taken].sum() - 1) / (len(paths) - 1)
+    return paths[taken]["weights"][rung], graphs[taken], agreement
 
 
 def choose(loss, within, edges, kinds):

@@ -8,10 +8,17 @@ import pytest
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.analysis import compute_evaluation
+from keras_disrnn.analysis.graph import make_graph
 from keras_disrnn.data import Columns, k_fold, sessions_from_table
 from keras_disrnn.model import PENALTIES
 from keras_disrnn.plots import plot_selection
-from keras_disrnn.selection import STAGE1_PENALTIES, SelectionSettings, choose, select
+from keras_disrnn.selection import (
+    STAGE1_PENALTIES,
+    SelectionSettings,
+    _representative,
+    choose,
+    select,
+)
 from keras_disrnn.training import TrainingDiverged
 
 QUICK = SelectionSettings(
@@ -156,11 +163,47 @@ def test_of_choice_alone_and_several_starts_the_cheapest_is_taken(sessions, tmp_
     assert list(selections) == ["choice"]
     table = selections["choice"].table
     rung = int(np.flatnonzero(table["chosen"])[0])
-    strongest = int(np.flatnonzero(table["within"])[-1])
     paths = [np.load(tmp_path / f"choice-start{start}.npz") for start in range(3)]
-    best = int(np.argmin([path["losses"][strongest] for path in paths]))
+    best = int(np.argmin([path["losses"][rung] for path in paths]))
     np.testing.assert_array_equal(model.get_weights()[0], paths[best][f"weights/{rung}/0"])
     assert len({float(path["losses"][0]) for path in paths}) == 3
+
+
+class _Graphs:
+    """A stage whose weights are the graphs themselves."""
+
+    @staticmethod
+    def with_weights(weights):
+        return weights
+
+    @staticmethod
+    def graph(model):
+        return model
+
+
+def test_the_fit_of_a_multiple_has_the_graph_that_its_score_was_reached_by():
+    one = make_graph([("choice", "z1"), ("z1", "choice readout")])
+    renamed = make_graph([("choice", "z5"), ("z5", "choice readout")])
+    two = make_graph([("choice", "z1"), ("choice", "z2"), ("z2", "choice readout")])
+
+    def path(graph, loss):
+        return {"weights": [graph], "losses": [loss]}
+
+    def taken(folds, starts):
+        weights, graph, agreement = _representative(_Graphs, folds, starts, 0)
+        assert graph is weights
+        return weights, agreement
+
+    # A path on all sessions that ended elsewhere, at a smaller loss, is passed over.
+    folds = [path(two, 0.6), path(two.copy(), 0.5)]
+    assert taken(folds, [path(one, 0.4)]) == (folds[1]["weights"][0], 0.5)
+    # One with the graph of the folds is preferred to theirs, whatever its loss.
+    start = path(renamed, 0.7)
+    assert taken([path(one, 0.6), path(one, 0.5)], [start]) == (renamed, 1.0)
+    # Of several such the one with the smallest loss; a single fold's graph is outvoted.
+    starts = [start, path(one.copy(), 0.6), path(two, 0.1)]
+    folds = [path(one, 0.6), path(two, 0.5), path(one, 0.5)]
+    assert taken(folds, starts) == (starts[1]["weights"][0], 0.6)
 
 
 def test_a_path_that_diverges_is_tried_again_more_slowly(sessions):
