@@ -7,7 +7,9 @@ The sessions of each seed are those of `keras-disrnn recover`. The reference is 
 example does it (1,000 steps of warm-up without noise and penalties, then penalties of 1e-2 on
 latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step), on choices alone. Its
 parameters are read by `keras_disrnn.interop` and held against the agent as ours are, but for
-dopamine. PYTHON has `disentangled-rnns`. Seeds that are in the folder already are not fitted again.
+dopamine. PYTHON has `disentangled-rnns`. Without `--reference-python` this package trains with the
+same settings and course, in a tenth of the time; what differs is then the draws, and that gradients
+are clipped before Adam and not after. Seeds that are in the folder already are not fitted again.
 """
 
 import argparse
@@ -83,6 +85,44 @@ def fit_reference(source, target, warmup, steps, seed):
     np.savez(target, **flat)
 
 
+def fit_here(sessions, warmup, steps, seed):
+    """Trains a model of this package in the same way."""
+    from keras_disrnn import DisRNNModel, train
+
+    # The other settings of the example are this package's defaults.
+    model = DisRNNModel(latent_penalty=CONFIG["latent_penalty"], seed=seed)
+    train(
+        model,
+        sessions,
+        warmup_steps=warmup,
+        stage1_steps=steps,
+        stage2_steps=0,
+        learning_rate=1e-3,
+        seed=seed,
+        verbose=0,
+    )
+    return model
+
+
+def fit_there(python, sessions, fitted, warmup, steps, seed):
+    """Has the reference train, in a process of its own, and reads its parameters."""
+    from keras_disrnn.interop import from_haiku
+
+    source = fitted.with_name(f"{fitted.stem}-data.npz")
+    choice = np.where(sessions.choice_weight > 0, sessions.choice, -1)
+    np.savez(source, features=sessions.features, choice=choice)
+    command = [python, __file__, "--fit", source, fitted, str(seed)]
+    command += ["--warmup", str(warmup), "--steps", str(steps)]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    source.unlink()
+    params = {}
+    with np.load(fitted) as arrays:
+        for key in arrays.files:
+            module, name = key.split("|")
+            params.setdefault(module, {})[name] = arrays[key]
+    return from_haiku(params, {**CONFIG, "noiseless_mode": False})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference-python")
@@ -99,12 +139,8 @@ def main():
         source, target, seed = given.fit
         fit_reference(source, target, given.warmup, given.steps, int(seed))
         return
-    if not given.reference_python:
-        parser.error("--reference-python: expected an environment with disentangled-rnns")
-
     import pandas as pd
 
-    from keras_disrnn.interop import from_haiku
     from keras_disrnn.recovery import compute_recovery
     from keras_disrnn.run import SyntheticData, simulate_data
 
@@ -113,27 +149,20 @@ def main():
     data = SyntheticData(given.sessions, 300, given.trials, given.agent)
     rows = []
     for seed in range(given.seeds):
-        stem = f"{given.agent}-{given.sessions}x{given.trials}-{given.warmup}-{given.steps}-{seed}"
+        stem = "reference" if given.reference_python else "here"
+        stem += f"-{given.agent}-{given.sessions}x{given.trials}"
+        stem += f"-{given.warmup}-{given.steps}-{seed}"
         fitted, result = out / f"{stem}.npz", out / f"{stem}.json"
         if not result.exists():
             began = time.monotonic()
             parts = simulate_data(data, seed)
-            train = parts["train"][0]
-            source = out / f"{stem}-data.npz"
-            choice = np.where(train.choice_weight > 0, train.choice, -1)
-            np.savez(source, features=train.features, choice=choice)
-            command = [given.reference_python, __file__, "--fit", source, fitted, str(seed)]
-            command += ["--warmup", str(given.warmup), "--steps", str(given.steps)]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-            source.unlink()
-            params = {}
-            with np.load(fitted) as arrays:
-                for key in arrays.files:
-                    module, name = key.split("|")
-                    params.setdefault(module, {})[name] = arrays[key]
-            model = from_haiku(params, {**CONFIG, "noiseless_mode": False})
+            course = (given.warmup, given.steps, seed)
+            if given.reference_python:
+                model = fit_there(given.reference_python, parts["train"][0], fitted, *course)
+            else:
+                model = fit_here(parts["train"][0], *course)
             row = compute_recovery(model, data.make_agent(), *parts["held_out"])
-            # No dopamine readout: the graph is that of choice.
+            # No dopamine readout is trained: only the graph of choice counts.
             row = {"seed": seed, **row, "seconds": time.monotonic() - began}
             result.write_text(json.dumps(row, indent=2))
         rows.append(json.loads(result.read_text()))
