@@ -4,12 +4,14 @@ Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `-
 settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Literal
 
 import jsonargparse
+import pandas as pd
 
 from keras_disrnn import compare as comparisons
 from keras_disrnn import native, simulation
@@ -29,7 +31,12 @@ from keras_disrnn.data import (
 from keras_disrnn.exchange import CONFIG, PARAMS, read_reference, write_reference
 from keras_disrnn.export import export as export_model
 from keras_disrnn.files import write_text
-from keras_disrnn.plots import plot_ablation, plot_recovery, save_figure
+from keras_disrnn.plots import (
+    plot_ablation,
+    plot_recovery,
+    plot_recovery_by_sessions,
+    save_figure,
+)
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
 from keras_disrnn.selection import SelectionSettings
 from keras_disrnn.simulation import BehaviourSettings, EnvironmentSettings
@@ -100,6 +107,7 @@ def recover(
     selection: SelectionSettings = SelectionSettings(),  # noqa: B008
     seeds: int = 20,
     first_seed: int = 0,
+    sizes: list[int] = [],  # noqa: B006 - for the parser
     workers: int = 1,
 ):
     """Make sessions of a known agent, fit them as `select` does, and hold the fits against it.
@@ -111,20 +119,31 @@ def recover(
         selection: The penalties to try, and how.
         seeds: How many seeds.
         first_seed: The first of them.
+        sizes: In place of `data.sessions`: several numbers of training sessions, to see how many
+            are needed; each has a folder in `out`.
         workers: Fits side by side, each on one processor.
     """
-    table = recoveries.recover(
-        out,
-        range(first_seed, first_seed + seeds),
-        data,
-        model,
-        selection,
-        workers=workers,
-    )
-    for name, value in recoveries.summarize_recovery(table).items():
-        print(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    tables = []
+    for size in sizes or [data.sessions]:
+        table = recoveries.recover(
+            Path(out) / f"sessions-{size}" if sizes else out,
+            range(first_seed, first_seed + seeds),
+            dataclasses.replace(data, sessions=size),
+            model,
+            selection,
+            workers=workers,
+        )
+        tables.append(table.assign(sessions=size))
+        if sizes:
+            print(f"sessions: {size}")
+        for name, value in recoveries.summarize_recovery(table).items():
+            print(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    table = pd.concat(tables, ignore_index=True)
+    if sizes:
+        write_text(Path(out) / "recovery.csv", table.to_csv(index=False))
+    draw = plot_recovery_by_sessions if sizes else plot_recovery
     for ending in ("png", "pdf"):
-        save_figure(Path(out) / f"recovery.{ending}", plot_recovery, table)
+        save_figure(Path(out) / f"recovery.{ending}", draw, table)
     print(f"Wrote {out}")
 
 

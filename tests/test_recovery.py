@@ -1,5 +1,6 @@
 """Recovery: what each agent's graph is, how a fit is held against it, and the folder of seeds."""
 
+import dataclasses
 import json
 
 import keras
@@ -11,7 +12,8 @@ import keras_disrnn
 from keras_disrnn.analysis import compute_formulas, compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.graph import choice_part, make_graph
 from keras_disrnn.bandit import QLearning
-from keras_disrnn.plots import plot_recovery
+from keras_disrnn.cli import main
+from keras_disrnn.plots import plot_recovery, plot_recovery_by_sessions
 from keras_disrnn.recovery import (
     TRUTHS,
     compute_recovery,
@@ -198,6 +200,42 @@ def test_seeds_are_fitted_once(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["data"]["agent"] == "reward_seeking"
     with pytest.raises(ValueError, match="holds results of other settings"):
         recover(tmp_path, [0], SyntheticData(8, 6, 15), SHAPE, QUICK)
+
+
+@pytest.mark.slow
+def test_recovery_by_the_number_of_sessions(tmp_path):
+    given = {"data": SMALL, "model": SHAPE, "selection": QUICK}
+    flags = [
+        f"--{group}.{name}={value}"
+        for group, settings in given.items()
+        for name, value in dataclasses.asdict(settings).items()
+        if name != "sessions"
+    ]
+    assert main(["recover", f"--out={tmp_path}", "--seeds=1", "--sizes=[6, 9]", *flags]) == 0
+    table = pd.read_csv(tmp_path / "recovery.csv")
+    assert table["sessions"].tolist() == [6, 9]
+    for size in (6, 9):
+        stored = json.loads((tmp_path / f"sessions-{size}" / "config.json").read_text())
+        assert stored["data"]["sessions"] == size
+    assert (tmp_path / "recovery.png").exists()
+
+
+def test_recovery_is_drawn_over_the_number_of_sessions():
+    table = pd.DataFrame(
+        {
+            "sessions": [6, 6, 6, 9, 9],
+            "graph": [False, True, False, True, True],
+            "difference": [-0.02, -0.01, -0.03, -0.001, -0.002],
+            "dopamine_r2": [0.8, 0.9, 0.7, 0.99, 0.98],
+        }
+    )
+    share, difference, _ = plot_recovery_by_sessions(table).axes
+    np.testing.assert_array_equal(share.lines[0].get_xdata(), [6, 9])
+    np.testing.assert_allclose(share.lines[0].get_ydata(), [1 / 3, 1])
+    low, high = share.lines[1].get_ydata()
+    assert 0 < low < 1 / 3 < high < 1
+    np.testing.assert_allclose(difference.lines[0].get_ydata(), [-0.02, -0.0015])
+    assert sum(len(dots.get_offsets()) for dots in difference.collections) == len(table)
 
 
 @pytest.mark.slow

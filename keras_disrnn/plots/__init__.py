@@ -8,7 +8,7 @@ from keras_disrnn.plots.dopamine import plot_dopamine_scatter
 from keras_disrnn.plots.learning import plot_learning_curves
 from keras_disrnn.plots.photometry import plot_event_average
 from keras_disrnn.plots.publication import plot_model, plot_structure
-from keras_disrnn.plots.recovery import plot_recovery
+from keras_disrnn.plots.recovery import plot_recovery, plot_recovery_by_sessions
 from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
 from keras_disrnn.plots.save import save_figure
 from keras_disrnn.plots.selection import plot_selection
@@ -26,6 +26,7 @@ __all__ = [
     "plot_learning_curves",
     "plot_model",
     "plot_recovery",
+    "plot_recovery_by_sessions",
     "plot_selection",
     "plot_session",
     "plot_structure",

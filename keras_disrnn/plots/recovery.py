@@ -1,8 +1,9 @@
 """How often and how well known agents are found again."""
 
 import numpy as np
+import scipy.stats
 
-from keras_disrnn.plots.style import FAINT, SMALL, colour, new_figure
+from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure
 
 
 def plot_recovery(table, figure=None):
@@ -58,4 +59,63 @@ def plot_recovery(table, figure=None):
     axes[0].set_yticks(range(len(agents)), [agent.replace("_", " ") for agent in agents])
     axes[0].set_ylim(len(agents) - 0.5, -0.5)
     axes[1].axvline(0, color=FAINT, lw=0.8, zorder=0)
+    return figure
+
+
+def plot_recovery_by_sessions(table, figure=None):
+    """Draws how recovery grows with the number of sessions: how many a scientist needs.
+
+    Args:
+        table: As for `plot_recovery`, of one agent, with a column `sessions`, the number of
+            training sessions of each row.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+
+    Returns:
+        The figure; its axes are the share of seeds with the agent's graph, with Wilson's 95%
+        interval; the normalized likelihood minus the true agent's; the dopamine R^2. Filled points
+        are seeds with the agent's graph, lines the means over seeds.
+    """
+    figure = new_figure(figure, (7.2, 2.4))
+    axes = figure.subplots(1, 3, sharex=True)
+    titles = ("graph found", "likelihood minus true agent's", "dopamine R²")
+    groups = list(table.groupby("sessions"))
+    sizes = [size for size, _ in groups]
+    for ax, title, column in zip(axes, titles, ("graph", "difference", "dopamine_r2"), strict=True):
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(labelsize=SMALL)
+        ax.set_xscale("log")
+        ax.set_xlabel("training sessions", fontsize=9)
+        ax.plot(sizes, [rows[column].mean() for _, rows in groups], color=colour(0), lw=1)
+    for size, rows in groups:
+        found = rows["graph"].to_numpy(bool)
+        interval = scipy.stats.binomtest(int(found.sum()), len(found)).proportion_ci(
+            method="wilson"
+        )
+        axes[0].plot([size, size], interval, color=colour(0), lw=1)
+        axes[0].plot(size, found.mean(), "o", color=colour(0), ms=4)
+        axes[0].annotate(
+            f"{found.sum()}/{len(found)}",
+            (size, found.mean()),
+            xytext=(5, -9 if found.mean() > 0.5 else 5),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color=INK,
+        )
+        for ax, column in zip(axes[1:], ("difference", "dopamine_r2"), strict=True):
+            for among, fill in ((found, colour(0)), (~found, "white")):
+                values = rows[column].to_numpy()[among]
+                ax.scatter(
+                    np.full(len(values), size),
+                    values,
+                    s=14,
+                    facecolor=fill,
+                    edgecolor=colour(0),
+                    linewidth=0.8,
+                    zorder=3,
+                )
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[0].set_xticks(sizes, [str(size) for size in sizes])
+    axes[0].minorticks_off()
+    axes[0].margins(x=0.18)
+    axes[1].axhline(0, color=FAINT, lw=0.8, zorder=0)
     return figure
