@@ -14,11 +14,16 @@ import dataclasses
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
-from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, participation_ratio
+from keras_disrnn.analysis.bottlenecks import (
+    compute_bottlenecks,
+    latent_names,
+    participation_ratio,
+)
 from keras_disrnn.analysis.evaluation import (
     jackknife_se,
     mean_squared_error,
@@ -26,6 +31,7 @@ from keras_disrnn.analysis.evaluation import (
     session_totals,
 )
 from keras_disrnn.analysis.graph import (
+    READOUTS,
     choice_part,
     compute_graph,
     describe_graph,
@@ -40,6 +46,12 @@ from keras_disrnn.training import TrainingDiverged, fingerprint, train
 STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in ("dopamine_penalty", "l2_scale"))
 ATTEMPTS = 3
 """How often a path is trained before it is given up."""
+
+LEAST_GAIN = 5e-4
+"""By how many nats a choice a loss must be smaller to count: draws of the noise move it by less."""
+
+MOST_TRIALS = 9
+"""How many bottlenecks are closed in turn to part mixtures: three latents have so many."""
 
 UNCLEAR_SIGMA = (0.25, 0.75)
 """Between these a bottleneck is neither clearly open nor clearly closed."""
@@ -59,6 +71,8 @@ class SelectionSettings:
         warmup_steps: Steps without noise and penalties at the start of each path.
         steps: Steps at each multiple.
         dopamine_steps: Steps of the dopamine readout at each multiple.
+        unmix_steps: Steps of each trial to part latents that are mixtures, and as many at a fifth
+            of the learning rate; 0 for no trials.
         settle_steps: Steps at the chosen multiple in the end, at a fifth of the learning rate.
         batch_size: Sessions in a step.
         learning_rate: Of Adam; halved for a path that diverges.
@@ -71,6 +85,7 @@ class SelectionSettings:
     warmup_steps: int = 300
     steps: int = 300
     dopamine_steps: int = 200
+    unmix_steps: int = 300
     settle_steps: int = 300
     batch_size: int = 75
     learning_rate: float = 5e-3
@@ -88,6 +103,7 @@ class SelectionSettings:
             ("warmup_steps", 0),
             ("steps", 1),
             ("dopamine_steps", 1),
+            ("unmix_steps", 0),
             ("settle_steps", 0),
             ("batch_size", 1),
         ):
@@ -189,20 +205,110 @@ def _select(stage, sessions, settings, seed, store, report):
         )
     table, weights, notes = _choose(stage, totals, folds, starts)
     scale = table.loc[table["chosen"], "scale"].iloc[0]
-    stage.with_weights(weights)
     stage.set_scale(scale)
-    graph = stage.graph(stage.model)
+    if settings.unmix_steps and _mixing_edges(stage.graph(stage.with_weights(weights))):
+        path = store.path(
+            f"{stage.name}-unmixed",
+            lambda: _unmix(stage, sessions, settings, weights, seed, report),
+        )
+        if len(path["weights"]):
+            (weights,) = path["weights"]
+            graph = describe_graph(stage.graph(stage.with_weights(weights)))
+            notes.append(
+                "The latents of the chosen fit were mixtures: where one of their bottlenecks was "
+                f"closed, training went on to '{graph}', at a loss that is smaller by "
+                f"{path['losses'][0]:.2g}. The scores are of the mixtures."
+            )
+    latents = _latents(stage.graph(stage.with_weights(weights)))
     if settings.settle_steps:
         stage.train(sessions, settings.settle_steps, settings.learning_rate / 5, seed)
-        if not same_graph(stage.graph(stage.model), graph):
+        if _latents(stage.graph(stage.model)) != latents:
             stage.with_weights(weights)
             notes.append(
-                "The last steps changed the graph that was chosen, and were taken back: "
-                f"'{describe_graph(graph)}' is not stable at this multiple."
+                "The last steps changed which latents are open, and were taken back: the chosen "
+                "graph is not stable at this multiple."
             )
     notes += stage.unclear()
-    report(f"{stage.name}: chosen x{scale:g}, {describe_graph(graph)}")
+    report(f"{stage.name}: chosen x{scale:g}, {describe_graph(stage.graph(stage.model))}")
     return Selection(table, tuple(notes))
+
+
+def _latents(graph):
+    return {node for node, kind in graph.nodes(data="kind") if kind == "latent"}
+
+
+def _mixing_edges(graph):
+    """The edges out of latents that have another reader: of these a mixture may have too many."""
+    return [
+        (source, target)
+        for source in sorted(_latents(graph))
+        for target in sorted(graph.successors(source))
+        if graph.out_degree(source) > 1
+    ]
+
+
+def _unmix(stage, sessions, settings, weights, seed, report):
+    """Looks for a better optimum than mixtures of latents, which training does not leave.
+
+    Two latents that each hold a part of two variables need every bottleneck that either variable
+    needs, yet turning them apart step by step costs before it pays. So one bottleneck at a time is
+    held closed while training goes on; the best of these trials is kept if its loss, with noise and
+    penalties, is the smaller one, and tried further.
+
+    Returns:
+        A path with one rung, and as its loss what was gained; or with none.
+    """
+
+    def train_from(start, callbacks=()):
+        stage.with_weights(start)
+        for rate in (settings.learning_rate, settings.learning_rate / 5):
+            stage.train(sessions, settings.unmix_steps, rate, seed, callbacks=callbacks)
+        return stage.objective(sessions), stage.model.get_weights()
+
+    # Training on lowers the loss too: what counts is by how much more it is lowered.
+    first = value = train_from(weights)[0]
+    kept = None
+    while True:
+        start = weights if kept is None else kept
+        trials = []
+        for source, target in _mixing_edges(stage.graph(stage.with_weights(start)))[:MOST_TRIALS]:
+            trials.append(train_from(start, [_Closed(stage, source, target)]))
+            report(
+                f"{stage.name}, without {source} > {target}: the loss is "
+                f"{trials[-1][0] - value:+.2g}, {describe_graph(stage.graph(stage.model))}"
+            )
+        best = min(trials, key=lambda trial: trial[0], default=(np.inf, None))
+        if best[0] > value - LEAST_GAIN:
+            break
+        value, kept = best
+    return {
+        "weights": [] if kept is None else [kept],
+        "losses": np.array([] if kept is None else [first - value]),
+        "totals": np.array([]),
+    }
+
+
+class _Closed(keras.callbacks.Callback):
+    """Holds the bottleneck of an edge closed while a model trains."""
+
+    def __init__(self, stage, source, target):
+        super().__init__()
+        self._bottleneck, self._place = stage.bottleneck(source, target)
+
+    def _close(self):
+        for weight, value in (
+            (self._bottleneck.raw_sigma, 1.0),
+            (self._bottleneck.raw_multiplier, 0.0),
+        ):
+            values = weight.numpy()
+            values[self._place] = value
+            weight.assign(values)
+
+    def on_train_begin(self, logs=None):
+        self._close()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._close()
 
 
 def _train_path(stage, sessions, split, settings, seed, report, label):
@@ -390,6 +496,15 @@ class _Stage:
         outputs = self.model.evaluate(sessions.dataset(256), verbose=0, return_dict=True)
         return float(outputs["loss"])
 
+    def objective(self, sessions):
+        """What training minimises, noise included: the mean over sessions of one draw."""
+        total = 0.0
+        for features, targets, weights in sessions.dataset(256):
+            outputs = self.model(features, training=True)
+            loss = self.model.compute_loss(features, targets, outputs, weights, training=True)
+            total += float(loss) * len(features)
+        return total / sessions.n_sessions
+
     def unclear(self):
         rows = compute_bottlenecks(self.model)
         rows = rows[rows["group"].isin(self.groups)]
@@ -427,7 +542,7 @@ class _Choice(_Stage):
         for variable, value in zip(self.model.variables, fresh.variables, strict=True):
             variable.assign(value)
 
-    def train(self, sessions, steps, learning_rate, seed, warmup=False):
+    def train(self, sessions, steps, learning_rate, seed, warmup=False, callbacks=()):
         _train(
             self.model,
             sessions,
@@ -436,7 +551,17 @@ class _Choice(_Stage):
             learning_rate,
             seed,
             "warmup" if warmup else "stage1",
+            callbacks,
         )
+
+    def bottleneck(self, source, target):
+        """The bottleneck of an edge out of a latent, and the place of the edge in it."""
+        cell = self.model.core.cell
+        names = latent_names(cell.latents)
+        place = (names.index(source),)
+        if target == READOUTS["choice"]:
+            return self.model.choice_readout.bottleneck, place
+        return cell.update_latent_bottleneck, (names.index(target), *place)
 
     def totals(self, sessions):
         return session_totals(self.model, sessions, batch_size=256)[0]
@@ -492,7 +617,7 @@ class _Dopamine(_Stage):
         return dopamine_part(compute_graph(model))
 
 
-def _train(model, sessions, settings, steps, learning_rate, seed, stage):
+def _train(model, sessions, settings, steps, learning_rate, seed, stage, callbacks=()):
     size = settings.batch_size if settings.batch_size < sessions.n_sessions else None
     counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
     train(
@@ -503,6 +628,7 @@ def _train(model, sessions, settings, steps, learning_rate, seed, stage):
         batch_size=size,
         learning_rate=learning_rate,
         seed=seed,
+        callbacks=callbacks,
         verbose=0,
     )
 

@@ -27,7 +27,7 @@ SMALL = SyntheticData(8, 6, 15, "reward_seeking")
 SHAPE = ModelSettings(latents=2, update_layers=1, choice_layers=1, dopamine_layers=1)
 QUICK = SelectionSettings(
     scales=[0.5, 3.0], dopamine_scales=[0.5, 2.0],
-    warmup_steps=3, steps=3, dopamine_steps=3, settle_steps=0, batch_size=6,
+    warmup_steps=3, steps=3, dopamine_steps=3, unmix_steps=0, settle_steps=0, batch_size=6,
 )  # fmt: skip
 
 

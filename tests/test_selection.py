@@ -15,7 +15,11 @@ from keras_disrnn.plots import plot_selection
 from keras_disrnn.selection import (
     STAGE1_PENALTIES,
     SelectionSettings,
+    _Choice,
+    _Closed,
+    _mixing_edges,
     _representative,
+    _unmix,
     choose,
     select,
 )
@@ -27,6 +31,7 @@ QUICK = SelectionSettings(
     warmup_steps=4,
     steps=6,
     dopamine_steps=5,
+    unmix_steps=0,
     settle_steps=4,
     batch_size=6,
 )
@@ -204,6 +209,83 @@ def test_the_fit_of_a_multiple_has_the_graph_that_its_score_was_reached_by():
     starts = [start, path(one.copy(), 0.6), path(two, 0.1)]
     folds = [path(one, 0.6), path(two, 0.5), path(one, 0.5)]
     assert taken(folds, starts) == (starts[1]["weights"][0], 0.6)
+
+
+MIXED = [
+    ("choice", "z1"), ("reward", "z1"), ("z2", "z1"), ("reward", "z2"), ("z1", "z2"),
+    ("z1", "choice readout"), ("z2", "choice readout"),
+]  # fmt: skip
+PARTED = [("reward", "z2"), ("choice", "z1"), ("reward", "z1"), ("z2", "z1")]
+PARTED.append(("z1", "choice readout"))
+
+
+def test_only_latents_with_several_readers_can_be_mixtures():
+    assert _mixing_edges(make_graph(MIXED)) == [
+        ("z1", "choice readout"), ("z1", "z2"), ("z2", "choice readout"), ("z2", "z1"),
+    ]  # fmt: skip
+    assert _mixing_edges(make_graph(PARTED)) == []
+    two_values = [(name, z) for z in ("z1", "z2") for name in ("choice", "reward")]
+    two_values += [("z1", "choice readout"), ("z2", "choice readout")]
+    assert _mixing_edges(make_graph(two_values)) == []
+
+
+class _Landscape(_Graphs):
+    """A stage in which training without an edge leads to a known graph, at a known loss."""
+
+    name = "choice"
+    ends = {
+        ("z1", "choice readout"): (MIXED, 0.502),
+        ("z1", "z2"): (MIXED[:-1], 0.4994),
+        ("z2", "choice readout"): (PARTED, 0.49),
+        ("z2", "z1"): (MIXED[:-1], 0.499),
+    }
+
+    def __init__(self, gains=1.0):
+        self.model, self.gains = self, gains
+
+    def with_weights(self, weights):
+        self.now = weights
+        return self
+
+    def get_weights(self):
+        return self.now
+
+    def graph(self, model):
+        return make_graph(self.now[0])
+
+    def objective(self, sessions):
+        return 0.5 + self.gains * (self.now[1] - 0.5)
+
+    def bottleneck(self, source, target):
+        return (source, target), ()
+
+    def train(self, sessions, steps, learning_rate, seed, callbacks):
+        if callbacks:
+            self.now = self.ends[callbacks[0]._bottleneck]
+
+
+def test_of_the_trials_that_part_mixtures_the_best_is_kept():
+    start = (MIXED, 0.5)
+    path = _unmix(_Landscape(), None, QUICK, start, 0, lambda line: None)
+    assert path["weights"] == [(PARTED, 0.49)]
+    assert path["losses"] == pytest.approx([0.01])
+    # Gains below what the noise moves are none.
+    path = _unmix(_Landscape(gains=0.01), None, QUICK, start, 0, lambda line: None)
+    assert path["weights"] == [] and len(path["losses"]) == 0
+
+
+def test_a_bottleneck_is_held_closed_while_others_train(sessions):
+    model = make_model(0)
+    stage = _Choice(make_model, model, QUICK)
+    before = model.get_weights()
+    stage.train(sessions, 20, 1e-2, 0, callbacks=[_Closed(stage, "z2", "z1")])
+    bottleneck = model.core.cell.update_latent_bottleneck
+    assert bottleneck.raw_multiplier.numpy()[0, 1] == 0
+    assert bottleneck.raw_sigma.numpy()[0, 1] == 1
+    assert bottleneck.raw_multiplier.numpy()[1, 0] not in (0, 1)
+    assert stage.bottleneck("z2", "choice readout")[0] is model.choice_readout.bottleneck
+    assert not np.array_equal(before[0], model.get_weights()[0])
+    assert stage.objective(sessions) == pytest.approx(stage.loss(sessions), rel=0.1)
 
 
 def test_a_path_that_diverges_is_tried_again_more_slowly(sessions):
