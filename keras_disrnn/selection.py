@@ -207,9 +207,17 @@ def _select(stage, sessions, settings, seed, store, report):
     scale = table.loc[table["chosen"], "scale"].iloc[0]
     stage.set_scale(scale)
     if settings.unmix_steps and _mixing_edges(stage.graph(stage.with_weights(weights))):
+        chosen = int(np.flatnonzero(table["chosen"])[0])
+        graph = stage.graph(stage.model)
+        others = [path["weights"][chosen] for path in (*starts, *folds)]
+        others = [
+            other
+            for other in others
+            if other is not weights and same_graph(stage.graph(stage.with_weights(other)), graph)
+        ]
         path = store.path(
             f"{stage.name}-unmixed",
-            lambda: _unmix(stage, sessions, settings, weights, seed, report),
+            lambda: _unmix(stage, sessions, settings, [weights, *others], seed, report),
         )
         if len(path["weights"]):
             (weights,) = path["weights"]
@@ -247,13 +255,17 @@ def _mixing_edges(graph):
     ]
 
 
-def _unmix(stage, sessions, settings, weights, seed, report):
+def _unmix(stage, sessions, settings, candidates, seed, report):
     """Looks for a better optimum than mixtures of latents, which training does not leave.
 
     Two latents that each hold a part of two variables need every bottleneck that either variable
     needs, yet turning them apart step by step costs before it pays. So one bottleneck at a time is
     held closed while training goes on; the best of these trials is kept if its loss, with noise and
     penalties, is the smaller one, and tried further.
+
+    Args:
+        candidates: Weights of fits with the graph that was chosen, the chosen ones first. A further
+            one is tried as long as no latent's readers are down to one.
 
     Returns:
         A path with one rung, and as its loss what was gained; or with none.
@@ -265,22 +277,28 @@ def _unmix(stage, sessions, settings, weights, seed, report):
             stage.train(sessions, settings.unmix_steps, rate, seed, callbacks=callbacks)
         return stage.objective(sessions), stage.model.get_weights()
 
+    def mixing(weights):
+        return _mixing_edges(stage.graph(stage.with_weights(weights)))
+
     # Training on lowers the loss too: what counts is by how much more it is lowered.
-    first = value = train_from(weights)[0]
+    first = value = train_from(candidates[0])[0]
     kept = None
-    while True:
-        start = weights if kept is None else kept
-        trials = []
-        for source, target in _mixing_edges(stage.graph(stage.with_weights(start)))[:MOST_TRIALS]:
-            trials.append(train_from(start, [_Closed(stage, source, target)]))
-            report(
-                f"{stage.name}, without {source} > {target}: the loss is "
-                f"{trials[-1][0] - value:+.2g}, {describe_graph(stage.graph(stage.model))}"
-            )
-        best = min(trials, key=lambda trial: trial[0], default=(np.inf, None))
-        if best[0] > value - LEAST_GAIN:
+    for start in candidates:
+        while edges := mixing(start)[:MOST_TRIALS]:
+            trials = []
+            for source, target in edges:
+                trials.append(train_from(start, [_Closed(stage, source, target)]))
+                report(
+                    f"{stage.name}, without {source} > {target}: the loss is "
+                    f"{trials[-1][0] - value:+.2g}, {describe_graph(stage.graph(stage.model))}"
+                )
+            best = min(trials, key=lambda trial: trial[0])
+            if best[0] > value - LEAST_GAIN:
+                break
+            value, kept = best
+            start = kept
+        if kept is not None and not mixing(kept):
             break
-        value, kept = best
     return {
         "weights": [] if kept is None else [kept],
         "losses": np.array([] if kept is None else [first - value]),

@@ -233,15 +233,9 @@ class _Landscape(_Graphs):
     """A stage in which training without an edge leads to a known graph, at a known loss."""
 
     name = "choice"
-    ends = {
-        ("z1", "choice readout"): (MIXED, 0.502),
-        ("z1", "z2"): (MIXED[:-1], 0.4994),
-        ("z2", "choice readout"): (PARTED, 0.49),
-        ("z2", "z1"): (MIXED[:-1], 0.499),
-    }
 
-    def __init__(self, gains=1.0):
-        self.model, self.gains = self, gains
+    def __init__(self, ends):
+        self.model, self.ends = self, ends
 
     def with_weights(self, weights):
         self.now = weights
@@ -254,24 +248,36 @@ class _Landscape(_Graphs):
         return make_graph(self.now[0])
 
     def objective(self, sessions):
-        return 0.5 + self.gains * (self.now[1] - 0.5)
+        return self.now[1]
 
     def bottleneck(self, source, target):
         return (source, target), ()
 
     def train(self, sessions, steps, learning_rate, seed, callbacks):
         if callbacks:
-            self.now = self.ends[callbacks[0]._bottleneck]
+            end = self.ends.get((self.now[2], callbacks[0]._bottleneck), (MIXED, 0.51))
+            self.now = (*end, self.now[2])
 
 
-def test_of_the_trials_that_part_mixtures_the_best_is_kept():
-    start = (MIXED, 0.5)
-    path = _unmix(_Landscape(), None, QUICK, start, 0, lambda line: None)
-    assert path["weights"] == [(PARTED, 0.49)]
-    assert path["losses"] == pytest.approx([0.01])
-    # Gains below what the noise moves are none.
-    path = _unmix(_Landscape(gains=0.01), None, QUICK, start, 0, lambda line: None)
-    assert path["weights"] == [] and len(path["losses"]) == 0
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        # The best trial, not the first that is better.
+        ({("a", ("z1", "z2")): (PARTED, 0.499), ("a", ("z2", "z1")): (PARTED, 0.49)}, 0.49),
+        # Gains below what the noise moves are none.
+        ({("a", ("z1", "z2")): (PARTED, 0.4999)}, None),
+        # A second fit of the same graph is tried where the first does not part,
+        ({("b", ("z1", "z2")): (PARTED, 0.48)}, 0.48),
+        # or parts at a gain that leaves a mixture; but not where it parts.
+        ({("a", ("z1", "z2")): (MIXED, 0.499), ("b", ("z2", "z1")): (PARTED, 0.49)}, 0.49),
+        ({("a", ("z1", "z2")): (PARTED, 0.499), ("b", ("z2", "z1")): (PARTED, 0.49)}, 0.499),
+    ],
+)
+def test_of_the_trials_that_part_mixtures_the_best_is_kept(ends, expected):
+    candidates = [(MIXED, 0.5, "a"), (MIXED, 0.6, "b")]
+    path = _unmix(_Landscape(ends), None, QUICK, candidates, 0, lambda line: None)
+    assert [weights[1] for weights in path["weights"]] == ([] if expected is None else [expected])
+    assert path["losses"] == pytest.approx([] if expected is None else [0.5 - expected])
 
 
 def test_a_bottleneck_is_held_closed_while_others_train(sessions):
