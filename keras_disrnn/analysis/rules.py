@@ -364,7 +364,7 @@ def compute_update_rules(
         rows[..., 0] = choices[:, None]
         rows[..., 1] = reward_values[:, None]
         rows[..., 2 : 2 + len(extra)] = extra
-        rows[..., 2 + len(extra) :] = np.reshape(embeddings, (-1, 1, 1, len(embedding)))
+        rows[..., 2 + len(extra) :] = np.atleast_2d(embeddings)[:, None, None]
         after = _numpy(
             cell.update(
                 _tensor(rows.reshape(-1, rows.shape[-1])),
