@@ -208,10 +208,10 @@ class ModelSettings:
     dopamine_penalty: float = 1e-3
     l2_scale: float = 1e-5
     subject_units: int = 0
-    subject_penalty: float = 1e-4
-    update_subject_penalty: float = 1e-4
-    choice_subject_penalty: float = 1e-4
-    dopamine_subject_penalty: float = 1e-4
+    subject_penalty: float = 3e-4
+    update_subject_penalty: float = 3e-4
+    choice_subject_penalty: float = 3e-4
+    dopamine_subject_penalty: float = 3e-4
 
     def __post_init__(self):
         for name in PENALTIES + SUBJECT_PENALTIES:

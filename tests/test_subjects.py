@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 import keras_disrnn
@@ -32,7 +33,7 @@ from keras_disrnn.analysis import (
     same_graph,
 )
 from keras_disrnn.cli import main
-from keras_disrnn.data import Sessions, sessions_from_table
+from keras_disrnn.data import Sessions, sessions_from_table, split_by_session
 from keras_disrnn.data.tfds import examples_from_sessions
 from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_rules
 
@@ -535,7 +536,7 @@ def test_formulas_and_rates_are_those_of_one_subject(rng):
     assert rates["subject"].tolist() == list(NAMES)
     one = compute_formulas(model, sessions.subset([1, 5]))
     alpha = one.learning_rates().groupby("latent")["alpha"].max()["z1"]
-    assert rates.loc[1, "alpha z1"] == rates.loc[1, "alpha"] == pytest.approx(alpha)
+    assert rates.loc[1, "learning rate z1"] == rates.loc[1, "learning rate"] == pytest.approx(alpha)
     # What the formula of choice is fitted to is the readout with the subject's own embedding.
     features = sessions.subset([1, 5]).for_model(model).features
     logits = np.asarray(model(features)["choice"]).reshape(-1, 2)
@@ -553,6 +554,8 @@ def test_correlations_with_what_is_known(rng):
     )
     order = embeddings["subject 1"].rank().to_numpy()
     known = pd.DataFrame({"subject": NAMES, "age": -(order**3), "sex": list("mfmf")}).iloc[::-1]
+    same = known.rename(columns={"age": "subject 1"})
+    assert compute_embedding_correlations(embeddings, same)["rho"][0] == pytest.approx(-1)
     found = compute_embedding_correlations(embeddings, known)
     assert found["known"].tolist() == ["age", "age"]
     assert found.loc[0, "rho"] == pytest.approx(-1)
@@ -714,3 +717,43 @@ def test_subjects_need_a_column_of_them(tmp_path, capsys):
     arguments = ["fit", f"--data.table={table}", "--data.columns.subject=null"]
     assert main([*arguments, f"--out={tmp_path / 'run'}", "--model.subject_units=2"]) == 1
     assert "at least 2 subjects" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_learning_rates_of_simulated_subjects_are_recovered():
+    """Of subjects trained on, and of new ones, whose embeddings alone are fitted."""
+    alphas = np.random.default_rng(0).permutation(np.linspace(0.1, 0.9, 16)).round(3)
+    sessions = sessions_from_table(play(alphas, 24, 200))
+    train, held_out = split_by_session(sessions, 3, 2, within_subject=True)
+    model = keras_disrnn.DisRNNModel(
+        signals=0, latents=4, update_layers=2, subject_units=2,
+        subjects=tuple(dict.fromkeys(sessions.subjects)), seed=0,
+    )  # fmt: skip
+    steps = {"warmup_steps": 400, "stage1_steps": 1200, "stage2_steps": 0, "steps_per_epoch": 200}
+    keras_disrnn.train(model, train, **steps, batch_size=86, learning_rate=3e-3, verbose=0)
+
+    dimensions = open_embeddings(model)
+    known = pd.DataFrame({"subject": model.subject_names, "alpha": alphas})
+    embeddings = compute_embeddings(model)[["subject", *dimensions]]
+    best = compute_embedding_correlations(embeddings, known)["rho"].abs().max()
+    rates = compute_subject_rates(model, train)
+    rho = compute_embedding_correlations(rates[["subject", "learning rate"]], known)["rho"][0]
+    error = np.abs(rates["learning rate"] - alphas).mean()
+
+    new_alphas = np.array([0.5, 0.15, 0.85, 0.3, 0.7, 0.4])
+    new = sessions_from_table(play(new_alphas, 12, 200, first=16))
+    new_train, new_held_out = split_by_session(new, 3, 2, within_subject=True)
+    found = adapt(model, new_train)
+    before, after = (
+        compute_evaluation(network, new_held_out).summary["choice"]["normalized_likelihood"]
+        for network in (found.before, found.model)
+    )
+    new_rates = compute_subject_rates(found.model, new_train)["learning rate"]
+    new_rho = scipy.stats.spearmanr(new_rates, new_alphas)[0]
+    print(f"{best:.4f} {rho:.4f} {error:.4f} {before:.4f} {after:.4f} {new_rho:.4f}")
+    assert best >= 0.95
+    assert rho >= 0.95
+    assert error < 0.1
+    assert after > before + 0.005
+    assert new_rho >= 0.94
+    assert compute_evaluation(model, held_out).summary["choice"]["normalized_likelihood"] > 0.59

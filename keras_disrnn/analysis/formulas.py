@@ -270,8 +270,8 @@ def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
 
     Returns:
         A `pandas.DataFrame` with one row a subject of the sessions: `subject`, and for each open
-        latent its learning rate, `alpha z1`, ... (`Formulas.learning_rates`, of the choices the one
-        that moves it most), and `alpha`, their mean.
+        latent its learning rate, `learning rate z1`, ... (`Formulas.learning_rates`, of the choices
+        the one that moves it most), and `learning rate`, their mean.
 
     Raises:
         ValueError: As `compute_formulas`.
@@ -281,8 +281,8 @@ def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
         own = sessions.subset(np.array([name == subject for name in sessions.subjects]))
         rates = compute_formulas(model, own, threshold=threshold).learning_rates()
         alpha = rates.groupby("latent", sort=False)["alpha"].max()
-        named = {f"alpha {latent}": value for latent, value in alpha.items()}
-        rows.append({"subject": subject, **named, "alpha": alpha.mean()})
+        named = {f"learning rate {latent}": value for latent, value in alpha.items()}
+        rows.append({"subject": subject, **named, "learning rate": alpha.mean()})
     return pd.DataFrame(rows)
 
 

@@ -120,34 +120,42 @@ def compute_embedding_correlations(embeddings, known):
     for name, table in (("embeddings", embeddings), ("known", known)):
         if "subject" not in table:
             raise ValueError(f"{name}: expected a column 'subject', got {list(table.columns)}")
+    found, facts = beside(embeddings, known)
+    rows = []
+    for dimension in found:
+        for name in facts:
+            pair = np.stack([found[dimension], facts[name]])
+            pair = pair[:, ~np.isnan(pair).any(axis=0)]
+            rho, p = np.nan, np.nan
+            if pair.shape[1] > 2 and (np.ptp(pair, axis=1) > 0).all():
+                rho, p = scipy.stats.spearmanr(*pair)
+            rows.append((dimension, name, float(rho), float(p), pair.shape[1]))
+    return pd.DataFrame(rows, columns=["dimension", "known", "rho", "p", "n"])
+
+
+def beside(embeddings, known):
+    """The columns of numbers of both tables, of the subjects that are in both, in one order.
+
+    Raises:
+        ValueError: As `compute_embedding_correlations`.
+    """
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]
     if len(twice):
         raise ValueError(f"known: expected one row a subject, got {twice.iloc[0]!r} more than once")
-    columns = [
-        name
-        for name in known.select_dtypes("number").columns
-        if name != "subject" and name not in embeddings
-    ]
-    if not columns:
+    columns = known.select_dtypes("number").columns
+    if columns.empty:
         raise ValueError(
             f"known: expected columns of numbers beside 'subject', got {list(known.columns)}"
         )
-    both = embeddings.merge(known[["subject", *columns]], on="subject")
-    if both.empty:
+    left, right = embeddings.set_index("subject"), known.set_index("subject")[columns]
+    both = [name for name in left.index if name in right.index]
+    if not both:
         raise ValueError(
-            f"known: expected the model's subjects, such as {embeddings['subject'].iloc[0]!r}, got "
-            f"{known['subject'].iloc[0]!r} and others"
+            f"known: expected the model's subjects, such as {left.index[0]!r}, got "
+            f"{right.index[0]!r} and others"
         )
-    rows = []
-    for dimension in (name for name in embeddings if name != "subject"):
-        for name in columns:
-            pair = both[[dimension, name]].dropna()
-            rho, p = np.nan, np.nan
-            if len(pair) > 2 and (pair.nunique() > 1).all():
-                rho, p = scipy.stats.spearmanr(pair[dimension], pair[name])
-            rows.append((dimension, name, float(rho), float(p), len(pair)))
-    return pd.DataFrame(rows, columns=["dimension", "known", "rho", "p", "n"])
+    return left.loc[both].astype(float), right.loc[both].astype(float)
 
 
 def _check_subjects(model):

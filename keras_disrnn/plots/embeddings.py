@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_disrnn.analysis.subjects import compute_embedding_correlations
+from keras_disrnn.analysis.subjects import beside, compute_embedding_correlations
 from keras_disrnn.plots.style import (
     FAINT,
     INK,
@@ -59,15 +59,15 @@ def plot_embeddings(embeddings, known=None, figure=None, *, dimensions=None):
     warn_left_out(rows * columns, len(dimensions) * len(things), "panels of embeddings")
     figure = new_figure(figure, (0.6 + 2.9 * columns, 0.3 + 2.6 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
-    both = embeddings.merge(known.assign(subject=known["subject"].astype(str)), on="subject")
+    found, facts = beside(embeddings, known)
     by_pair = correlations.set_index(["dimension", "known"])
     for row, column in np.ndindex(rows, columns):
         ax, dimension, thing = axes[row, column], dimensions[row], things[column]
-        ax.scatter(both[thing], both[dimension], s=22, color=colour(0), edgecolor="white", lw=0.5)
+        ax.scatter(facts[thing], found[dimension], s=22, color=colour(0), edgecolor="white", lw=0.5)
         # Room for the note above the points.
         ax.margins(y=0.18)
-        found = by_pair.loc[(dimension, thing)]
-        note(ax, f"ρ = {found['rho']:.3f}, n = {int(found['n'])}")
+        row_of = by_pair.loc[(dimension, thing)]
+        note(ax, f"ρ = {row_of['rho']:.3f}, n = {int(row_of['n'])}")
         ax.set_xlabel(thing)
         ax.set_ylabel(dimension)
     return figure
