@@ -35,7 +35,9 @@ from keras_disrnn.analysis import (
 from keras_disrnn.cli import main
 from keras_disrnn.data import Sessions, sessions_from_table, split_by_session
 from keras_disrnn.data.tfds import examples_from_sessions
+from keras_disrnn.model import SUBJECT_PENALTIES
 from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_rules
+from keras_disrnn.run import ModelSettings, plain_config
 
 NAMES = ("ada", "bob", "cyd", "dan")
 SMALL = {
@@ -224,11 +226,12 @@ def test_gradients_agree_with_finite_differences(rng):
             setattr(model, name, 0.03 + 0.01 * len(name))
         keras_disrnn.compile_stage(model, "joint")
         states = [(v, v.numpy()) for v in model.variables if "seed_generator" in v.path]
+        compute = tf.function(lambda: model.compute_loss(x, y, model(x, training=True), weight))
 
         def loss():
             for variable, value in states:
                 variable.assign(value)
-            return model.compute_loss(x, y, model(x, training=True), weight)
+            return compute()
 
         embedding = model.subject_embedding
         variables = [embedding.kernel, embedding.bias, embedding.bottleneck.raw_sigma]
@@ -650,6 +653,7 @@ def play(alphas, sessions, trials, seed=0, first=0):
     return pd.concat(tables, ignore_index=True)
 
 
+@pytest.mark.slow
 def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     table, new = tmp_path / "trials.csv", tmp_path / "new.csv"
     play([0.2, 0.5, 0.8], 3, 12).to_csv(table, index=False)
@@ -661,9 +665,6 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
         "--model.update_layers=1", "--data.columns.dopamine=dopamine",
     ]  # fmt: skip
     fit = ["fit", f"--data.table={table}", f"--out={run}", *quick, "--model.subject_units=2"]
-    assert main([*fit, "--data.held_out_subjects=[q02]"]) == 1
-    assert "subject 'q02'" in capsys.readouterr().err
-    assert not run.exists()
     assert main(fit) == 0
     model = keras.models.load_model(run / "model.keras")
     assert model.subject_names == ("q00", "q01", "q02")
@@ -711,12 +712,39 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
-def test_subjects_need_a_column_of_them(tmp_path, capsys):
-    table = tmp_path / "trials.csv"
-    play([0.5], 3, 5).drop(columns="subject").to_csv(table, index=False)
-    arguments = ["fit", f"--data.table={table}", "--data.columns.subject=null"]
-    assert main([*arguments, f"--out={tmp_path / 'run'}", "--model.subject_units=2"]) == 1
+def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_written(tmp_path, capsys):
+    table, run = tmp_path / "trials.csv", tmp_path / "run"
+    play([0.2, 0.5, 0.8], 3, 5).to_csv(table, index=False)
+    fit = ["fit", f"--data.table={table}", f"--out={run}", "--model.subject_units=2"]
+    assert main([*fit, "--data.held_out_subjects=[q02]"]) == 1
+    assert "subject 'q02'" in capsys.readouterr().err
+    assert main([*fit, "--data.columns.subject=null"]) == 1
     assert "at least 2 subjects" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_a_run_without_subjects_has_the_settings_it_had():
+    plain = plain_config({"model": ModelSettings()})["model"]
+    assert not any("subject" in name for name in plain)
+    told = plain_config({"model": ModelSettings(subject_units=2)})["model"]
+    assert set(told) - set(plain) == {"subject_units", *SUBJECT_PENALTIES}
+
+
+def test_one_of_the_subjects_plays(rng):
+    """Its choices are drawn from the model's own probabilities for that subject."""
+    model = make_model(rng)
+    agent = bandit.agent_from_model(model, subject="cyd")
+    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=2, trials=6, seed=0)
+    sessions = sessions_from_table(played.to_table().assign(subject="cyd"))
+    logits = np.asarray(model(sessions.for_model(model).features)["choice"])[:, :-1]
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(played.choice_probability, expected, atol=1e-5)
+    for wrong in (None, "eve", 4):
+        with pytest.raises(ValueError, match="subject: expected one of the model's 4 subjects"):
+            bandit.agent_from_model(model, subject=wrong)
+    plain = make_model(subjects=(), subject_units=0)
+    with pytest.raises(ValueError, match="the model has no subjects, got 'cyd'"):
+        bandit.agent_from_model(plain, subject="cyd")
 
 
 @pytest.mark.slow
