@@ -720,6 +720,9 @@ def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_writte
     assert "subject 'q02'" in capsys.readouterr().err
     assert main([*fit, "--data.columns.subject=null"]) == 1
     assert "at least 2 subjects" in capsys.readouterr().err
+    compare = ["compare", f"--data.table={table}", f"--out={run}", "--model.subject_units=2"]
+    assert main([*compare, "--settings.leave_one_subject_out=true"]) == 1
+    assert "a model has no embedding of a subject" in capsys.readouterr().err
     assert not run.exists()
 
 
