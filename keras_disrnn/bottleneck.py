@@ -99,24 +99,25 @@ class InformationBottleneck(keras.layers.Layer):
             return mean
         return mean + self.scale_noise(self.draw_noise(ops.shape(mean)) if noise is None else noise)
 
-    def kl(self, inputs):
+    def kl(self, inputs, elements=slice(None)):
         """The cost of passing `inputs`: KL divergence from N(0, 1), in nats, summed over elements.
 
         Args:
             inputs: `(..., elements)`, whether or not the layer has `networks`: the cost needs only
                 the squares, `1/2 sum(m^2 x^2 + sigma^2 - 1 - log sigma^2)`.
+            elements: The slice of the layer's elements that the inputs are, for their share.
 
         Returns:
             A tensor `(...)`, float32 or wider.
         """
         dtype = cost_dtype(self.dtype_policy)
-        variance = ops.square(ops.cast(self.sigma, dtype))
+        variance = ops.square(ops.cast(self.sigma[..., elements], dtype))
         constant = ops.sum(variance - 1.0 - ops.log(variance))
         squares = ops.square(ops.cast(inputs, dtype))
         if self.raw_multiplier is None:
             information = ops.sum(squares, axis=-1)
         else:
-            weights = ops.square(ops.cast(self.multiplier, dtype))
+            weights = ops.square(ops.cast(self.multiplier[..., elements], dtype))
             if self.networks is not None:
                 weights = ops.sum(weights, axis=0)
             # A product with a vector; multiplying and summing takes TensorFlow twice as long.

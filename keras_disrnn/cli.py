@@ -17,7 +17,17 @@ from keras_disrnn import compare as comparisons
 from keras_disrnn import native, simulation
 from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
-from keras_disrnn.analysis import ablation_markdown, comparison_markdown, compute_ablation
+from keras_disrnn.adaptation import adapt as adapt_model
+from keras_disrnn.analysis import (
+    ablation_markdown,
+    comparison_markdown,
+    compute_ablation,
+    compute_embedding_correlations,
+    compute_embeddings,
+    compute_evaluation,
+    compute_subject_rates,
+    open_embeddings,
+)
 from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
 from keras_disrnn.compare import ComparisonSettings, OptionalTable
 from keras_disrnn.data import (
@@ -26,6 +36,7 @@ from keras_disrnn.data import (
     Source2Columns,
     read_source_data_1,
     read_source_data_2,
+    read_table,
     sessions_from_table,
 )
 from keras_disrnn.exchange import CONFIG, PARAMS, read_reference, write_reference
@@ -33,6 +44,7 @@ from keras_disrnn.export import export as export_model
 from keras_disrnn.files import write_text
 from keras_disrnn.plots import (
     plot_ablation,
+    plot_embeddings,
     plot_recovery,
     plot_recovery_by_sessions,
     save_figure,
@@ -274,6 +286,117 @@ def ablate(
     print(f"Wrote {out}")
 
 
+def subjects(run: str, out: str, known: str | None = None, column: str = "subject"):
+    """Write down and draw what the model of a run knows of each of its subjects.
+
+    Args:
+        run: The folder of a finished run of a model with subjects.
+        out: The new folder: `embeddings.csv`, with the learning rates read off each subject's
+            update rules, and the figure `embeddings`; with `known` also `correlations.csv`,
+            Spearman's rank correlations, and the figures `known_embeddings` and `known_rates`.
+        known: A table with one row a subject and columns of numbers to hold them against.
+        column: Its column of subjects.
+    """
+    if Path(out).exists():
+        raise FileExistsError(f"{out}: exists already; choose a new folder")
+    facts = None
+    if known is not None:
+        facts = read_table(known, text=[column])
+        if column not in facts:
+            raise ValueError(f"{known}: no column {column!r}, got {', '.join(facts.columns)}")
+        facts = facts.rename(columns={column: "subject"})
+    model, data, seed = runs.load_run(run)
+    embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
+    if facts is not None:
+        correlations = compute_embedding_correlations(embeddings, facts)
+    rates = compute_subject_rates(model, runs.load_data(data, seed).train)
+    if facts is not None:
+        more = compute_embedding_correlations(rates, facts)
+        correlations = pd.concat([correlations, more], ignore_index=True)
+    folder = Path(out)
+    folder.mkdir(parents=True)
+    table = embeddings.merge(rates, on="subject", how="left")
+    write_text(folder / "embeddings.csv", table.to_csv(index=False))
+    for ending in ("png", "pdf"):
+        save_figure(
+            folder / f"embeddings.{ending}", plot_embeddings, embeddings, dimensions=dimensions
+        )
+        if facts is not None:
+            save_figure(
+                folder / f"known_embeddings.{ending}",
+                plot_embeddings,
+                embeddings,
+                facts,
+                dimensions=dimensions,
+            )
+            save_figure(folder / f"known_rates.{ending}", plot_embeddings, rates, facts)
+    print(table.to_string(index=False))
+    print(f"\nOpen dimensions: {', '.join(dimensions) or 'none'}")
+    if facts is not None:
+        write_text(folder / "correlations.csv", correlations.to_csv(index=False))
+        print(correlations.to_string(index=False))
+    print(f"Wrote {out}")
+
+
+def adapt(run: str, data: TableData, out: str, seed: int = 0):
+    """Fit the embeddings of new subjects to a run's model, the rest of it frozen, and score them.
+
+    Args:
+        run: The folder of a finished run of a model with subjects.
+        data: The table of the new subjects, its columns, and what is held out of the fit (sessions
+            of subjects that the model has seen are passed over).
+        out: The new folder: `model.keras`, of old and new subjects; `subjects.csv`, what was
+            fitted; `metrics.json` and `sessions.csv`, the scores of training and held-out sessions
+            of the new subjects, before the fit (at the mean embedding) and after; `config.yaml`.
+        seed: Nothing here is random; kept with the settings.
+    """
+    folder = Path(out)
+    if folder.exists():
+        raise FileExistsError(f"{out}: exists already; choose a new folder")
+    model, _, _ = runs.load_run(run)
+    parts = runs.load_data(data, seed)
+    if model.signals != parts.train.signals:
+        raise ValueError(
+            f"signals: the model was made for {model.signals}, the table has {parts.train.signals}"
+        )
+    fitted, scored = (
+        {name for name in part.subjects if name not in model.subject_names}
+        for part in (parts.train, parts.held_out)
+    )
+    for subject in sorted(fitted ^ scored):
+        lacks = "held-out" if subject in fitted else "training"
+        raise ValueError(
+            f"{data.table}: expected sessions of every new subject to fit its embedding to, and "
+            f"others to score it on, got no {lacks} session of {subject!r}"
+        )
+    adaptation = adapt_model(model, parts.train)
+    metrics, tables = {}, []
+    for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
+        metrics[moment] = {}
+        for part in ("train", "held_out"):
+            own = getattr(parts, part)
+            own = own.subset([name not in model.subject_names for name in own.subjects])
+            evaluation = compute_evaluation(network, own, batch_size=runs.BATCH_SIZE)
+            metrics[moment][part] = evaluation.summary
+            tables.append(evaluation.per_session.assign(part=part, moment=moment))
+    folder.mkdir(parents=True)
+    runs.write_config(folder, runs.plain_config({"run": run, "data": data, "seed": seed}))
+    write_text(folder / "subjects.csv", adaptation.subjects.to_csv(index=False))
+    write_text(folder / "sessions.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
+    runs.write_json(folder / "metrics.json", metrics)
+    runs.save_model(adaptation.model, folder / "model.keras")
+    print(adaptation.subjects.to_string(index=False))
+    before, after = (
+        metrics[moment]["held_out"]["choice"]["normalized_likelihood"]
+        for moment in ("before", "after")
+    )
+    print(
+        f"Held-out sessions of new subjects: normalized likelihood {before:.4f} at the mean "
+        f"embedding, {after:.4f} at their own"
+    )
+    print(f"Wrote {out}")
+
+
 def compare(
     out: str,
     data: OptionalTable = OptionalTable(),  # noqa: B008
@@ -350,6 +473,7 @@ def simulate(
     sessions: int = 300,
     trials: int | None = None,
     seed: int = 0,
+    subject: str | None = None,
 ):
     """Let a fitted model play, and write its sessions as a table like any other.
 
@@ -360,8 +484,10 @@ def simulate(
         sessions: Number of sessions.
         trials: Trials of each; by default 200, or as many as the schedule has.
         seed: Of choices, rewards and reward probabilities.
+        subject: Of a model of several subjects, the one that plays: its name, or, of a SavedModel,
+            its index.
     """
-    played = simulation.simulate_table(model, out, environment, sessions, trials, seed)
+    played = simulation.simulate_table(model, out, environment, sessions, trials, seed, subject)
     print(f"Wrote {out}: {sessions} sessions, {played.lengths.sum()} trials")
 
 
@@ -397,6 +523,8 @@ COMMANDS = (
     import_,
     plot,
     ablate,
+    subjects,
+    adapt,
     compare,
     parker,
     simulate,

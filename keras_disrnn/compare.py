@@ -204,6 +204,11 @@ def compare(out, data, settings, model, training, seed):
                     f"{name}: expected none with leave_one_subject_out, whose models must not have "
                     f"seen the subject that they are scored on, got {getattr(settings, name)}"
                 )
+        if model.subject_units and settings.disrnn:
+            raise ValueError(
+                "subject_units: expected 0 with leave_one_subject_out, as a model has no embedding "
+                f"of a subject that it has not seen, got {model.subject_units}"
+            )
         if isinstance(data, SyntheticData):
             raise ValueError(
                 "leave_one_subject_out: expected a table of several subjects, got synthetic "
@@ -234,7 +239,8 @@ def compare(out, data, settings, model, training, seed):
                 part: true_predictions(each, parts.truth[part]) for part, each in sessions.items()
             }
         plan = planned(parts.train)
-        _check(plan, loaded, parts.train, settings, model, training, seed)
+        held_out = [parts.held_out] if model.subject_units else []
+        _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
         fitted = _fit(plan, parts.train)
         table = compute_comparison({**fitted, **loaded}, sessions, **ways)
         estimates = _estimates(fitted)
@@ -254,7 +260,7 @@ def compare(out, data, settings, model, training, seed):
     return table
 
 
-def _check(plan, loaded, sessions, settings, model, training, seed):
+def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
     """Refuses, before any fit, what would end one later."""
     names = [*plan, *loaded]
     for name in loaded:
@@ -268,7 +274,9 @@ def _check(plan, loaded, sessions, settings, model, training, seed):
         training = possible_training(sessions, training)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         network = make_model(sessions, model, seed)
-        check_training(network, sessions, steps, training.steps_per_epoch, training.learning_rate)
+        for part in (sessions, *others):
+            part = part.for_model(network)
+            check_training(network, part, steps, training.steps_per_epoch, training.learning_rate)
 
 
 def _fit(plan, sessions):

@@ -49,7 +49,10 @@ def export(model, path, run=None):
     constants of the file, not variables: it predicts and is not trained on.
 
     A row that holds an infinity, or a NaN beside numbers, makes every output of its session NaN
-    from there on.
+    from there on. A model of several subjects reads the subject's index as the last observation of
+    every row; it may stand in a row that is NaN otherwise, and for `step` it has to. What is the
+    index of no subject makes every output NaN. The manifest has their names, in order, as
+    `subjects`.
 
     Args:
         model: A built `DisRNNModel`, or a baseline.
@@ -199,7 +202,9 @@ def _contract(model, record):
     latents = model.initial_latents.shape[-1]
     columns = (record.config["data"].get("columns") or {}) if record else {}
     further = list(columns.get("observations") or ())
-    further = further or [f"observation_{index}" for index in range(1, observations - 1)]
+    subjects = getattr(model, "subject_names", ())
+    count = observations - 2 - bool(subjects)
+    further = further or [f"observation_{index + 1}" for index in range(count)]
     names = columns.get("dopamine") or [f"dopamine_{index + 1}" for index in range(signals)]
     if record is None or "columns" not in record.config["data"]:
         names = ["dopamine"] if signals == 1 else names
@@ -210,6 +215,8 @@ def _contract(model, record):
 
     def features(*axes):
         read = "".join(f", {name} as in the data" for name in further)
+        if subjects:
+            read += f"; last the index of the subject, 0 to {len(subjects) - 1} (see subjects)"
         unit = f"of the trial before: choice 0 to {model.arms - 1}, reward as in the data{read}"
         return tensor(*axes, observations, unit=unit)
 
@@ -235,6 +242,7 @@ def _contract(model, record):
         "package": __version__,
         "tensorflow": tf.__version__,
         "model": type(model).__name__,
+        **({"subjects": list(subjects)} if subjects else {}),
         "endpoints": {
             "serve": {"inputs": {"features": features(*whole)}, "outputs": outputs(*whole)},
             "step": {"inputs": trial(), "outputs": outputs(*one)},
@@ -302,6 +310,7 @@ def _write_saved_model(model, declared, folder):
         return tf.cast(values, model.compute_dtype)
 
     def is_spoiled(features):
+        features = features[..., : model.observations - bool(getattr(model, "subject_names", ()))]
         numbers = tf.math.is_finite(features)
         padding = tf.reduce_all(tf.math.is_nan(features), axis=-1)
         return ~(tf.reduce_all(numbers, axis=-1) | padding)

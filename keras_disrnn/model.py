@@ -3,6 +3,7 @@
 import threading
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -13,6 +14,7 @@ from keras_disrnn.core import DisRNN, clean, row_mask
 from keras_disrnn.metrics import OpenBottlenecks
 from keras_disrnn.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
 from keras_disrnn.res_mlp import check_count
+from keras_disrnn.subjects import SubjectEmbedding, check_subjects
 
 PENALTIES = (
     "latent_penalty",
@@ -22,6 +24,14 @@ PENALTIES = (
     "dopamine_penalty",
     "l2_scale",
 )
+
+SUBJECT_PENALTIES = (
+    "subject_penalty",
+    "update_subject_penalty",
+    "choice_subject_penalty",
+    "dopamine_subject_penalty",
+)
+"""Those that only a model of several subjects has."""
 
 
 class _Penalty:
@@ -51,8 +61,15 @@ class DisRNNModel(keras.Model):
     >>> outputs["choice"].shape, outputs["dopamine"].shape
     (TensorShape([3, 11, 2]), TensorShape([3, 11, 1]))
 
+    With `subjects` it is a model of several subjects, after the multi-subject model of the authors'
+    package `disentangled-rnns`: the last observation of a row is the index of its subject, which
+    becomes an embedding, and the update networks and both readouts read that as a further input,
+    through bottlenecks of their own (the dopamine readout's is an addition). `Sessions.for_model`
+    puts the index there.
+
     Args:
-        observations: Observations in a row: choice, reward, and any others.
+        observations: Observations in a row: choice, reward, any others, and last, with subjects,
+            the subject's index; by default no others.
         arms: Number of arms.
         signals: Number of dopamine signals; 0 for a model of choice alone.
         latents: Number of latents, of which the bottlenecks are to close most.
@@ -68,16 +85,23 @@ class DisRNNModel(keras.Model):
             of choice cross-entropy (the dopamine penalty: to the mean squared error). As
             attributes of the model they can be set at any time, also between calls of `fit`.
         l2_scale: Price of the squared hidden weights of the networks that are being trained.
-        frozen: Names of the parts that do not train, of `core`, `choice_readout` and
-            `dopamine_readout`. A frozen part runs as at inference.
+        subjects: Names of the subjects, in the order of their index, or their number; none for a
+            model that knows of no subjects.
+        subject_units: Dimensions of a subject's embedding, of which the bottlenecks are to close
+            what is not needed.
+        subject_penalty: Price of a nat through the bottleneck of the embedding itself.
+        update_subject_penalty, choice_subject_penalty, dopamine_subject_penalty: Price of a nat
+            from the embedding into the update networks, the choice and the dopamine readout.
+        frozen: Names of the parts that do not train, of `subject_embedding`, `core`,
+            `choice_readout` and `dopamine_readout`. A frozen part runs as at inference.
         reference: What `keras_disrnn.interop` keeps of a model of the authors' package.
         seed: Integer seed of initial values and noise, or `None` for a random one.
         implementation: Of core and readouts: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
 
     Call arguments:
-        inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
-            `features` and `latents`, the latents `(sessions, rows, latents)` after each row, which
-            spares running the core.
+        inputs: Features `(sessions, rows, observations)`; a row of NaN (but perhaps for the
+            subject's index) is padding. Or a dict of `features` and `latents`, the latents
+            `(sessions, rows, latents)` after each row, which spares running the core.
         training: Whether to add noise (in the parts that are not frozen).
 
     Returns:
@@ -92,10 +116,14 @@ class DisRNNModel(keras.Model):
     choice_penalty = _Penalty()
     dopamine_penalty = _Penalty()
     l2_scale = _Penalty()
+    subject_penalty = _Penalty()
+    update_subject_penalty = _Penalty()
+    choice_subject_penalty = _Penalty()
+    dopamine_subject_penalty = _Penalty()
 
     def __init__(
         self,
-        observations=2,
+        observations=None,
         arms=2,
         signals=1,
         latents=5,
@@ -114,6 +142,12 @@ class DisRNNModel(keras.Model):
         choice_penalty=1e-3,
         dopamine_penalty=1e-3,
         l2_scale=1e-5,
+        subjects=(),
+        subject_units=0,
+        subject_penalty=3e-4,
+        update_subject_penalty=3e-4,
+        choice_subject_penalty=3e-4,
+        dopamine_subject_penalty=3e-4,
         frozen=(),
         reference=None,
         seed=None,
@@ -121,7 +155,16 @@ class DisRNNModel(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_count("observations", observations, CHOICE_AND_REWARD)
+        self.subject_names = check_subjects(subjects)
+        check_count("subject_units", subject_units, 1 if self.subject_names else 0)
+        if subject_units and not self.subject_names:
+            raise ValueError(
+                f"subjects: expected their names, as subject_units is {subject_units}, got none"
+            )
+        self.subject_units = subject_units
+        least = CHOICE_AND_REWARD + bool(self.subject_names)
+        observations = least if observations is None else observations
+        check_count("observations", observations, least)
         check_count("arms", arms, 2)
         check_count("signals", signals, 0)
         self.observations = observations
@@ -130,10 +173,15 @@ class DisRNNModel(keras.Model):
         self.seed = seed
         self.reference = reference
         given = locals()
-        prices = {name: check_penalty(name, given[name]) for name in PENALTIES}
+        prices = {name: check_penalty(name, given[name]) for name in PENALTIES + SUBJECT_PENALTIES}
 
-        seeds = derive_seeds(seed, 3)
+        seeds = derive_seeds(seed, 4)
         policy = self.dtype_policy
+        self.subject_embedding = None
+        if self.subject_names:
+            self.subject_embedding = SubjectEmbedding(
+                self.subjects, subject_units, seeds[3], name="subject_embedding", dtype=policy
+            )
         self.core = DisRNN(
             latents,
             update_units,
@@ -152,6 +200,7 @@ class DisRNNModel(keras.Model):
             activation,
             seed=seeds[1],
             implementation=implementation,
+            subject_units=subject_units,
             name="choice_readout",
             dtype=policy,
         )
@@ -170,6 +219,7 @@ class DisRNNModel(keras.Model):
                 dopamine_latents,
                 seed=seeds[2],
                 implementation=implementation,
+                subject_units=subject_units,
                 name="dopamine_readout",
                 dtype=policy,
             )
@@ -188,11 +238,13 @@ class DisRNNModel(keras.Model):
     def build(self, input_shape):
         shape = input_shape["features"] if isinstance(input_shape, dict) else input_shape
         self._check_observations(shape)
-        latents = self.core.cell.latents
-        self.core.build(shape)
-        self.choice_readout.build((None, None, latents))
+        latents, units = self.core.cell.latents, self.subject_units
+        if self.subject_embedding is not None:
+            self.subject_embedding.build((None,))
+        self.core.build((*shape[:-1], self.row_observations + units))
+        self.choice_readout.build((None, None, latents + units))
         if self.dopamine_readout is not None:
-            self.dopamine_readout.build((None, None, latents + CHOICE_AND_REWARD))
+            self.dopamine_readout.build((None, None, latents + CHOICE_AND_REWARD + units))
         self.built = True
         self.penalty_metrics = {
             group: keras.metrics.Mean(name=f"penalty_{group}") for group in self._prices()
@@ -203,9 +255,24 @@ class DisRNNModel(keras.Model):
         ]
 
     @property
+    def subjects(self):
+        """Number of subjects that it tells apart, 0 for a model that knows of none."""
+        return len(self.subject_names)
+
+    @property
+    def row_observations(self):
+        """Number of observations without the subject's index."""
+        return self.observations - bool(self.subject_names)
+
+    @property
+    def penalty_names(self):
+        """Names of the prices that it has."""
+        return PENALTIES + (SUBJECT_PENALTIES if self.subject_names else ())
+
+    @property
     def parts(self):
         """The parts that train apart from each other: name to layer."""
-        names = ("core", "choice_readout", "dopamine_readout")
+        names = ("subject_embedding", "core", "choice_readout", "dopamine_readout")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
@@ -251,10 +318,24 @@ class DisRNNModel(keras.Model):
 
     def _check_observations(self, shape):
         if len(shape) != 3 or shape[-1] not in (None, self.observations):
+            index = " (the last is the subject's index: see Sessions.for_model)"
             raise ValueError(
                 "features: expected a shape of (sessions, rows, observations) with "
-                f"{self.observations} observations, the number this model was made for; "
-                f"got {tuple(shape)}"
+                f"{self.observations} observations, the number this model was made for"
+                f"{index if self.subject_names else ''}; got {tuple(shape)}"
+            )
+
+    def _check_subjects(self, index):
+        """Refuses what is no subject's index, where that can be seen: in a graph it gives NaN."""
+        if not tf.executing_eagerly() or not isinstance(index, tf.Tensor):
+            return
+        index = index.numpy().astype(np.float64)
+        known = (index >= 0) & (index < self.subjects) & (index == np.floor(index))
+        wrong = ~known & ~np.isnan(index)
+        if wrong.any():
+            raise ValueError(
+                "features: expected the index of one of this model's subjects, a whole number from "
+                f"0 to {self.subjects - 1}, as the last observation, got {index[wrong][0]:g}"
             )
 
     @property
@@ -268,6 +349,8 @@ class DisRNNModel(keras.Model):
         }
         if self.dopamine_readout is not None:
             groups["dopamine"] = [self.dopamine_readout.bottleneck]
+        if self.subject_embedding is not None:
+            groups["subject"] = [self.subject_embedding.bottleneck]
         return groups
 
     @property
@@ -289,25 +372,33 @@ class DisRNNModel(keras.Model):
         """
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_observations(features.shape)
-        return self.core(features)
+        return self.core(self._read(features)[0])
 
     def step(self, features, latents):
         """One trial, for closed-loop use: what `call` computes for one row, from the row above.
 
         Args:
-            features: `(sessions, observations)`; a row of NaN leaves the latents as they are.
+            features: `(sessions, observations)`; a row of NaN leaves the latents as they are. With
+                subjects it still has to tell whose it is, or there are no outputs but NaN.
             latents: Before the row, `(sessions, latents)`; at first `initial_latents`.
 
         Returns:
             The outputs of `call` without the axis of rows, and `latents`, `(sessions, latents)`.
         """
-        seen, real = clean(features)
-        new, _ = self.core.cell(seen, [latents])
+        seen, real = clean(features[..., : self.row_observations])
+        embedding = []
+        if self.subject_embedding is not None:
+            self._check_subjects(features[..., -1])
+            embedding = [self.subject_embedding(features[..., -1])]
+        new, _ = self.core.cell(ops.concatenate([seen, *embedding], axis=-1), [latents])
         new = ops.where(real[..., None], new, latents)
-        outputs = {"choice": self.choice_readout(new), "latents": new}
+        outputs = {
+            "choice": self.choice_readout(ops.concatenate([new, *embedding], axis=-1)),
+            "latents": new,
+        }
         if self.dopamine_readout is not None:
             read = latents if self.dopamine_readout.reads_previous else new
-            read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD]], axis=-1)
+            read = ops.concatenate([read, seen[..., :CHOICE_AND_REWARD], *embedding], axis=-1)
             outputs["dopamine"] = self.dopamine_readout(read)
         return outputs
 
@@ -321,7 +412,8 @@ class DisRNNModel(keras.Model):
         Returns:
             A dict of tensors `(sessions, rows)`, float32 or wider: `latent`, `update_obs`,
             `update_latent`, `choice`, `dopamine` (each its price times its KL), `l2` (core and
-            choice readout), and `dopamine_l2`. Padding rows have 0.
+            choice readout), and `dopamine_l2`; with subjects also `subject`, `update_subject`,
+            `choice_subject` and `dopamine_subject`. Padding rows have 0.
         """
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_observations(features.shape)
@@ -346,7 +438,54 @@ class DisRNNModel(keras.Model):
         if self.dopamine_readout is not None:
             prices["dopamine"] = ("dopamine_penalty", self.dopamine_readout)
             prices["dopamine_l2"] = ("l2_scale", self.dopamine_readout)
+        if self.subject_embedding is not None:
+            prices["subject"] = ("subject_penalty", self.subject_embedding)
+            for group, whole, _, _ in self._subject_inputs():
+                prices[group] = (f"{group}_penalty", prices[whole][1])
         return prices
+
+    def _subject_inputs(self):
+        """Where the embedding is read.
+
+        Returns:
+            A list of (group of its cost, group of the network's cost that has it in it, bottleneck,
+            first element that is the embedding's).
+        """
+        latents = self.core.cell.latents
+        inputs = [
+            (
+                "update_subject",
+                "update_obs",
+                self.core.cell.update_obs_bottleneck,
+                self.row_observations,
+            ),
+            ("choice_subject", "choice", self.choice_readout.bottleneck, latents),
+        ]
+        if self.dopamine_readout is not None:
+            first = latents + CHOICE_AND_REWARD
+            inputs.append(("dopamine_subject", "dopamine", self.dopamine_readout.bottleneck, first))
+        return inputs
+
+    def _read(self, features, training=False, switch=None):
+        """What core and readouts read of the features, and which rows are real.
+
+        Returns:
+            Features for the core, for the choice and for the dopamine readout; the embedding with
+            zeros in rows to pass over, and its own cost, or `None` without subjects; and the mask.
+        """
+        if self.subject_embedding is None:
+            return features, features, features, None, row_mask(features)
+        index = features[..., -1]
+        self._check_subjects(index)
+        seen, real = clean(features[..., :-1])
+        embedding, cost = self.subject_embedding.read_sessions(index, real, training, switch=switch)
+        embedding = ops.cast(embedding, seen.dtype)
+        core = ops.concatenate([seen, embedding], axis=-1)
+        core = ops.where(real[..., None], core, ops.full_like(core, np.nan))
+        # A missed trial has a prediction, too: the readouts know the subject in every row.
+        dopamine = ops.concatenate([seen[..., :CHOICE_AND_REWARD], embedding], axis=-1)
+        passed = ops.where(real[..., None], embedding, ops.zeros_like(embedding))
+        return core, embedding, dopamine, (passed, cost), real
 
     def _run(self, inputs, training):
         switch = tf.convert_to_tensor(self._noise) if training else None
@@ -354,26 +493,34 @@ class DisRNNModel(keras.Model):
         self._check_observations(features.shape)
         dtype = cost_dtype(self.dtype_policy)
         outputs, costs = {}, {}
+        seen, choice_reads, dopamine_reads, embedding, real = self._read(features, training, switch)
         if isinstance(inputs, dict):
             latents = inputs["latents"]
         else:
-            latents, costs = self.core(
-                features, training=training, return_costs=True, switch=switch
-            )
+            latents, costs = self.core(seen, training=training, return_costs=True, switch=switch)
         costs["l2"] = ops.cast(
             self.core.cell.update_network.l2() + self.choice_readout.network.l2(), dtype
         )
         if self.dopamine_readout is not None:
             costs["dopamine_l2"] = ops.cast(self.dopamine_readout.network.l2(), dtype)
-        for name, readout in (
-            ("choice", self.choice_readout),
-            ("dopamine", self.dopamine_readout),
+        for name, readout, read in (
+            ("choice", self.choice_readout, choice_reads),
+            ("dopamine", self.dopamine_readout, dopamine_reads),
         ):
             if readout is not None:
                 outputs[name], costs[name] = readout.read_sessions(
-                    latents, features, self.initial_latents, training, switch=switch
+                    latents, read, self.initial_latents, training, switch=switch
                 )
-        real = row_mask(features)
+        if embedding is not None:
+            passed, costs["subject"] = embedding
+            for group, whole, bottleneck, first in self._subject_inputs():
+                if whole not in costs:
+                    continue
+                # The networks' costs have the embedding's share in them; it does not depend on the
+                # latents, so it can be computed here and priced apart.
+                share = bottleneck.kl(passed, slice(first, first + self.subject_units))
+                costs[group] = ops.where(real, share, 0.0)
+                costs[whole] = ops.where(real, costs[whole], 0.0) - costs[group]
         self._pass.costs, self._pass.real = costs, real
         return outputs, costs, real
 
@@ -436,8 +583,15 @@ class DisRNNModel(keras.Model):
             "frozen": list(self.frozen),
             "reference": self.reference,
             **self._dopamine_config,
-            **{name: getattr(self, name) for name in PENALTIES},
+            **self._subject_config(),
+            **{name: getattr(self, name) for name in self.penalty_names},
         }
+
+    def _subject_config(self):
+        # Left out where there are none, so that files and checkpoints are as before there were any.
+        if not self.subject_names:
+            return {}
+        return {"subjects": list(self.subject_names), "subject_units": self.subject_units}
 
 
 def check_penalty(name, value):

@@ -8,7 +8,7 @@ from keras_disrnn.cell import derive_seeds
 from keras_disrnn.core import clean, shift
 from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
 from keras_disrnn.native import run_readout
-from keras_disrnn.res_mlp import ResidualMLP
+from keras_disrnn.res_mlp import ResidualMLP, check_count
 
 CHOICE_AND_REWARD = 2
 """The first two observations are the trial's choice and reward; the dopamine readout reads them."""
@@ -20,7 +20,7 @@ class _Readout(keras.layers.Layer):
     A frozen readout runs as at inference, without noise, also under `training=True`.
     """
 
-    observed = 0
+    row_observations = 0
     """How many of the observations of the row it reads, after the latents."""
     reads_previous = False
     """Whether it reads the latents as they were before the row."""
@@ -33,22 +33,30 @@ class _Readout(keras.layers.Layer):
         activation="leaky_relu",
         seed=None,
         implementation="auto",
+        subject_units=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         check_implementation(implementation)
+        check_count("subject_units", subject_units, 0)
         self.outputs = outputs
         self.units = units
         self.layers = layers
         self.activation = activation
         self.seed = seed
         self.implementation = implementation
+        self.subject_units = subject_units
         seeds = derive_seeds(seed, 2)
         policy = self.dtype_policy
         self.bottleneck = InformationBottleneck(seed=seeds[0], name="bottleneck", dtype=policy)
         self.network = ResidualMLP(
             outputs, units, layers, activation, seed=seeds[1], name="network", dtype=policy
         )
+
+    @property
+    def observed(self):
+        """How many further inputs it reads after the latents: observations, then the embedding."""
+        return self.row_observations + self.subject_units
 
     def build(self, input_shape):
         self.bottleneck.build(input_shape)
@@ -66,7 +74,8 @@ class _Readout(keras.layers.Layer):
 
         Args:
             latents: After each row, `(sessions, rows, latents)`.
-            features: `(sessions, rows, observations)`; a row of NaN costs nothing.
+            features: `(sessions, rows, observations)`, of which the first `observed` are read; a
+                row of NaN costs nothing.
             initial_latents: Before the first row, `(latents,)`.
             training: Whether to add the bottlenecks' noise.
             noise: Standard normal draws `(sessions, rows, inputs)` to use in place of fresh ones.
@@ -112,6 +121,7 @@ class _Readout(keras.layers.Layer):
             "activation": self.activation,
             "seed": self.seed,
             "implementation": self.implementation,
+            "subject_units": self.subject_units,
         }
 
 
@@ -124,9 +134,10 @@ class ChoiceReadout(_Readout):
         units, layers, activation: Shape of the residual MLP.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
         implementation: Of `read_sessions`: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
+        subject_units: Dimensions of the subject's embedding, which it reads after the latents.
 
     Call arguments:
-        inputs: Latents `(..., latents)`.
+        inputs: Latents `(..., latents)`, and the embedding where there is one.
         training: Whether to add the bottlenecks' noise.
         noise: Standard normal draws of the inputs' shape to use in place of fresh ones.
 
@@ -147,9 +158,10 @@ class DopamineReadout(_Readout):
             them after the update, as the authors' package does.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
         implementation: Of `read_sessions`: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
+        subject_units: Dimensions of the subject's embedding, which it reads last.
 
     Call arguments:
-        inputs: `(..., latents + 2)`: the latents, then choice and reward.
+        inputs: `(..., latents + 2 + subject_units)`: the latents, choice and reward, the embedding.
         training: Whether to add the bottlenecks' noise.
         noise: Standard normal draws of the inputs' shape to use in place of fresh ones.
 
@@ -157,7 +169,7 @@ class DopamineReadout(_Readout):
         Predicted responses `(..., signals)`, in the units of the targets.
     """
 
-    observed = CHOICE_AND_REWARD
+    row_observations = CHOICE_AND_REWARD
 
     def __init__(
         self,
@@ -168,9 +180,12 @@ class DopamineReadout(_Readout):
         latents="pre",
         seed=None,
         implementation="auto",
+        subject_units=0,
         **kwargs,
     ):
-        super().__init__(outputs, units, layers, activation, seed, implementation, **kwargs)
+        super().__init__(
+            outputs, units, layers, activation, seed, implementation, subject_units, **kwargs
+        )
         if latents not in ("pre", "post"):
             raise ValueError(f"latents: expected 'pre' or 'post', got {latents!r}")
         self.latents = latents

@@ -32,6 +32,11 @@ FIGURES = {
         "Update rules",
         "How each open latent changes on a trial, by its value, for each choice and reward.",
     ),
+    "subjects": (
+        "Subjects",
+        "What tells the subjects apart: each one's place along the open dimensions of the "
+        "embedding, in the order of the first.",
+    ),
     "session": (
         "A held-out session",
         "Choices and rewards, the model's predictions, its latents, and the dopamine response.",

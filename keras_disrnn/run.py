@@ -37,10 +37,12 @@ from keras_disrnn.analysis import (
     compute_choice_rule,
     compute_dopamine_predictions,
     compute_dopamine_rule,
+    compute_embeddings,
     compute_evaluation,
     compute_session_trace,
     compute_update_rules,
     count_bottlenecks,
+    open_embeddings,
     open_latents,
 )
 from keras_disrnn.data import (
@@ -54,12 +56,13 @@ from keras_disrnn.data import (
 )
 from keras_disrnn.export import export
 from keras_disrnn.files import write_text
-from keras_disrnn.model import PENALTIES, DisRNNModel, check_penalty
+from keras_disrnn.model import PENALTIES, SUBJECT_PENALTIES, DisRNNModel, check_penalty
 from keras_disrnn.plots import (
     plot_bottlenecks,
     plot_choice_rule,
     plot_dopamine_rule,
     plot_dopamine_scatter,
+    plot_embeddings,
     plot_learning_curves,
     plot_model,
     plot_selection,
@@ -69,6 +72,7 @@ from keras_disrnn.plots import (
     save_figure,
 )
 from keras_disrnn.report import write_report
+from keras_disrnn.res_mlp import check_count
 from keras_disrnn.selection import SelectionSettings, select
 from keras_disrnn.training import STAGES, check_training, stage_of, train
 
@@ -179,6 +183,12 @@ class ModelSettings:
         choice_penalty: Price of a nat into the choice readout.
         dopamine_penalty: Price of a nat into the dopamine readout.
         l2_scale: Price of squared hidden weights.
+        subject_units: Dimensions of an embedding of the table's subjects; 0 for a model that takes
+            all sessions for one subject's.
+        subject_penalty: Price of a nat through the bottleneck of the embedding itself.
+        update_subject_penalty: Price of a nat from the embedding to the update networks.
+        choice_subject_penalty: Price of a nat from the embedding into the choice readout.
+        dopamine_subject_penalty: Price of a nat from the embedding into the dopamine readout.
     """
 
     latents: int = 5
@@ -197,10 +207,16 @@ class ModelSettings:
     choice_penalty: float = 1e-3
     dopamine_penalty: float = 1e-3
     l2_scale: float = 1e-5
+    subject_units: int = 0
+    subject_penalty: float = 3e-4
+    update_subject_penalty: float = 3e-4
+    choice_subject_penalty: float = 3e-4
+    dopamine_subject_penalty: float = 3e-4
 
     def __post_init__(self):
-        for name in PENALTIES:
+        for name in PENALTIES + SUBJECT_PENALTIES:
             check_penalty(name, getattr(self, name))
+        check_count("subject_units", self.subject_units, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +266,11 @@ class RunData:
     train: Sessions
     held_out: Sessions
     truth: dict[str, np.ndarray] | None = None
+
+    def for_model(self, model):
+        """The data as the model reads them (see `Sessions.for_model`)."""
+        train_part, held_out = (part.for_model(model) for part in (self.train, self.held_out))
+        return dataclasses.replace(self, train=train_part, held_out=held_out)
 
 
 def load_sessions(settings):
@@ -392,9 +413,10 @@ def run(command, out, data, model, training, seed):
     )
     resumes = _check_folder(out, config)
     sessions = load_data(data, seed)
+    network = make_model(sessions.train, model, seed)
+    sessions = sessions.for_model(network)
     if not selects:
         training = possible_training(sessions.train, training)
-        network = make_model(sessions.train, model, seed)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         check_training(
             network, sessions.train, steps, training.steps_per_epoch, training.learning_rate
@@ -504,15 +526,30 @@ def possible_training(sessions, training):
 
 
 def make_model(sessions, settings, seed):
-    """A built `DisRNNModel` of `ModelSettings`, for the kind of sessions."""
+    """A built `DisRNNModel` of `ModelSettings`, for the kind of sessions.
+
+    With `subject_units` it is one of the sessions' subjects, in the order they come in.
+
+    Raises:
+        ValueError: If there is one subject only to tell apart.
+    """
+    names = ()
+    if settings.subject_units:
+        names = sessions.subject_names or tuple(dict.fromkeys(sessions.subjects))
+        if len(names) < 2:
+            raise ValueError(
+                "subject_units: expected sessions of at least 2 subjects to tell apart, got those "
+                f"of {names[0]!r} alone; name the column of subjects, or leave subject_units at 0"
+            )
     model = DisRNNModel(
-        observations=sessions.observations,
+        observations=sessions.with_subjects(names).observations,
         arms=sessions.arms,
         signals=sessions.signals,
+        subjects=names,
         **dataclasses.asdict(settings),
         seed=seed,
     )
-    model.build((None, None, sessions.observations))
+    model.build((None, None, model.observations))
     return model
 
 
@@ -537,9 +574,11 @@ def compute_metrics(model, sessions):
     Returns:
         A dict of `train` and `held_out`, each with `choice` and `dopamine` scores as
         `compute_evaluation` gives them (with a true agent, its score and the difference to it are
-        among them), `open_latents`, the names of the latents with an open bottleneck, and
-        `bottlenecks`, the counts; and a DataFrame with one row a session.
+        among them), `open_latents`, the names of the latents with an open bottleneck, with subjects
+        `open_embeddings`, those of the embedding's dimensions, and `bottlenecks`, the counts; and a
+        DataFrame with one row a session.
     """
+    sessions = sessions.for_model(model)
     metrics, tables = {}, []
     for part in ("train", "held_out"):
         reference = None if sessions.truth is None else sessions.truth[part]
@@ -557,6 +596,8 @@ def compute_metrics(model, sessions):
         metrics[part] = scores
         tables.append(evaluation.per_session.assign(part=part))
     metrics["open_latents"] = open_latents(model)
+    if model.subjects:
+        metrics["open_embeddings"] = open_embeddings(model)
     bottlenecks = compute_bottlenecks(model, sessions.train.observation_names)
     metrics["bottlenecks"] = count_bottlenecks(bottlenecks).to_dict("index")
     return metrics, pd.concat(tables, ignore_index=True)
@@ -564,6 +605,7 @@ def compute_metrics(model, sessions):
 
 def score_sessions(model, sessions):
     """Scores of a model on `Sessions`, as metrics.json has them for one part."""
+    sessions = sessions.for_model(model)
     for name in ("observations", "arms"):
         want, got = getattr(model, name), getattr(sessions, name)
         if want != got:
@@ -585,6 +627,7 @@ def draw(
         formats: Endings of the files.
         selections: Stage to the table of penalties tried, where they were chosen.
     """
+    sessions = sessions.for_model(model)
     train_part, held_out = sessions.train, sessions.held_out
     features = train_part.features[:BATCH_SIZE]
     dopamine = model.dopamine_readout is not None and held_out.dopamine_weight.any()
@@ -611,6 +654,10 @@ def draw(
         figures["dopamine_rule"] = lambda: plot_dopamine_rule(dopamine_rule())
         figures["dopamine"] = lambda: plot_dopamine_scatter(
             compute_dopamine_predictions(model, held_out, batch_size=BATCH_SIZE)
+        )
+    if model.subjects:
+        figures["subjects"] = lambda: plot_embeddings(
+            compute_embeddings(model), dimensions=open_embeddings(model)
         )
     if history is not None:
         truth = (metrics or {}).get("held_out", {}).get("true_agent")
@@ -740,11 +787,20 @@ def plain_config(settings):
     return json.loads(
         json.dumps(
             {
-                name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+                name: _as_dict(value) if dataclasses.is_dataclass(value) else value
                 for name, value in settings.items()
             }
         )
     )
+
+
+def _as_dict(settings):
+    found = dataclasses.asdict(settings)
+    if isinstance(settings, ModelSettings) and not settings.subject_units:
+        # As before there were any, so that a folder of then is taken for what it is.
+        for name in ("subject_units", *SUBJECT_PENALTIES):
+            del found[name]
+    return found
 
 
 def write_config(folder, config):

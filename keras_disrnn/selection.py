@@ -43,7 +43,10 @@ from keras_disrnn.files import write_atomically
 from keras_disrnn.model import PENALTIES
 from keras_disrnn.training import TrainingDiverged, fingerprint, train
 
-STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in ("dopamine_penalty", "l2_scale"))
+STAGE2_PENALTIES = ("dopamine_penalty", "dopamine_subject_penalty")
+STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in (*STAGE2_PENALTIES, "l2_scale"))
+"""Of a model without subjects; each price of theirs belongs to one stage, too."""
+
 ATTEMPTS = 3
 """How often a path is trained before it is given up."""
 
@@ -161,6 +164,7 @@ def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=N
     settings = settings or SelectionSettings()
     report = report or (lambda line: None)
     model = make_model(seed)
+    sessions = sessions.for_model(model)
     store = _Store(folder, settings, sessions, model, seed)
     choice = _Choice(make_model, model, settings)
     selections = {"choice": _select(choice, sessions, settings, seed, store, report)}
@@ -553,7 +557,11 @@ class _Choice(_Stage):
     def __init__(self, make_model, model, settings):
         self.make_model, self.model, self.settings = make_model, model, settings
         self.scales, self.steps = settings.scales, settings.steps
-        self.base = {name: getattr(model, name) for name in STAGE1_PENALTIES}
+        self.base = {
+            name: getattr(model, name)
+            for name in model.penalty_names
+            if name not in (*STAGE2_PENALTIES, "l2_scale")
+        }
 
     def begin(self, seed):
         fresh = self.make_model(seed)
@@ -609,7 +617,11 @@ class _Dopamine(_Stage):
         recorded = sessions.dopamine[sessions.dopamine_weight > 0]
         # A squared error has the response's units; a price in them would mean something else for
         # every recording.
-        self.base = {"dopamine_penalty": model.dopamine_penalty * float(np.var(recorded))}
+        self.base = {
+            name: getattr(model, name) * float(np.var(recorded))
+            for name in model.penalty_names
+            if name in STAGE2_PENALTIES
+        }
         self._initial = [variable.numpy() for variable in model.variables]
 
     def begin(self, seed):

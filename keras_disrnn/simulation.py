@@ -104,12 +104,13 @@ def make_environment(settings):
     return ScheduledBandit.from_table(table, settings.columns, settings.session)
 
 
-def load_agent(path, name=None):
+def load_agent(path, name=None, subject=None):
     """The agent of a model on the disk.
 
     Args:
         path: A run folder, a `.keras` file (a `DisRNNModel` or a baseline) or a SavedModel.
-        name: The subject of its sessions; by default the file's or folder's name.
+        name: The subject of its sessions; by default the file's or folder's name, or `subject`.
+        subject: Of a model of several subjects, the one that plays.
 
     Returns:
         An `Agent`.
@@ -119,7 +120,7 @@ def load_agent(path, name=None):
         ValueError: If it cannot be read or cannot play.
     """
     path = Path(path)
-    name = path.stem if name is None else name
+    name = name or subject or path.stem
     if (path / "model.keras").exists():
         path = path / "model.keras"
     if path.is_file():
@@ -130,10 +131,10 @@ def load_agent(path, name=None):
         raise FileNotFoundError(
             f"{path}: expected a run folder, a .keras file or a SavedModel, but none is there"
         )
-    return agent_from_model(model, name)
+    return agent_from_model(model, name, subject=subject)
 
 
-def simulate_table(model, out, environment, sessions, trials, seed):
+def simulate_table(model, out, environment, sessions, trials, seed, subject=None):
     """Plays a model and writes its sessions as a table.
 
     Args:
@@ -143,6 +144,7 @@ def simulate_table(model, out, environment, sessions, trials, seed):
         sessions: Number of sessions.
         trials: Trials of each; `None` for 200, or for the schedule's own lengths.
         seed: Of choices, rewards and reward probabilities.
+        subject: Of a model of several subjects, the one that plays.
 
     Returns:
         `SimulatedSessions`.
@@ -159,7 +161,8 @@ def simulate_table(model, out, environment, sessions, trials, seed):
     world = make_environment(environment)
     if trials is None and environment.kind != "schedule":
         trials = 200
-    played = simulate(load_agent(model), world, sessions=sessions, trials=trials, seed=seed)
+    agent = load_agent(model, subject=subject)
+    played = simulate(agent, world, sessions=sessions, trials=trials, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".partial.{out.name}")
     try:

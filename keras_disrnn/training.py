@@ -22,7 +22,7 @@ from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.files import write_atomically
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
-from keras_disrnn.model import PENALTIES
+from keras_disrnn.model import PENALTIES, SUBJECT_PENALTIES
 from keras_disrnn.optimizer import make_adam
 from keras_disrnn.res_mlp import check_count
 
@@ -32,7 +32,7 @@ class Stage:
     """What a stage trains, and against what.
 
     Attributes:
-        trains: Names of the model's parts that train; the others are frozen.
+        trains: Names of the model's parts that train, where it has them; the others are frozen.
         fits: The targets in the loss.
         noise: Whether training adds the bottlenecks' noise.
         penalised: Whether the loss has the penalties.
@@ -44,7 +44,7 @@ class Stage:
     penalised: bool = True
 
 
-CHOICE_PARTS = ("core", "choice_readout")
+CHOICE_PARTS = ("subject_embedding", "core", "choice_readout")
 
 STEPS_PER_EXECUTION = 10
 """`train` does up to so many steps between two returns to Python and its callbacks."""
@@ -140,7 +140,8 @@ class _CompiledStage:
     @staticmethod
     def _traced(model):
         """The settings that a traced step holds as constants."""
-        return {k: v for k, v in model.get_config().items() if k not in PENALTIES}
+        prices = PENALTIES + SUBJECT_PENALTIES
+        return {k: v for k, v in model.get_config().items() if k not in prices}
 
     def renew_optimizer(self):
         for variable, value in zip(self._optimizer.variables, self._state, strict=True):
@@ -151,7 +152,9 @@ def stage_of(model):
     """Name of the stage that a model was last made ready for by `compile_stage`."""
     trains = tuple(name for name in model.parts if name not in model.frozen)
     for name, plan in STAGES.items():
-        if (plan.noise, plan.penalised) == (model.noise, model.penalised) and plan.trains == trains:
+        # A model without subjects or dopamine lacks the parts for them.
+        planned = tuple(part for part in plan.trains if part in model.parts)
+        if (plan.noise, plan.penalised) == (model.noise, model.penalised) and planned == trains:
             return name
     raise ValueError(f"model: it is in none of the stages {tuple(STAGES)}")
 
@@ -179,7 +182,7 @@ def train(
 
     Args:
         model: A `DisRNNModel`.
-        sessions: The training `Sessions`.
+        sessions: The training `Sessions`; of a model with subjects, sessions of those.
         held_out: `Sessions` to evaluate after each epoch.
         warmup_steps, stage1_steps, stage2_steps, joint_steps: Gradient steps of each stage; 0
             leaves the stage out. Without dopamine targets stage 2 and the joint stage must be 0.
@@ -212,6 +215,8 @@ def train(
         "stage2": stage2_steps,
         "joint": joint_steps,
     }
+    sessions = sessions.for_model(model)
+    held_out = None if held_out is None else held_out.for_model(model)
     check_training(model, sessions, steps, steps_per_epoch, learning_rate)
     if not model.built:
         model.build((None, None, sessions.observations))

@@ -1,7 +1,7 @@
 """What `test_exchange` has done in an interpreter with the authors' package, `disentangled-rnns`.
 
-    python reference_steps.py train {plain,neural} FOLDER
-    python reference_steps.py score {plain,neural} FOLDER
+    python reference_steps.py train {plain,neural,multisubject} FOLDER
+    python reference_steps.py score {plain,neural,multisubject} FOLDER
 
 `train` takes a few steps on random sessions and writes the parameters and the configuration as
 that package's users do (JSON, a pickle of NumPy's arrays, one of JAX's), with the sessions and the
@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
-from disentangled_rnns.library import disrnn, neuro_disrnn, rnn_utils
+from disentangled_rnns.library import disrnn, multisubject_disrnn, neuro_disrnn, rnn_utils
 
 KINDS = {
     "plain": (disrnn.DisRnnConfig, disrnn.HkDisentangledRNN, "penalized_categorical"),
@@ -26,7 +26,13 @@ KINDS = {
         neuro_disrnn.HkNeuroDisentangledRNN,
         "penalized_hybrid",
     ),
+    "multisubject": (
+        multisubject_disrnn.MultisubjectDisRnnConfig,
+        multisubject_disrnn.MultisubjectDisRnn,
+        "penalized_categorical",
+    ),
 }
+SUBJECTS = {"max_n_subjects": 3, "subject_embedding_size": 2, "update_net_subj_penalty": 1e-3}
 SESSIONS, ROWS = 12, 25
 
 
@@ -46,8 +52,15 @@ def train(kind, folder):
     choices = rng.integers(0, 2, (SESSIONS, ROWS, 1))
     choices[:, -1] = -1
     responses = rng.normal(size=choices.shape).astype("float32")
-    targets = choices if kind == "plain" else np.concatenate([choices, responses], axis=-1)
-    make_data = rnn_utils.DatasetRNNCategorical if kind == "plain" else rnn_utils.DatasetRNNMixed
+    more = {}
+    if kind == "multisubject":
+        more = SUBJECTS
+        subjects = np.arange(SESSIONS)[:, None, None] % SUBJECTS["max_n_subjects"]
+        subjects = np.broadcast_to(subjects, (SESSIONS, ROWS, 1))
+        features = np.concatenate([subjects, features], axis=-1).astype("float32")
+    neural = kind == "neural"
+    targets = np.concatenate([choices, responses], axis=-1) if neural else choices
+    make_data = rnn_utils.DatasetRNNMixed if neural else rnn_utils.DatasetRNNCategorical
     data = make_data(
         xs=np.swapaxes(features, 0, 1), ys=np.swapaxes(targets, 0, 1), batch_mode="single"
     )
@@ -66,6 +79,7 @@ def train(kind, folder):
         l2_scale=1e-5,
         x_names=data.x_names,
         y_names=data.y_names,
+        **more,
     )
     params, _, _ = rnn_utils.train_network(
         lambda: network(config),

@@ -26,6 +26,11 @@ def lists(params):
     return {m: {n: v.tolist() for n, v in each.items()} for m, each in params.items()}
 
 
+def subject_last(features, kind):
+    """The reference's features in our order: it has the subject first."""
+    return np.roll(features, -1, axis=-1) if kind.startswith("multisubject") else features
+
+
 def assert_same_parameters(found, expected):
     assert {m: set(p) for m, p in found.items()} == {m: set(p) for m, p in expected.items()}
     for module, parameters in expected.items():
@@ -33,7 +38,7 @@ def assert_same_parameters(found, expected):
             np.testing.assert_array_equal(found[module][name], value, err_msg=f"{module}|{name}")
 
 
-@pytest.mark.parametrize("name", ["disrnn_small", "neuro_small"])
+@pytest.mark.parametrize("name", ["disrnn_small", "neuro_small", "multisubject_small"])
 def test_json_comes_in_and_goes_out_exactly(golden, tmp_path, name, capsys):
     params, config, arrays = golden(name)
     (tmp_path / "p.json").write_text(json.dumps(lists(params)))
@@ -41,7 +46,7 @@ def test_json_comes_in_and_goes_out_exactly(golden, tmp_path, name, capsys):
     files = [f"--params={tmp_path}/p.json", f"--configuration={tmp_path}/c.json"]
     assert main(["import", *files, f"--out={tmp_path}/model.keras"]) == 0
     model = run.load_model(tmp_path / "model.keras")
-    outputs = model(arrays["xs"])["choice"]
+    outputs = model(subject_last(arrays["xs"], name))["choice"]
     np.testing.assert_allclose(outputs, arrays["noiseless_outputs"][..., :2], atol=1e-5)
 
     command = ["export", f"--run={tmp_path}/model.keras", "--format=reference"]
@@ -187,7 +192,7 @@ THERE = Path(__file__).with_name("reference_steps.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "neural"])
+@pytest.mark.parametrize("kind", ["plain", "neural", "multisubject"])
 @pytest.mark.parametrize("ending", ["json", "pkl", "jax.pkl"])
 def test_training_there_continues_here_and_back(tmp_path, kind, ending):
     """A few steps in the authors' package, a few here, and the result scored there."""
@@ -203,7 +208,8 @@ def test_training_there_continues_here_and_back(tmp_path, kind, ending):
     config = tmp_path / ("config.json" if ending == "json" else "config.pkl")
     model = exchange.read_reference(tmp_path / f"params.{ending}", config)
     data = np.load(tmp_path / "data.npz")
-    outputs = model(data["features"])
+    features = subject_last(data["features"], kind)
+    outputs = model(features)
     np.testing.assert_allclose(outputs["choice"], data["choice_logits"], atol=1e-5)
     if kind == "neural":
         np.testing.assert_allclose(outputs["dopamine"][..., 0], data["dopamine"], atol=1e-5)
@@ -216,13 +222,13 @@ def test_training_there_continues_here_and_back(tmp_path, kind, ending):
     stage = STAGES["joint" if kind == "neural" else "stage1"]
     compile_stage(model, dataclasses.replace(stage, noise=False, penalised=False))
     losses = model.fit(
-        data["features"], targets, sample_weight=weights, epochs=30, batch_size=1000, verbose=0
+        features, targets, sample_weight=weights, epochs=30, batch_size=1000, verbose=0
     ).history["loss"]
     assert losses[-1] < losses[0]
 
     exchange.write_reference(model, tmp_path / "back")
     there("score", kind, tmp_path)
     back = np.load(tmp_path / "scored.npz")
-    outputs = model(data["features"])
+    outputs = model(features)
     np.testing.assert_allclose(outputs["choice"], back["choice_logits"], atol=1e-5)
     assert np.abs(back["choice_logits"] - data["choice_logits"]).max() > 1e-3

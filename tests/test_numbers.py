@@ -58,7 +58,7 @@ def test_bad_reference_parameters_are_named(golden):
     params, config, _ = golden("neuro_small")
     with pytest.raises(ValueError, match="is missing"):
         interop.from_haiku({m: p for m, p in params.items() if "choice_net" not in m}, config)
-    with pytest.raises(ValueError, match="expected shape"):
+    with pytest.raises(ValueError, match="choice_net_n_units_per_layer is 3"):
         interop.from_haiku(params, {**config, "choice_net_n_units_per_layer": 3})
     with pytest.raises(ValueError, match="is not a parameter of this model"):
         interop.from_haiku({**params, "stranger": {"w": np.ones(2)}}, config)

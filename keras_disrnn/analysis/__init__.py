@@ -15,6 +15,7 @@ from keras_disrnn.analysis.bottlenecks import (
     bottleneck_matrices,
     compute_bottlenecks,
     count_bottlenecks,
+    embedding_names,
     latent_names,
     open_latents,
     participation_ratio,
@@ -34,7 +35,12 @@ from keras_disrnn.analysis.evaluation import (
     jackknife_se,
     true_predictions,
 )
-from keras_disrnn.analysis.formulas import Formulas, compute_formulas, rule_tables
+from keras_disrnn.analysis.formulas import (
+    Formulas,
+    compute_formulas,
+    compute_subject_rates,
+    rule_tables,
+)
 from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
 from keras_disrnn.analysis.rules import (
     ChoiceRule,
@@ -43,6 +49,12 @@ from keras_disrnn.analysis.rules import (
     compute_choice_rule,
     compute_dopamine_rule,
     compute_update_rules,
+)
+from keras_disrnn.analysis.subjects import (
+    compute_embedding_correlations,
+    compute_embeddings,
+    embedding_of,
+    open_embeddings,
 )
 from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
@@ -69,16 +81,22 @@ __all__ = [
     "compute_comparison",
     "compute_dopamine_predictions",
     "compute_dopamine_rule",
+    "compute_embedding_correlations",
+    "compute_embeddings",
     "compute_evaluation",
     "compute_fold_comparison",
     "compute_formulas",
     "compute_graph",
     "compute_session_trace",
+    "compute_subject_rates",
     "compute_update_rules",
     "count_bottlenecks",
     "describe_graph",
+    "embedding_names",
+    "embedding_of",
     "jackknife_se",
     "latent_names",
+    "open_embeddings",
     "open_latents",
     "participation_ratio",
     "rule_tables",

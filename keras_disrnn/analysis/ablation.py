@@ -119,6 +119,7 @@ def compute_ablation(
                 "smallest_effect: expected numbers of at least 0 for 'choice' and 'dopamine', got "
                 f"{value!r} for {name!r}"
             )
+    train, held_out = train.for_model(model), held_out.for_model(model)
     for name in ("observations", "arms", "signals"):
         for part in (train, held_out):
             want, got = getattr(model, name), getattr(part, name)

@@ -9,7 +9,7 @@ from keras_disrnn.metrics import OPEN_BELOW
 COUNT_OPEN_BELOW = (0.1, 0.25, 0.5)
 COUNT_CLOSED_ABOVE = 0.9
 
-GROUPS = ("latent", "update", "choice", "dopamine")
+GROUPS = ("subject", "latent", "update", "choice", "dopamine")
 
 
 def latent_names(latents):
@@ -24,30 +24,43 @@ def latent_names(latents):
     return tuple(f"z{index + 1}" for index in range(latents))
 
 
+def embedding_names(units):
+    """Names of the dimensions of the subjects' embedding.
+
+    Args:
+        units: Number of dimensions, E.
+
+    Returns:
+        The tuple `("subject 1", ..., "subject E")`.
+    """
+    return tuple(f"subject {index + 1}" for index in range(units))
+
+
 def observation_names_of(model, observation_names=None):
-    """Names of the observations of a model, given or by default.
+    """Names of the observations of a model, given or by default, the subject's index left out.
 
     Args:
         model: A `DisRNNModel` with O observations.
-        observation_names: O names, or `None` for `"choice"`, `"reward"`, `"observation_1"`, ...
+        observation_names: O names, or `None` for `"choice"`, `"reward"`, `"observation_1"`, ...;
+            with subjects, that of the index may be left out.
 
     Returns:
-        Tuple of O names.
+        Tuple of O names, or O - 1 with subjects.
 
     Raises:
         ValueError: If the number of names is not the model's number of observations.
     """
-    count = model.observations
+    count = model.row_observations
     if observation_names is None:
         extra = (f"observation_{index}" for index in range(1, count - 1))
         return ("choice", "reward", *extra)
     names = tuple(observation_names)
-    if len(names) != count:
+    if len(names) not in (count, model.observations):
         raise ValueError(
-            f"observation_names: expected {count} names, one for each observation of the model, "
-            f"got {len(names)}: {names}"
+            f"observation_names: expected {model.observations} names, one for each observation of "
+            f"the model, got {len(names)}: {names}"
         )
-    return names
+    return names[:count]
 
 
 def compute_bottlenecks(model, observation_names=None):
@@ -66,9 +79,13 @@ def compute_bottlenecks(model, observation_names=None):
 
         - `group`: `"latent"` (L rows), `"update"` (L x (O + L) rows: for each latent's update
           network every observation, then every latent), `"choice"` (L rows) and, where the model
-          has a dopamine readout, `"dopamine"` (L + 2 rows: the latents, choice and reward).
+          has a dopamine readout, `"dopamine"` (L + 2 rows: the latents, choice and reward). With
+          subjects, first `"subject"` (a row for each dimension of the embedding), and the embedding
+          among what is read: after the observations (of which the index is none), and in the
+          readouts last.
         - `target`: what reads through the bottleneck: a latent's name, `"choice"` or `"dopamine"`.
-        - `source`: what is read. A latent bottleneck has the latent itself as target and source.
+        - `source`: what is read. A latent bottleneck has the latent itself as target and source,
+          and so have those of the embedding itself.
         - `sigma`, and `openness`: 1 - sigma, clipped to [0, 1].
         - `multiplier`: the factor on the input; NaN for latent bottlenecks, which have none.
 
@@ -78,8 +95,12 @@ def compute_bottlenecks(model, observation_names=None):
     check_built(model)
     cell = model.core.cell
     latents = latent_names(cell.latents)
-    inputs = observation_names_of(model, observation_names) + latents
-    tables = [
+    subject = embedding_names(model.subject_units)
+    inputs = observation_names_of(model, observation_names) + subject + latents
+    tables = []
+    if model.subjects:
+        tables.append(_group("subject", subject, subject, model.subject_embedding.bottleneck))
+    tables += [
         _group("latent", latents, latents, cell.latent_bottleneck),
         _group(
             "update",
@@ -88,10 +109,10 @@ def compute_bottlenecks(model, observation_names=None):
             cell.update_obs_bottleneck,
             cell.update_latent_bottleneck,
         ),
-        _group("choice", "choice", latents, model.choice_readout.bottleneck),
+        _group("choice", "choice", latents + subject, model.choice_readout.bottleneck),
     ]
     if model.dopamine_readout is not None:
-        sources = (*latents, "choice", "reward")
+        sources = (*latents, "choice", "reward", *subject)
         tables.append(_group("dopamine", "dopamine", sources, model.dopamine_readout.bottleneck))
     return pd.concat(tables, ignore_index=True)
 
@@ -105,7 +126,7 @@ def bottleneck_matrices(bottlenecks, values="openness"):
 
     Returns:
         Dictionary from group to a `pandas.DataFrame`. `"update"`: targets in the rows (L) and
-        sources in the columns (O + L). Every other group: sources in the rows and one column.
+        sources in the columns. Every other group: sources in the rows and one column.
     """
     matrices = {}
     for group in GROUPS:

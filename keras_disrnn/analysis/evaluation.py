@@ -201,7 +201,7 @@ def _predict(model, sessions, batch_size):
         outputs = {"choice": model.choice, "dopamine": model.dopamine}
         return {name: values for name, values in outputs.items() if values is not None}
     if not isinstance(model, Mapping):
-        return model.predict(sessions.dataset(batch_size), verbose=0)
+        return model.predict(sessions.for_model(model).dataset(batch_size), verbose=0)
     missing = [subject for subject in sessions.subjects if subject not in model]
     if missing:
         raise ValueError(
@@ -212,7 +212,8 @@ def _predict(model, sessions, batch_size):
     outputs = {}
     for subject in dict.fromkeys(sessions.subjects):
         where = np.flatnonzero(subjects == subject)
-        part = model[subject].predict(sessions.subset(where).dataset(batch_size), verbose=0)
+        own = sessions.subset(where).for_model(model[subject])
+        part = model[subject].predict(own.dataset(batch_size), verbose=0)
         for name, values in part.items():
             every = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
             every[where] = values

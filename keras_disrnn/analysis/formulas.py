@@ -8,6 +8,7 @@ import pandas as pd
 
 from keras_disrnn.analysis import rules
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names
+from keras_disrnn.analysis.subjects import embedding_of
 from keras_disrnn.metrics import OPEN_BELOW
 from keras_disrnn.training import compute_latents
 
@@ -164,17 +165,28 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
 
     Args:
         model: A built `DisRNNModel`.
-        sessions: `keras_disrnn.data.Sessions` that it can read.
+        sessions: `keras_disrnn.data.Sessions` that it can read; of a model with subjects, those of
+            one of them, whose formulas they are then.
         threshold: Sigma below which a bottleneck is open.
 
     Returns:
         A `Formulas`.
 
     Raises:
-        ValueError: If the model is not built, reads other observations than the sessions have, or
-            there are more than 8 values of reward.
+        ValueError: If the model is not built, reads other observations than the sessions have,
+            there are more than 8 values of reward, or several subjects to a model that tells them
+            apart.
     """
     check_built(model)
+    sessions = sessions.for_model(model)
+    several = len(set(sessions.subjects))
+    if model.subjects and several > 1:
+        raise ValueError(
+            "sessions: expected those of one subject, as each has formulas of its own, got those "
+            f"of {several}; pass keras_disrnn.baselines.subject_sessions(sessions, "
+            f"{sessions.subjects[0]!r}), or use compute_subject_rates"
+        )
+    embedding = embedding_of(model, sessions.subjects[0] if model.subjects else None)
     if model.observations != sessions.observations:
         raise ValueError(
             f"sessions: expected {model.observations} observations, as the model reads, got "
@@ -211,8 +223,9 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
 
     # The states that choices are made in: after every row, the first included.
     states = np.concatenate([latents[:, 0], after])
-    inputs = np.flatnonzero(is_open & (_numpy(model.choice_readout.bottleneck.sigma) < threshold))
-    logits = _numpy(model.choice_readout(_tensor(states)))
+    read = _numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
+    inputs = np.flatnonzero(is_open & read)
+    logits = _numpy(model.choice_readout(_tensor(rules.with_embedding(states, embedding))))
     if model.arms == 2:
         targets = {1: logits[:, 1] - logits[:, 0]}
     else:
@@ -226,7 +239,8 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
         readout = model.dopamine_readout
         moment = readout.latents
         read = before if readout.reads_previous else after
-        predicted = _numpy(readout(_tensor(np.concatenate([read, seen[:, :2]], axis=1))))
+        read_with = rules.with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
+        predicted = _numpy(readout(_tensor(read_with)))
         inputs = np.flatnonzero(_numpy(readout.bottleneck.sigma)[: len(names)] < threshold)
         signals = sessions.signal_names
         if len(signals) != predicted.shape[1]:
@@ -244,6 +258,32 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
         pd.DataFrame(dopamine, columns=["signal", *case, "intercept", *names, *ends]),
         moment,
     )
+
+
+def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
+    """The learning rate of each subject, read off its own update rules.
+
+    Args:
+        model: A built `DisRNNModel` with subjects.
+        sessions: `keras_disrnn.data.Sessions` of some of them.
+        threshold: Sigma below which a bottleneck is open.
+
+    Returns:
+        A `pandas.DataFrame` with one row a subject of the sessions: `subject`, and for each open
+        latent its learning rate, `learning rate z1`, ... (`Formulas.learning_rates`, of the choices
+        the one that moves it most), and `learning rate`, their mean.
+
+    Raises:
+        ValueError: As `compute_formulas`.
+    """
+    rows = []
+    for subject in dict.fromkeys(sessions.subjects):
+        own = sessions.subset(np.array([name == subject for name in sessions.subjects]))
+        rates = compute_formulas(model, own, threshold=threshold).learning_rates()
+        alpha = rates.groupby("latent", sort=False)["alpha"].max()
+        named = {f"learning rate {latent}": value for latent, value in alpha.items()}
+        rows.append({"subject": subject, **named, "learning rate": alpha.mean()})
+    return pd.DataFrame(rows)
 
 
 def rule_tables(model, features=None, **settings):

@@ -2,7 +2,7 @@
 
 import networkx
 
-from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, latent_names
+from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, embedding_names, latent_names
 from keras_disrnn.metrics import OPEN_BELOW
 
 READOUTS = {"choice": "choice readout", "dopamine": "dopamine readout"}
@@ -15,27 +15,29 @@ def make_graph(edges):
         edges: Pairs `(source, target)`. Sources are names of observations or latents, targets names
             of latents, `"choice readout"` or `"dopamine readout"`. What is read or updated and is
             neither an observation nor a readout is a latent: of the sources those that are also
-            targets.
+            targets. A source `"subject 1"` is a dimension of the subjects' embedding.
 
     Returns:
-        A `networkx.DiGraph`; a latent's node has the attribute `kind` `"latent"`, any other its own
-        name.
+        A `networkx.DiGraph`; a latent's node has the attribute `kind` `"latent"`, one of the
+        embedding's `"subject"`, any other its own name.
     """
     edges = list(edges)
     graph = networkx.DiGraph(edges)
     latents = {target for _, target in edges} - set(READOUTS.values())
     for node in graph:
-        graph.nodes[node]["kind"] = "latent" if node in latents else node
+        kind = "subject" if node.startswith("subject ") else node
+        graph.nodes[node]["kind"] = "latent" if node in latents else kind
     return graph
 
 
 def compute_graph(model, threshold=OPEN_BELOW):
     """Where information can flow in a fitted model.
 
-    An edge stands where a bottleneck is open. A latent whose own bottleneck is closed is left out
-    with its edges, unless an open bottleneck of the dopamine readout reads it: the latents are
-    opened for that readout. A latent's edge into its own update network is left out too, because
-    the gate carries every latent on, whether or not its update network reads it.
+    An edge stands where a bottleneck is open. A dimension of the subjects' embedding whose own
+    bottleneck is closed is left out with its edges, and so is a latent whose own bottleneck is
+    closed, unless an open bottleneck of the dopamine readout reads it: the latents are opened for
+    that readout. A latent's edge into its own update network is left out too, because the gate
+    carries every latent on, whether or not its update network reads it.
 
     Args:
         model: A built `DisRNNModel`.
@@ -47,11 +49,13 @@ def compute_graph(model, threshold=OPEN_BELOW):
     rows = compute_bottlenecks(model)
     rows = rows[rows["sigma"] < threshold]
     names = set(latent_names(model.core.cell.latents))
-    latent, read = (rows[rows["group"] == group] for group in ("latent", "dopamine"))
+    dimensions = set(embedding_names(model.subject_units))
+    latent, read, own = (rows[rows["group"] == g] for g in ("latent", "dopamine", "subject"))
     kept = set(latent["target"]) | (set(read["source"]) & names)
+    shut = (names - kept) | (dimensions - set(own["target"]))
     edges = []
     for group, target, source in zip(rows["group"], rows["target"], rows["source"], strict=True):
-        if group == "latent" or source == target or {source, target} & names - kept:
+        if group == "latent" or source == target or {source, target} & shut:
             continue
         edges.append((source, READOUTS.get(group, target)))
     graph = make_graph(edges)
@@ -61,7 +65,7 @@ def compute_graph(model, threshold=OPEN_BELOW):
 
 
 def same_graph(one, other):
-    """Whether two graphs are the same but for the names of the latents."""
+    """Whether two graphs are the same but for the names of latents and of the embedding's parts."""
     return networkx.is_isomorphic(
         one, other, node_match=lambda left, right: left["kind"] == right["kind"]
     )

@@ -3,7 +3,8 @@
 Each rule is the noiseless network, called at chosen values of its open inputs. An input is open
 where its sigma is below 0.5 (Miller et al. 2023). Latents that are not varied are held at their
 learned initial value, a state that every session of the model goes through, unless `reference` says
-otherwise.
+otherwise. In a model of several subjects the embedding is held at its mean over subjects, unless
+`subject` says otherwise.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.bottlenecks import check_built, latent_names, observation_names_of
+from keras_disrnn.analysis.bottlenecks import (
+    check_built,
+    embedding_names,
+    latent_names,
+    observation_names_of,
+)
+from keras_disrnn.analysis.subjects import embedding_of, embedding_ranges
 from keras_disrnn.metrics import OPEN_BELOW
 from keras_disrnn.training import compute_latents
 
@@ -29,7 +36,8 @@ class ChoiceRule:
         values: For each of `latents` the 1-D array of its values.
         logits: Array `[*points, arms]`, one axis of points for each of `latents`.
         open_latents: Names of all open latents, the most open first.
-        held: Dictionary from the name of every other latent to the value it is held at.
+        held: Dictionary from the name of every other latent, and of every dimension of the
+            embedding, to the value it is held at.
     """
 
     latents: tuple[str, ...]
@@ -77,7 +85,8 @@ class DopamineRule:
         prediction: Array `[C, *points, signals]`.
         open_latents: Names of all open latents, the most open first.
         open_observations: Which of `"choice"` and `"reward"` the readout's bottlenecks let through.
-        held: Dictionary from the name of every other latent to the value it is held at.
+        held: Dictionary from the name of every other latent, and of every dimension of the
+            embedding, to the value it is held at.
         reads: `"pre"` or `"post"`: latents before or after the update by the trial.
         signals: Names of the signals.
     """
@@ -119,9 +128,11 @@ class UpdateRule:
         change: Array `[C, P]`, value after the trial minus value before it, every other latent
             held.
         open_observations: Names of the observations that this latent's update network can read.
-        others: For every open other latent that this network can read, the most open first: its
-            name, array `[V]` of its values and the changes `[V, C, P]` at each of them.
-        held: Dictionary from the name of every other latent to the value it is held at in `change`.
+        others: For every open dimension of the subjects' embedding, and then every open other
+            latent, that this network can read, the most open first: its name, array `[V]` of its
+            values and the changes `[V, C, P]` at each of them.
+        held: Dictionary from the name of every other latent, and of every dimension of the
+            embedding, to the value it is held at in `change`.
     """
 
     latent: str
@@ -163,7 +174,9 @@ class UpdateRule:
         )
 
 
-def compute_choice_rule(model, features=None, *, points=101, threshold=OPEN_BELOW, reference=None):
+def compute_choice_rule(
+    model, features=None, *, points=101, threshold=OPEN_BELOW, reference=None, subject=None
+):
     """Choice logits of a model against its open latents.
 
     A latent is open here where both its own bottleneck and the choice readout's bottleneck on it
@@ -179,27 +192,31 @@ def compute_choice_rule(model, features=None, *, points=101, threshold=OPEN_BELO
         threshold: Sigma below which a bottleneck is open.
         reference: `[L]` values at which latents that are not varied are held; `None` for the
             model's learned initial latents.
+        subject: Whose rule it is: a name, or an embedding; `None` for the mean of the subjects.
 
     Returns:
         A `ChoiceRule`.
 
     Raises:
-        ValueError: If `points` is below 2 or `reference` does not hold L values.
+        ValueError: If `points` is below 2, `reference` does not hold L values, or there is no such
+            subject.
     """
+    embedding = embedding_of(model, subject)
     initial = _reference(model, reference)
     names = latent_names(len(initial))
-    sigma = _numpy(model.choice_readout.bottleneck.sigma)
+    sigma = _numpy(model.choice_readout.bottleneck.sigma)[: len(initial)]
     open_index = _open(sigma, threshold, _numpy(model.core.cell.latent_bottleneck.sigma))
     shown = open_index[:2]
     ranges = _ranges(model, features, points)
     grid = _grid(initial, shown, ranges)
-    logits = _numpy(model.choice_readout(_tensor(grid.reshape(-1, len(initial)))))
+    states = with_embedding(grid.reshape(-1, len(initial)), embedding)
+    logits = _numpy(model.choice_readout(_tensor(states)))
     return ChoiceRule(
         latents=tuple(names[index] for index in shown),
         values=tuple(ranges[index] for index in shown),
         logits=logits.reshape(*grid.shape[:-1], -1),
         open_latents=tuple(names[index] for index in open_index),
-        held=_held(names, initial, shown),
+        held=_held(names, initial, shown, embedding),
     )
 
 
@@ -212,6 +229,7 @@ def compute_dopamine_rule(
     threshold=OPEN_BELOW,
     reference=None,
     signal_names=None,
+    subject=None,
 ):
     """Dopamine prediction of a model against its open latents, for each choice and reward.
 
@@ -227,6 +245,7 @@ def compute_dopamine_rule(
         threshold: Sigma below which a bottleneck is open.
         reference: `[L]` values of latents that are not varied; `None` for the initial latents.
         signal_names: K names; `None` for `"dopamine"`, or `"dopamine_1"`, ... where K > 1.
+        subject: As for `compute_choice_rule`.
 
     Returns:
         A `DopamineRule`; its combinations go through the rewards within each choice.
@@ -240,18 +259,21 @@ def compute_dopamine_rule(
             "model: expected a model with a dopamine readout (signals >= 1), got one without"
         )
     initial = _reference(model, reference)
+    embedding = embedding_of(model, subject)
     names = latent_names(len(initial))
+    latents = len(initial)
     sigma = _numpy(model.dopamine_readout.bottleneck.sigma)
-    open_index = _open(sigma[: len(initial)], threshold)
+    open_index = _open(sigma[:latents], threshold)
     shown = open_index[:2]
     ranges = _ranges(model, features, points)
     grid = _grid(initial, shown, ranges)
     choices, reward_values = _combinations(model.arms, rewards)
-    inputs = np.empty((len(choices), *grid.shape[:-1], len(initial) + 2))
-    inputs[..., :-2] = grid
+    inputs = np.empty((len(choices), *grid.shape[:-1], latents + 2 + len(embedding)))
+    inputs[..., :latents] = grid
     combination_axis = (-1,) + (1,) * len(shown)
-    inputs[..., -2] = choices.reshape(combination_axis)
-    inputs[..., -1] = reward_values.reshape(combination_axis)
+    inputs[..., latents] = choices.reshape(combination_axis)
+    inputs[..., latents + 1] = reward_values.reshape(combination_axis)
+    inputs[..., latents + 2 :] = embedding
     prediction = _numpy(model.dopamine_readout(_tensor(inputs.reshape(-1, inputs.shape[-1]))))
     signals = _signal_names(prediction.shape[-1], signal_names)
     return DopamineRule(
@@ -263,10 +285,10 @@ def compute_dopamine_rule(
         open_latents=tuple(names[index] for index in open_index),
         open_observations=tuple(
             name
-            for name, value in zip(("choice", "reward"), sigma[len(initial) :], strict=True)
+            for name, value in zip(("choice", "reward"), sigma[latents : latents + 2], strict=True)
             if value < threshold
         ),
-        held=_held(names, initial, shown),
+        held=_held(names, initial, shown, embedding),
         reads=model.dopamine_readout.latents,
         signals=signals,
     )
@@ -283,6 +305,7 @@ def compute_update_rules(
     reference=None,
     extra_observations=None,
     observation_names=None,
+    subject=None,
 ):
     """How each open latent changes over a trial, for each choice and reward.
 
@@ -295,12 +318,14 @@ def compute_update_rules(
         features: `[sessions, rows, observations]`, see `compute_choice_rule`.
         rewards: The values of reward that are combined with every choice.
         points: Number of values of the latent itself.
-        other_points: Number of values, over its range, of every open other latent.
+        other_points: Number of values, over its range, of every open other latent and of every open
+            dimension of the embedding (over the range of the subjects).
         threshold: Sigma below which a bottleneck is open.
         reference: `[L]` values of latents that are not varied; `None` for the initial latents.
-        extra_observations: `[O - 2]` values of the observations after choice and reward; `None` for
-            0.
+        extra_observations: `[O - 2]` values of the observations after choice and reward (`[O - 3]`
+            with subjects); `None` for 0.
         observation_names: O names, or `None` for `"choice"`, `"reward"`, `"observation_1"`, ...
+        subject: As for `compute_choice_rule`.
 
     Returns:
         Tuple of `UpdateRule`, one for each latent with an open bottleneck of its own, by index.
@@ -316,21 +341,30 @@ def compute_update_rules(
     names = latent_names(len(initial))
     observations = observation_names_of(model, observation_names)
     extra = _extra_observations(extra_observations, len(observations) - 2)
+    embedding = embedding_of(model, subject)
+    dimensions = embedding_names(len(embedding))
     obs_sigma = _numpy(cell.update_obs_bottleneck.sigma)
+    subject_sigma = obs_sigma[:, len(observations) :]
+    own_sigma = None
+    if model.subjects:
+        own_sigma = _numpy(model.subject_embedding.bottleneck.sigma)
     input_sigma = _numpy(cell.update_latent_bottleneck.sigma)
     latent_sigma = _numpy(cell.latent_bottleneck.sigma)
     ranges = _ranges(model, features, points)
+    subject_ranges = embedding_ranges(model, other_points)
     choices, reward_values = _combinations(model.arms, rewards)
 
-    def change(index, latents):
-        """Changes `[N, C, P]` of one latent, from `[N, P, L]` latents before the trial."""
+    def change(index, latents, embeddings=embedding):
+        """Changes `[N, C, P]` of one latent, from `[N, P, L]` latents before the trial and `[E]` or
+        `[N, E]` embeddings."""
         count, steps = latents.shape[:2]
         shape = (count, len(choices), steps)
         before = np.broadcast_to(latents[:, None], (*shape, len(initial)))
-        rows = np.empty((*shape, 2 + len(extra)))
+        rows = np.empty((*shape, 2 + len(extra) + len(embedding)))
         rows[..., 0] = choices[:, None]
         rows[..., 1] = reward_values[:, None]
-        rows[..., 2:] = extra
+        rows[..., 2 : 2 + len(extra)] = extra
+        rows[..., 2 + len(extra) :] = np.atleast_2d(embeddings)[:, None, None]
         after = _numpy(
             cell.update(
                 _tensor(rows.reshape(-1, rows.shape[-1])),
@@ -343,6 +377,12 @@ def compute_update_rules(
     for index in np.flatnonzero(latent_sigma < threshold):
         latents = _grid(initial, [index], ranges)
         others = []
+        varied = np.repeat(latents[None], other_points, axis=0)
+        for other in _open(subject_sigma[index], threshold, own_sigma):
+            embeddings = np.repeat(embedding[None], other_points, axis=0)
+            embeddings[:, other] = subject_ranges[other]
+            changes = change(index, varied, embeddings)
+            others.append((dimensions[other], subject_ranges[other], changes))
         for other in _open(input_sigma[index], threshold, latent_sigma):
             if other == index:
                 continue
@@ -359,11 +399,11 @@ def compute_update_rules(
                 change=change(index, latents[None])[0],
                 open_observations=tuple(
                     name
-                    for name, value in zip(observations, obs_sigma[index], strict=True)
+                    for name, value in zip(observations, obs_sigma[index], strict=False)
                     if value < threshold
                 ),
                 others=tuple(others),
-                held=_held(names, initial, [index]),
+                held=_held(names, initial, [index], embedding),
             )
         )
     return tuple(rules)
@@ -457,8 +497,14 @@ def _points(latents, values):
     return {name: axis.reshape(-1) for name, axis in zip(latents, axes, strict=True)}
 
 
-def _held(names, initial, shown):
-    return {name: float(initial[i]) for i, name in enumerate(names) if i not in shown}
+def _held(names, initial, shown, embedding):
+    held = {name: float(initial[i]) for i, name in enumerate(names) if i not in shown}
+    return held | dict(zip(embedding_names(len(embedding)), embedding.tolist(), strict=True))
+
+
+def with_embedding(states, embedding):
+    """Latents `[N, L]` with the embedding beside each."""
+    return np.concatenate([states, np.broadcast_to(embedding, (len(states), len(embedding)))], 1)
 
 
 def _combinations(arms, rewards):

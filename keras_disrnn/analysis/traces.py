@@ -34,7 +34,7 @@ def compute_session_trace(model, sessions, index):
         raise IndexError(
             f"index: expected a session from 0 to {sessions.n_sessions - 1}, got {index}"
         )
-    session = sessions.subset([index % sessions.n_sessions])
+    session = sessions.subset([index % sessions.n_sessions]).for_model(model)
     features = keras.ops.convert_to_tensor(session.features)
     outputs = {name: keras.ops.convert_to_numpy(output) for name, output in model(features).items()}
     outputs["latents"] = keras.ops.convert_to_numpy(model.latents(features))
@@ -106,6 +106,7 @@ def add_predictions(table, sessions, model, *, batch_size=None):
 
 
 def _outputs(model, sessions, batch_size):
+    sessions = sessions.for_model(model)
     outputs = dict(model.predict(sessions.dataset(batch_size), verbose=0))
     if hasattr(model, "latents"):
         outputs["latents"] = compute_latents(model, sessions.features, batch_size or 256)

@@ -30,13 +30,15 @@ class ModelAgent:
             are used.
         name: The subject of the sessions; by default the name of the model's class.
         signal: Which dopamine signal is its dopamine, from 0.
+        subject: Of a model of several subjects, the one that plays: its name, or its index (of a
+            SavedModel, which has no names, its index).
 
     Raises:
         ValueError: If the model has no weights, reads more than choice and reward, or has no such
-            signal.
+            signal or subject.
     """
 
-    def __init__(self, model, name=None, signal=0):
+    def __init__(self, model, name=None, signal=0, subject=None):
         exported = not hasattr(model, "observations")
         if not exported and not model.built:
             # A baseline builds itself, and refuses if it has not been fitted.
@@ -52,12 +54,27 @@ class ModelAgent:
         else:
             observations = model.observations
             initial = tf.convert_to_tensor(model.initial_latents)[None]
-        if observations != 2:
+        names = getattr(model, "subject_names", ())
+        if names and subject is None:
             raise ValueError(
-                "model: expected one that reads choice and reward (2 observations), as no "
-                f"environment gives more, got {observations} observations"
+                f"subject: expected one of the model's {len(names)} subjects, "
+                f"{', '.join(map(repr, names[:10]))}{', ...' if len(names) > 10 else ''}, to play, "
+                "got none"
             )
-        first = model.step(tf.zeros((1, 2), initial.dtype), initial)
+        if subject is not None:
+            subject = _index_of(subject, names, exported)
+        if observations - (subject is not None) != 2:
+            raise ValueError(
+                "model: expected one that reads choice and reward (2 observations; of several "
+                "subjects, also the index of the one that plays), as no environment gives more, "
+                f"got {observations} observations"
+            )
+
+        def features(rows):
+            told = [rows] if subject is None else [rows, tf.fill(tf.shape(rows[:, :1]), subject)]
+            return tf.concat([tf.cast(part, initial.dtype) for part in told], axis=1)
+
+        first = model.step(features(tf.zeros((1, 2), initial.dtype)), initial)
         signals = first["dopamine"].shape[-1] if "dopamine" in first else 0
         check_integer("signal", signal, 0, max(signals - 1, 0))
         self._latents = first["latents"].shape[-1]
@@ -68,7 +85,7 @@ class ModelAgent:
 
         @tf.function(jit_compile=True)
         def step(rows, latents):
-            outputs = model.step(tf.transpose(rows), tf.transpose(latents))
+            outputs = model.step(features(tf.transpose(rows)), tf.transpose(latents))
             columns = [outputs["latents"], outputs["choice"]]
             if signals:
                 columns.append(outputs["dopamine"][:, signal : signal + 1])
@@ -108,7 +125,7 @@ class ModelAgent:
         return new[:width], new[-1]
 
 
-def agent_from_model(model, name=None, signal=0):
+def agent_from_model(model, name=None, signal=0, subject=None):
     """The agent of a fitted model, for `simulate`.
 
     A cognitive baseline becomes the agent of the same equations (`CognitiveModel.agent`), which
@@ -118,7 +135,7 @@ def agent_from_model(model, name=None, signal=0):
     >>> table = simulate(agent, BlockBandit(), sessions=300, trials=200, seed=0).to_table()
 
     Args:
-        model, name, signal: As for `ModelAgent`.
+        model, name, signal, subject: As for `ModelAgent`.
 
     Returns:
         An `Agent`.
@@ -127,8 +144,29 @@ def agent_from_model(model, name=None, signal=0):
         ValueError: As `ModelAgent`, or if a baseline has not been fitted.
     """
     if hasattr(model, "agent"):
+        if subject is not None:
+            raise ValueError(f"subject: the model has no subjects, got {subject!r}")
         return model.agent(name, signal)
-    return ModelAgent(model, name, signal)
+    return ModelAgent(model, name, signal, subject)
+
+
+def _index_of(subject, names, exported):
+    """The index of a subject given by name or index."""
+    if subject in names:
+        return names.index(subject)
+    if isinstance(subject, str) and subject.isdecimal() and exported:
+        subject = int(subject)
+    last = len(names) - 1
+    if isinstance(subject, int) and subject >= 0 and (exported or subject <= last):
+        return subject
+    if exported:
+        raise ValueError(f"subject: expected the index of a subject, from 0, got {subject!r}")
+    if not names:
+        raise ValueError(f"subject: the model has no subjects, got {subject!r}")
+    raise ValueError(
+        f"subject: expected one of the model's {len(names)} subjects, "
+        f"{', '.join(map(repr, names[:10]))}{', ...' if len(names) > 10 else ''}, got {subject!r}"
+    )
 
 
 def _check_endpoints(model):

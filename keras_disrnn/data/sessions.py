@@ -13,6 +13,8 @@ import pandas as pd
 import tensorflow as tf
 
 REWARD_KINDS = ("binary", "real")
+SUBJECT = "subject"
+"""Name of the observation that is the subject's index."""
 LARGEST_RESPONSE = 1e4
 """No dopamine response in dF/F, percent or standard deviations is as large."""
 
@@ -74,6 +76,8 @@ class Sessions:
         latents: float32 `(S, R, L)`, a model's latents after each row, for training a readout of
             them without running the core again; None otherwise.
         dropped: The sessions that `drop_sessions` left out, for `summary` to tell.
+        subject_names: The names that the last feature, "subject", is an index into; empty where
+            there is no such feature (see `with_subjects`).
 
     Raises:
         ValueError: If a shape, dtype, name or value breaks the description above.
@@ -93,12 +97,14 @@ class Sessions:
     rows: tuple[np.ndarray, ...] | None = None
     latents: np.ndarray | None = None
     dropped: tuple[Dropped, ...] = ()
+    subject_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         self._check_shapes()
         self._check_names()
         self._check_values()
         self._check_trials()
+        self._check_subjects()
 
     def _check_shapes(self):
         features = np.asarray(self.features)
@@ -224,6 +230,76 @@ class Sessions:
                 "rows must hold one table position for each trial of each session, "
                 f"{trials.tolist()} of them, got {[len(r) for r in self.rows]}"
             )
+
+    def _check_subjects(self):
+        if not self.subject_names:
+            return
+        _check_strings("subject_names", self.subject_names, len(self.subject_names))
+        if self.observation_names[-1] != SUBJECT:
+            raise ValueError(
+                f"observation_names must end with {SUBJECT!r} where there are subject_names, got "
+                f"{self.observation_names!r}"
+            )
+        index = self._subject_index(self.subject_names)[:, None]
+        wrong = self.row_mask & (self.features[..., -1] != index)
+        if wrong.any():
+            session, row = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"the feature {SUBJECT!r} must be {index[session, 0]} for subject "
+                f"{self.subjects[session]!r}, got {self.features[session, row, -1]:g} in row {row} "
+                f"of session {self.ids[session]!r}"
+            )
+
+    def _subject_index(self, names: Sequence[str]) -> np.ndarray:
+        """Position in `names` of each session's subject, int `(S,)`."""
+        place = {name: index for index, name in enumerate(names)}
+        for subject, session in zip(self.subjects, self.ids, strict=True):
+            if subject not in place:
+                listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+                raise ValueError(
+                    f"subject {subject!r} (session {session!r}) is none of the {len(names)} that "
+                    f"the model was made for: {listed}{suggest(subject, names)}; leave its "
+                    "sessions out, or adapt the model to it (keras-disrnn adapt)"
+                )
+        return np.array([place[subject] for subject in self.subjects])
+
+    def with_subjects(self, names: Sequence[str]) -> Sessions:
+        """Has each row tell its subject, for a model of several subjects.
+
+        Args:
+            names: Names of all subjects, in the order of their index; none to take the index away.
+
+        Returns:
+            The sessions with the feature "subject" as the last one, the index in `names` of each
+            session's subject, NaN on padding and missed rows; instead of the one there was, if any.
+
+        Raises:
+            ValueError: If a session's subject is not among the names; the message names it.
+        """
+        names = tuple(names)
+        if names == self.subject_names:
+            return self
+        own = self.observations - bool(self.subject_names)
+        features, observation_names = self.features[..., :own], self.observation_names[:own]
+        if names:
+            index = self._subject_index(names).astype(np.float32)
+            column = np.where(self.row_mask, index[:, None], np.float32(np.nan))
+            features = np.concatenate([features, column[..., None]], axis=-1)
+            observation_names = (*observation_names, SUBJECT)
+        return dataclasses.replace(
+            self, features=features, observation_names=observation_names, subject_names=names
+        )
+
+    def for_model(self, model) -> Sessions:
+        """The sessions as a model reads them: with the subject's index where it has subjects.
+
+        Args:
+            model: A `DisRNNModel`, or any other.
+
+        Raises:
+            ValueError: If the model has subjects and a session's is not among them.
+        """
+        return self.with_subjects(getattr(model, "subject_names", ()))
 
     @classmethod
     def from_trials(

@@ -219,6 +219,8 @@ def examples_from_sessions(sessions: Sessions) -> Iterator[dict]:
         float32, `(T,)` or `(T, signals)`, NaN where missing, and `observations` `(T, extra)`.
         Choice and reward of a missed trial are 0.
     """
+    # The subject goes by its name.
+    sessions = sessions.with_subjects(())
     for index, trials in enumerate(sessions.trials_per_session):
         # Row k + 1 tells of trial k.
         described = sessions.features[index, 1 : trials + 1]

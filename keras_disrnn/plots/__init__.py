@@ -5,6 +5,7 @@ from keras_disrnn.plots.behaviour import plot_behaviour
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.plots.comparison import plot_comparison
 from keras_disrnn.plots.dopamine import plot_dopamine_scatter
+from keras_disrnn.plots.embeddings import plot_embeddings
 from keras_disrnn.plots.learning import plot_learning_curves
 from keras_disrnn.plots.photometry import plot_event_average
 from keras_disrnn.plots.publication import plot_model, plot_structure
@@ -22,6 +23,7 @@ __all__ = [
     "plot_comparison",
     "plot_dopamine_rule",
     "plot_dopamine_scatter",
+    "plot_embeddings",
     "plot_event_average",
     "plot_learning_curves",
     "plot_model",

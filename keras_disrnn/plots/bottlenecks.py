@@ -6,6 +6,7 @@ from keras_disrnn.analysis.bottlenecks import bottleneck_matrices, sorted_latent
 from keras_disrnn.plots.style import FAINT, SMALL, new_figure
 
 TITLES = {
+    "subject": "subjects",
     "latent": "latents",
     "update": "update networks",
     "choice": "choice\nnetwork",
@@ -16,9 +17,10 @@ TITLES = {
 def plot_bottlenecks(bottlenecks, figure=None):
     """Draws the openness, 1 - sigma, of every bottleneck: dark is open.
 
-    One panel each for the latents, the update networks (rows: the latent that is updated), the
-    choice network and, where there is one, the dopamine network, with one colour bar. Latents are
-    in the order of their own sigma, the most open first, in all panels.
+    One panel each for the subjects' embedding, where there is one, the latents, the update networks
+    (rows: the latent that is updated), the choice network and, where there is one, the dopamine
+    network, with one colour bar. Latents are in the order of their own sigma, the most open first,
+    in all panels.
 
     Args:
         bottlenecks: What `compute_bottlenecks` returns.
@@ -31,7 +33,7 @@ def plot_bottlenecks(bottlenecks, figure=None):
     panels = {}
     for group, matrix in bottleneck_matrices(bottlenecks).items():
         others = [name for name in matrix.index if name not in order]
-        panels[group] = matrix.loc[order + others]
+        panels[group] = matrix.loc[[name for name in order if name in matrix.index] + others]
     observations = [name for name in panels["update"].columns if name not in order]
     panels["update"] = panels["update"][observations + order]
 
@@ -57,7 +59,9 @@ def plot_bottlenecks(bottlenecks, figure=None):
             ax.set_ylabel("latent updated")
         else:
             ax.set_xticks([])
-            ax.set_ylabel("latent" if group != "dopamine" else "input")
+            names = {"subject": "dimension", "latent": "latent"}
+            inputs = "latent" if set(matrix.index) <= set(order) else "input"
+            ax.set_ylabel(names.get(group, inputs))
         ax.tick_params(length=0)
     figure.colorbar(image, ax=list(axes), label="openness, 1 − σ", shrink=0.9)
     return figure
