@@ -93,6 +93,7 @@ class OptionalTable(TableData):
         held_out_offset: The first of them, counted from 0.
         held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
         held_out_subjects: Subjects to hold out, in place of every n-th session.
+        subjects: Subjects to take, of both parts; by default all.
     """
 
     table: str | None = None

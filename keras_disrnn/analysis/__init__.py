@@ -44,6 +44,12 @@ from keras_disrnn.analysis.rules import (
     compute_dopamine_rule,
     compute_update_rules,
 )
+from keras_disrnn.analysis.studies import (
+    compute_agreement,
+    compute_graph_clusters,
+    compute_study_table,
+    compute_subject_scores,
+)
 from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
@@ -62,6 +68,7 @@ __all__ = [
     "comparison_latex",
     "comparison_markdown",
     "compute_ablation",
+    "compute_agreement",
     "compute_behaviour",
     "compute_behaviour_distances",
     "compute_bottlenecks",
@@ -73,7 +80,10 @@ __all__ = [
     "compute_fold_comparison",
     "compute_formulas",
     "compute_graph",
+    "compute_graph_clusters",
     "compute_session_trace",
+    "compute_study_table",
+    "compute_subject_scores",
     "compute_update_rules",
     "count_bottlenecks",
     "describe_graph",
