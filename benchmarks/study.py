@@ -180,6 +180,7 @@ def write_mice(folder, steps, sessions):
                 "warmup_steps": warmup,
                 "stage1_steps": stage1,
                 "stage2_steps": 0,
+                "learning_rate": 5e-3,
             },
             "baselines": {"names": ["naive", "FQ, choice"], "starts": 2},
         },

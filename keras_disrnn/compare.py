@@ -269,7 +269,14 @@ def _check(plan, loaded, sessions, settings, model, training, seed):
         training = possible_training(sessions, training)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         network = make_model(sessions, model, seed)
-        check_training(network, sessions, steps, training.steps_per_epoch, training.learning_rate)
+        check_training(
+            network,
+            sessions,
+            steps,
+            training.steps_per_epoch,
+            training.learning_rate,
+            training.settle_steps,
+        )
 
 
 def _fit(plan, sessions):

@@ -221,6 +221,9 @@ class TrainingSettings:
         buckets: Classes of session length that batches are drawn within, to have little padding.
         learning_rate: Of Adam.
         choice_weight: Weight of choice against dopamine in the joint stage.
+        settle_steps: End a stage with penalties once neither the loss nor a bottleneck has changed
+            over so many steps; 0 to take every step.
+        tensorboard: A folder for TensorBoard's logs.
     """
 
     warmup_steps: int = 1000
@@ -232,6 +235,8 @@ class TrainingSettings:
     buckets: int = 1
     learning_rate: float = 1e-3
     choice_weight: float = 0.5
+    settle_steps: int = 0
+    tensorboard: str | None = None
 
 
 SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
@@ -437,7 +442,12 @@ def run(command, out, data, model, training, seed, *, full=True):
         network = make_model(sessions.train, model, seed)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         check_training(
-            network, sessions.train, steps, training.steps_per_epoch, training.learning_rate
+            network,
+            sessions.train,
+            steps,
+            training.steps_per_epoch,
+            training.learning_rate,
+            training.settle_steps,
         )
     summaries = {
         "training": summary(sessions.train),
@@ -489,6 +499,13 @@ def run(command, out, data, model, training, seed, *, full=True):
         metrics["selection"] = {
             stage: {"scale": found.scale, "notes": found.notes}
             for stage, found in selections.items()
+        }
+    else:
+        taken = history.groupby("stage")["step"].max()
+        metrics["steps"] = {
+            stage: {"asked": count, "taken": int(taken[stage])}
+            for stage, count in steps.items()
+            if count
         }
     write_text(out / "sessions.csv", per_session.to_csv(index=False))
     if full:

@@ -145,6 +145,11 @@ class StudySettings:
         for seed in self.seeds:
             check_integer("seeds", seed, 0)
         check_integer("replicates", self.replicates, 1)
+        if self.training.tensorboard is not None:
+            raise ValueError(
+                "training.tensorboard: expected none in a study, whose fits would all write there, "
+                f"got {self.training.tensorboard!r}"
+            )
         both = sorted(set(self.models) & set(self.baselines.names))
         if both:
             raise ValueError(
@@ -260,7 +265,12 @@ def _plan_models(settings, networks, name, subject, data, train, digest, version
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         try:
             check_training(
-                networks[model], train, steps, training.steps_per_epoch, training.learning_rate
+                networks[model],
+                train,
+                steps,
+                training.steps_per_epoch,
+                training.learning_rate,
+                training.settle_steps,
             )
         except ValueError as error:
             who = "" if subject is None else f"subject {subject!r}, "

@@ -33,7 +33,7 @@ from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.plots import plot_penalty_curves, plot_subject_scores
 from keras_disrnn.run import ModelSettings, TableData, TrainingSettings, load_data, load_model
-from keras_disrnn.study import BaselineSettings, StudySettings, run_study
+from keras_disrnn.study import BaselineSettings, StudySettings, plan_study, run_study
 from keras_disrnn.workers import WorkerDied, run_tasks
 
 TINY = {"latents": 2, "update_units": 3, "update_layers": 1, "choice_layers": 1}
@@ -130,17 +130,20 @@ def test_only_what_is_missing_is_fitted(study, trials, tmp_path):
     after = {path: path.stat().st_mtime_ns for path in out.glob("fits/*/fit.json")}
     assert set(after) - set(before) == {new / "fit.json"}
     assert before == {path: after[path] for path in before}
-    # The same table elsewhere is the same data, another table is not.
+    # The same table elsewhere is the same data. Failures are tried again when asked for.
     moved = tmp_path / "moved.csv"
     moved.write_bytes(trials.read_bytes())
-    again = run_study(out, settings_of(moved), workers=0, report=lines.append)
-    pd.testing.assert_frame_equal(again[SAME], rows[SAME])
-    moved.write_text(trials.read_text().rstrip().rsplit("\n", 1)[0] + "\n")
-    other = run_study(tmp_path / "o", settings_of(moved), workers=0, report=lines.append)
-    assert set(other["state"]) == {"waiting"}
-    # Failures are tried again when asked for.
-    again = run_study(out, settings_of(trials), workers=0, retry_failed=True, report=lines.append)
+    again = run_study(out, settings_of(moved), workers=0, retry_failed=True, report=lines.append)
+    assert again["key"].tolist() == rows["key"].tolist()
     assert again["state"].tolist() == ["done", "done", "done", "waiting"]
+    # Another table is not, nor is another split of it.
+    moved.write_text(trials.read_text().rstrip().rsplit("\n", 1)[0] + "\n")
+    other, _ = plan_study(settings_of(moved))
+    assert not {fit.key for fit in other} & set(rows["key"])
+    split = settings_of(trials)
+    split.data["mice"] = dataclasses.replace(split.data["mice"], held_out_offset=1)
+    other, _ = plan_study(split)
+    assert not {fit.key for fit in other} & set(rows["key"])
 
 
 def processes_below(pid):
@@ -301,17 +304,16 @@ def test_the_table_is_that_of_the_models(study, trials):
     out, rows, _ = study
     # Another test may have gone on with other settings.
     run_study(out, settings_of(trials), workers=0)
-    table = pd.read_csv(out / "table.csv").set_index("part")
-    assert set(table["model"]) == {"small"}
+    table = pd.read_csv(out / "table.csv")
+    assert table[["part", "model"]].values.tolist() == [["train", "small"], ["held_out", "small"]]
+    table = table.iloc[[1]]
     data = load_data(TableData(str(trials), arms=2), 0)
     keys = rows[rows["model"] == "small"].set_index("subject")["key"]
     models = {
         subject: load_model(out / "fits" / key / "run" / "model.keras")
         for subject, key in keys.items()
     }
-    expected = compute_comparison(
-        {"small": models}, {"train": data.train, "held_out": data.held_out}, replicates=20
-    ).set_index("part")
+    expected = compute_comparison({"small": models}, {"held_out": data.held_out}, replicates=20)
     for name in ("normalized_likelihood", "normalized_likelihood_lower", "parameters", "choices"):
         np.testing.assert_allclose(table[name], expected[name], rtol=1e-5)
     assert "| small |" in (out / "table.md").read_text()
