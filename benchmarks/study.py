@@ -36,7 +36,7 @@ import yaml
 
 MICE = Path(__file__).parents[2] / "shared" / "data" / "mouse_bandit" / "trials.csv.gz"
 SMALL = {
-    "scales": [0.3, 1.0, 3.0],
+    "scales": [1.0, 3.0],
     "training": {"warmup_steps": 100, "stage1_steps": 200, "stage2_steps": 0},
     "baselines": {"names": []},
 }
@@ -47,7 +47,7 @@ def nothing(number):
 
 
 def write_small(folder):
-    """A table of four Q-learners, and the config of a study of twelve fits of it."""
+    """A table of four Q-learners, and the config of a study of eight fits of it."""
     from keras_disrnn import bandit
 
     tables = []

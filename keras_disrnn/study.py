@@ -726,10 +726,9 @@ def write_study(out, settings, fits, rows, loaded):
             "agreement": compute_agreement(own),
             "graphs": compute_graph_clusters(own),
         }
-        pictures = {
-            "curves": (plot_penalty_curves, own),
-            "subjects": (plot_subject_scores, found["subjects"]),
-        }
+        pictures = {"subjects": (plot_subject_scores, found["subjects"])}
+        if any(fit.scale is not None for fit in own):
+            pictures["curves"] = (plot_penalty_curves, own)
         if table is not None:
             markdown.append(f"# {name}\n\n{comparison_markdown(table)}")
             latex.append(f"% {name}\n{comparison_latex(table)}")
