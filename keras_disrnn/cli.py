@@ -294,7 +294,7 @@ def study(
         seeds: Of initial weights, noise, batches and starts.
         training: The stages of training.
         baselines: The baselines, and how they are fitted.
-        against: The model that differences are taken to; by default the first.
+        against: The model that differences are taken to; by default the first baseline.
         replicates: Resamples of the bootstrap.
         figures: Whether each fit gets its figures and its export, too.
         engine: Fits run in processes of this machine ("local"), on a Ray cluster ("ray"; that of

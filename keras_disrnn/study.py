@@ -504,7 +504,7 @@ def run_study(
             ((out / "fits" / key).resolve(), fit.config, settings.figures)
             for key, fit in table.left.items()
         ]
-        if workers != 0:
+        if tasks and workers != 0:
             for outcome in run_tasks(
                 make_fit,
                 tasks,
@@ -718,7 +718,10 @@ def write_study(out, settings, fits, rows, loaded):
             continue
         parts = {"train": data.train, "held_out": data.held_out}
         table, left_out = compute_study_table(
-            own, parts, against=settings.against, replicates=settings.replicates
+            own,
+            parts,
+            against=settings.against or next(iter(settings.baselines.names), None),
+            replicates=settings.replicates,
         )
         found = {
             "table": table,

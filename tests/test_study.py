@@ -472,6 +472,8 @@ def test_the_best_model_of_each_subject_is_named(made):
         sorted(table[table["best"]]["likelihood"])
     )
     assert [bar.get_width() for bar in figure.axes[1].patches] == [0, 2, 0]
+    named = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert named == {"m x1", "m x3", "base: 0.650"}
 
 
 def test_agreement_and_clusters(made):
@@ -506,7 +508,7 @@ def test_the_curves_are_means_over_seeds_and_subjects(made):
         np.mean([f.scores["likelihood"] for f in fits if f.scale == scale]) for scale in (1.0, 3.0)
     ]
     np.testing.assert_allclose(thick.get_ydata(), expected)
-    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base"}
+    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.650"}
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), [3, 1])
     assert [text.get_text() for text in bottom.texts] == ["50%", "100%"]
     with pytest.raises(ValueError, match="model with penalties"):

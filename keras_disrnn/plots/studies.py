@@ -19,7 +19,8 @@ def plot_penalty_curves(fits, figure=None):
     Returns:
         The figure; its axes are, above, the held-out normalized likelihood of each subject (thin:
         mean over its seeds) and the mean over subjects (thick), with the means of the models that
-        have no penalties dashed; and below, the edges of the graphs (mean over fits), and the share
+        have no penalties dashed (of one that is the same for all subjects, as chance is, the legend
+        has the number); and below, the edges of the graphs (mean over fits), and the share
         of pairs of seeds with the same graph.
 
     Raises:
@@ -52,7 +53,11 @@ def plot_penalty_curves(fits, figure=None):
                 scales, whole.mean(axis=0), color=colour(0), marker="o", ms=4, lw=2, label=model
             )
         for index, (name, others) in enumerate(_without_penalties(fits, pooled).items()):
-            top.axhline(np.mean(others), color=colour(index + 1), ls="--", lw=1, label=name)
+            style = {"color": colour(index + 1), "ls": "--", "lw": 1}
+            if _is_chance(others):
+                top.plot([], [], label=f"{name}: {others[0]:.3f}", **style)
+            else:
+                top.axhline(np.mean(others), label=name, **style)
         top.set_title(model + (", pooled" if both and pooled else ""), fontsize=10)
         top.legend(fontsize=SMALL, frameon=False)
         edges = [
@@ -79,7 +84,7 @@ def plot_penalty_curves(fits, figure=None):
         bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
         bottom.minorticks_off()
     axes[0, 0].set_ylabel("normalized likelihood,\nheld out")
-    axes[1, 0].set_ylabel("edges (%: seeds agree)")
+    axes[1, 0].set_ylabel("edges\n(%: seeds agree)")
     for ax in axes.flat:
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
@@ -98,6 +103,11 @@ def _without_penalties(fits, pooled):
         if fit.scale is None and (fit.subject is None) == pooled:
             found.setdefault(fit.model, []).append(fit.scores["likelihood"])
     return found
+
+
+def _is_chance(likelihoods):
+    """Whether a model predicts all subjects alike: drawn, it would press the others together."""
+    return len(likelihoods) > 1 and np.ptp(likelihoods) == 0
 
 
 def _agreement(fits):
@@ -119,7 +129,8 @@ def plot_subject_scores(table, figure=None):
 
     Returns:
         The figure; its axes are the likelihoods, the best model of each subject ringed, and how
-        many subjects each model is best of.
+        many subjects each model is best of. Of a model that is the same for all subjects, as chance
+        is, the legend has the number alone.
     """
     models = list(dict.fromkeys(table["model"]))
     ranks = table.groupby("subject")["likelihood"].max().sort_values()
@@ -132,8 +143,12 @@ def plot_subject_scores(table, figure=None):
         rows = table[table["model"] == model]
         y = rows["subject"].map(places).to_numpy()
         style = {"color": colour(index), "marker": marks[index % len(marks)], "ls": "none"}
-        left.plot(rows["likelihood"], y, ms=4.5, label=model, **style)
         best = rows["best"].to_numpy(bool)
+        likelihoods = rows["likelihood"].to_numpy()
+        if _is_chance(likelihoods) and not best.any():
+            left.plot([], [], ms=4.5, label=f"{model}: {likelihoods[0]:.3f}", **style)
+        else:
+            left.plot(likelihoods, y, ms=4.5, label=model, **style)
         left.plot(
             rows["likelihood"][best], y[best], "o", ms=10, mfc="none", mec=colour(index), mew=1.2
         )
@@ -149,7 +164,8 @@ def plot_subject_scores(table, figure=None):
     right.set_yticks(range(len(models)), models, fontsize=SMALL)
     right.set_ylim(len(models) - 0.4, -0.6)
     right.set_xlim(0, max(1, table.groupby("model")["best"].sum().max()) * 1.2)
-    right.set_xlabel("best of so many subjects")
+    right.set_xlabel("subjects it is best of")
+    figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
     for ax in (left, right):
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
