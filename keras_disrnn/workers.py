@@ -27,6 +27,10 @@ INTERVAL = 5.0
 """Seconds between two calls of `waiting` while no task ends."""
 
 
+TASKS_A_WORKER = 50
+"""After so many a local worker makes room for a new one: TensorFlow keeps a little of each fit."""
+
+
 class WorkerDied(RuntimeError):
     """The process that a task ran in ended before the task did, each time that it was tried."""
 
@@ -131,6 +135,9 @@ def _run_local(function, tasks, workers, threads, retries, started, waiting):
                 process, task, deaths = busy.pop(connection)
                 result = process.result()
                 if result is not None:
+                    if process.begun >= TASKS_A_WORKER and left:
+                        process.end()
+                        process = _Process(function, threads)
                     free.append(process)
                     yield Outcome(task, *result)
                     continue
@@ -158,8 +165,10 @@ class _Process:
         self._process.start()
         # With this the other end has one owner, and its death ends the pipe.
         theirs.close()
+        self.begun = 0
 
     def begin(self, task):
+        self.begun += 1
         with contextlib.suppress(OSError):  # It is dead, as `result` will find.
             self.connection.send(task)
 
@@ -250,7 +259,9 @@ def _run_ray(function, tasks, workers, threads, retries, started, waiting):
     try:
         if workers is None:
             workers = max(1, int(ray.cluster_resources().get("CPU", 1) // threads))
-        remote = ray.remote(num_cpus=threads, max_retries=retries)(_attempt_in_ray)
+        remote = ray.remote(num_cpus=threads, max_retries=retries, max_calls=TASKS_A_WORKER)(
+            _attempt_in_ray
+        )
         left, busy = collections.deque(tasks), {}
         while left or busy:
             while left and len(busy) < workers:

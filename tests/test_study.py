@@ -558,6 +558,16 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     check_engine_of("local", tmp_path)
 
 
+@pytest.mark.slow
+def test_a_worker_that_has_served_long_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_disrnn.workers.TASKS_A_WORKER", 2)
+    tasks = [(number, str(tmp_path)) for number in (1, 2, 6, 7)]
+    outcomes = list(run_tasks(double, tasks, engine="local", workers=1))
+    assert [outcome.value[0] for outcome in outcomes] == [2, 4, 12, 14]
+    pids = [outcome.value[1] for outcome in outcomes]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
 @pytest.fixture
 def cluster():
     """A Ray of two processors on this machine, reached as any other cluster is."""
