@@ -17,6 +17,7 @@ from keras_disrnn import compare as comparisons
 from keras_disrnn import native, simulation
 from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
+from keras_disrnn import study as studies
 from keras_disrnn.adaptation import adapt as adapt_model
 from keras_disrnn.analysis import (
     ablation_markdown,
@@ -52,6 +53,7 @@ from keras_disrnn.plots import (
 from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
 from keras_disrnn.selection import SelectionSettings
 from keras_disrnn.simulation import BehaviourSettings, EnvironmentSettings
+from keras_disrnn.study import BaselineSettings, StudySettings
 from keras_disrnn.training import TrainingDiverged
 
 
@@ -430,6 +432,75 @@ def compare(
     print(f"Wrote {out}")
 
 
+def study(
+    data: dict[str, TableData],
+    out: str,
+    subjects: Literal["each", "pooled", "both"] = "each",
+    models: dict[str, ModelSettings] = {"DisRNN": ModelSettings()},  # noqa: B006, B008
+    scales: list[float] = [1.0],  # noqa: B006
+    seeds: list[int] = [0],  # noqa: B006
+    training: TrainingSettings = TrainingSettings(),  # noqa: B008
+    baselines: BaselineSettings = BaselineSettings(),  # noqa: B008
+    against: str | None = None,
+    replicates: int = 2000,
+    figures: bool = False,
+    engine: Literal["local", "ray", "inline"] = "local",
+    workers: int | None = None,
+    threads: int = 1,
+    retries: int = 2,
+    retry_failed: bool = False,
+):
+    """Make many fits, of data sets x subjects x models x penalties x seeds, and report on all.
+
+    The same command goes on with a study that was stopped, or whose settings have changed: only
+    fits that are not there yet are made.
+
+    Args:
+        data: The tables, by name, each as for `fit`.
+        out: The folder of the study.
+        subjects: Whether a model is fitted to each subject, to all of them pooled, or both.
+        models: Shapes and penalties of DisRNNs, by name.
+        scales: Multiples of all their penalties but `l2_scale`, rising.
+        seeds: Of initial weights, noise, batches and starts.
+        training: The stages of training.
+        baselines: The baselines, and how they are fitted.
+        against: The model that differences are taken to; by default the first baseline.
+        replicates: Resamples of the bootstrap.
+        figures: Whether each fit gets its figures and its export, too.
+        engine: Fits run in processes of this machine ("local"), on a Ray cluster ("ray"; that of
+            RAY_ADDRESS, or of this machine), or in this process ("inline").
+        workers: Fits at a time; by default one for each processor, 0 to fit nothing and report.
+        threads: Threads of each.
+        retries: How often a fit is begun again whose worker died.
+        retry_failed: Whether to try fits again that failed before.
+    """
+    settings = StudySettings(
+        data,
+        subjects,
+        models,
+        scales,
+        seeds,
+        training,
+        baselines,
+        against,
+        replicates,
+        figures,
+    )
+    rows = studies.run_study(
+        out,
+        settings,
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        retries=retries,
+        retry_failed=retry_failed,
+        report=lambda line: print(line, flush=True),
+    )
+    for row in rows[rows["state"] == "failed"].itertuples():
+        print(f"Failed: {row.data}, {row.subject or 'all subjects'}, {row.model}: {row.error}")
+    print(f"Report: {Path(out) / 'report.html'}")
+
+
 def parker(
     out: str,
     source_1: str | None = None,
@@ -526,6 +597,7 @@ COMMANDS = (
     subjects,
     adapt,
     compare,
+    study,
     parker,
     simulate,
     behaviour,

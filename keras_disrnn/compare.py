@@ -93,6 +93,7 @@ class OptionalTable(TableData):
         held_out_offset: The first of them, counted from 0.
         held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
         held_out_subjects: Subjects to hold out, in place of every n-th session.
+        subjects: Subjects to take, of both parts; by default all.
     """
 
     table: str | None = None
@@ -275,8 +276,14 @@ def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         network = make_model(sessions, model, seed)
         for part in (sessions, *others):
-            part = part.for_model(network)
-            check_training(network, part, steps, training.steps_per_epoch, training.learning_rate)
+            check_training(
+                network,
+                part.for_model(network),
+                steps,
+                training.steps_per_epoch,
+                training.learning_rate,
+                training.settle_steps,
+            )
 
 
 def _fit(plan, sessions):

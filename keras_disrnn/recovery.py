@@ -4,19 +4,15 @@ For each seed, sessions of an agent are made, a model is fitted to them with pen
 `keras_disrnn.selection`, and held against the agent: its graph, its likelihood, its variables.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.optimize
-import tensorflow as tf
 
-from keras_disrnn import native
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.formulas import compute_formulas
 from keras_disrnn.analysis.graph import (
@@ -30,6 +26,7 @@ from keras_disrnn.files import write_text
 from keras_disrnn.run import make_model, plain_config, save_model, simulate_data
 from keras_disrnn.selection import select
 from keras_disrnn.training import compute_latents
+from keras_disrnn.workers import run_tasks
 
 
 def _graph(updates, choice, dopamine):
@@ -204,16 +201,11 @@ def recover(out, seeds, data, model, selection, *, workers=1, report=print):
     write_text(stored, json.dumps(config, indent=2))
     left = [seed for seed in seeds if not (out / f"seed-{seed}" / "result.json").exists()]
     arguments = [(out, seed, data, model, selection) for seed in left]
-    if workers == 1:
-        for given in arguments:
-            report(_line(_recover_seed(*given)))
-    else:
-        # Spawned, because TensorFlow's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
-            waiting = [pool.submit(_recover_seed, *given) for given in arguments]
-            for done in concurrent.futures.as_completed(waiting):
-                report(_line(done.result()))
+    engine = "inline" if workers == 1 else "local"
+    for outcome in run_tasks(_recover_seed, arguments, engine=engine, workers=workers):
+        if outcome.error is not None:
+            raise outcome.error
+        report(_line(outcome.value))
     rows = [
         json.loads((out / f"seed-{seed}" / "result.json").read_text(encoding="utf-8"))
         for seed in seeds
@@ -221,11 +213,6 @@ def recover(out, seeds, data, model, selection, *, workers=1, report=print):
     table = pd.DataFrame(rows)
     write_text(out / "recovery.csv", table.to_csv(index=False))
     return table
-
-
-def _use_one_thread():
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    native.yield_processors()
 
 
 def _recover_seed(out, seed, data, model, selection):

@@ -45,6 +45,7 @@ from keras_disrnn.analysis import (
     open_embeddings,
     open_latents,
 )
+from keras_disrnn.analysis.graph import compute_graph, graph_to_dict
 from keras_disrnn.data import (
     Columns,
     Sessions,
@@ -149,6 +150,7 @@ class TableData:
         held_out_offset: The first of them, counted from 0.
         held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
         held_out_subjects: Subjects to hold out, in place of every n-th session.
+        subjects: Subjects to take, of both parts; by default all.
     """
 
     table: str
@@ -159,6 +161,7 @@ class TableData:
     held_out_offset: int = 2
     held_out_sessions: list[str] = dataclasses.field(default_factory=list)
     held_out_subjects: list[str] = dataclasses.field(default_factory=list)
+    subjects: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +237,9 @@ class TrainingSettings:
         buckets: Classes of session length that batches are drawn within, to have little padding.
         learning_rate: Of Adam.
         choice_weight: Weight of choice against dopamine in the joint stage.
+        settle_steps: End a stage with penalties once neither the loss nor a bottleneck has changed
+            over so many steps; 0 to take every step.
+        tensorboard: A folder for TensorBoard's logs.
     """
 
     warmup_steps: int = 1000
@@ -245,6 +251,8 @@ class TrainingSettings:
     buckets: int = 1
     learning_rate: float = 1e-3
     choice_weight: float = 0.5
+    settle_steps: int = 0
+    tensorboard: str | None = None
 
 
 SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
@@ -274,10 +282,39 @@ class RunData:
 
 
 def load_sessions(settings):
-    """Reads every session of the table that `TableData` describes."""
+    """Reads every session of the table that `TableData` describes, of its subjects."""
+    return _take_subjects(_read(settings), settings, "table")
+
+
+def _read(settings):
     return sessions_from_table(
         settings.table, settings.columns, arms=settings.arms, reward_kind=settings.reward_kind
     )
+
+
+def _take_subjects(sessions, settings, part):
+    if not settings.subjects:
+        return sessions
+    for name in settings.subjects:
+        if name not in sessions.subjects:
+            known = ", ".join(map(repr, dict.fromkeys(sessions.subjects)))
+            raise ValueError(
+                f"subjects: expected subjects with sessions in the {part}, got {name!r}; there are "
+                f"{known}"
+            )
+    return sessions.subset(np.isin(np.asarray(sessions.subjects), settings.subjects))
+
+
+def _without_padding(*parts):
+    """The parts without the last rows where none of them has a session any more."""
+    rows = 1 + max(int(part.trials_per_session.max()) for part in parts)
+    names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
+    return [
+        dataclasses.replace(
+            part, **{name: np.ascontiguousarray(getattr(part, name)[:, :rows]) for name in names}
+        )
+        for part in parts
+    ]
 
 
 def load_data(settings, seed):
@@ -299,7 +336,7 @@ def load_data(settings, seed):
             **{part: sessions for part, (sessions, _) in parts.items()},
             truth={part: played.chosen_probability for part, (_, played) in parts.items()},
         )
-    sessions = load_sessions(settings)
+    sessions = _read(settings)
     if settings.held_out_sessions and settings.held_out_subjects:
         raise ValueError("held_out_sessions and held_out_subjects: expected one of them, got both")
     if settings.held_out_sessions:
@@ -310,7 +347,14 @@ def load_data(settings, seed):
         split = split_by_session(
             sessions, settings.held_out_every, settings.held_out_offset, within_subject=True
         )
-    return RunData(split.train, split.held_out)
+    if not settings.subjects:
+        return RunData(split.train, split.held_out)
+    # Split first, so that a subject's sessions are held out alike, alone or with the others.
+    parts = [
+        _take_subjects(part, settings, f"{name} part")
+        for name, part in (("training", split.train), ("held-out", split.held_out))
+    ]
+    return RunData(*_without_padding(*parts))
 
 
 def simulate_data(settings, seed):
@@ -380,7 +424,7 @@ BATCH_SIZE = 256
 """Sessions at a time where nothing is trained."""
 
 
-def run(command, out, data, model, training, seed):
+def run(command, out, data, model, training, seed, *, full=True):
     """Fits a model and writes the run folder; goes on with a run that was interrupted.
 
     Args:
@@ -391,6 +435,7 @@ def run(command, out, data, model, training, seed):
         training: `TrainingSettings`; or `SelectionSettings`, to choose the penalties, of which
             `model` then has those at the multiple 1.
         seed: Of the synthetic data, the initial weights, the noise and the batches.
+        full: Whether to draw the figures and to export the model, too.
 
     Returns:
         The contents of metrics.json.
@@ -419,7 +464,12 @@ def run(command, out, data, model, training, seed):
         training = possible_training(sessions.train, training)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         check_training(
-            network, sessions.train, steps, training.steps_per_epoch, training.learning_rate
+            network,
+            sessions.train,
+            steps,
+            training.steps_per_epoch,
+            training.learning_rate,
+            training.settle_steps,
         )
     summaries = {
         "training": summary(sessions.train),
@@ -472,14 +522,22 @@ def run(command, out, data, model, training, seed):
             stage: {"scale": found.scale, "notes": found.notes}
             for stage, found in selections.items()
         }
+    else:
+        taken = history.groupby("stage")["step"].max()
+        metrics["steps"] = {
+            stage: {"asked": count, "taken": int(taken[stage])}
+            for stage, count in steps.items()
+            if count
+        }
     write_text(out / "sessions.csv", per_session.to_csv(index=False))
-    draw(network, sessions, out / "figures", history, metrics, selections=tables)
+    if full:
+        draw(network, sessions, out / "figures", history, metrics, selections=tables)
     seconds["evaluation and figures"] = time.monotonic() - began
 
     began = time.monotonic()
     save_model(network, out / "model.keras")
     write_json(out / "metrics.json", metrics)
-    if not (out / "saved_model").exists():
+    if full and not (out / "saved_model").exists():
         export(network, out / "saved_model", run=out)
     seconds["export"] = time.monotonic() - began
     metrics["seconds"] = seconds
@@ -575,8 +633,9 @@ def compute_metrics(model, sessions):
         A dict of `train` and `held_out`, each with `choice` and `dopamine` scores as
         `compute_evaluation` gives them (with a true agent, its score and the difference to it are
         among them), `open_latents`, the names of the latents with an open bottleneck, with subjects
-        `open_embeddings`, those of the embedding's dimensions, and `bottlenecks`, the counts; and a
-        DataFrame with one row a session.
+        `open_embeddings`, those of the embedding's dimensions, `bottlenecks`, the counts, `graph`,
+        the nodes and edges that are open, and `parameters`, how many there are; and a DataFrame
+        with one row a session.
     """
     sessions = sessions.for_model(model)
     metrics, tables = {}, []
@@ -600,6 +659,8 @@ def compute_metrics(model, sessions):
         metrics["open_embeddings"] = open_embeddings(model)
     bottlenecks = compute_bottlenecks(model, sessions.train.observation_names)
     metrics["bottlenecks"] = count_bottlenecks(bottlenecks).to_dict("index")
+    metrics["graph"] = graph_to_dict(compute_graph(model))
+    metrics["parameters"] = model.count_params()
     return metrics, pd.concat(tables, ignore_index=True)
 
 

@@ -173,6 +173,8 @@ def train(
     buckets=1,
     learning_rate=1e-3,
     choice_weight=0.5,
+    settle_steps=0,
+    tensorboard=None,
     seed=0,
     checkpoint=None,
     callbacks=(),
@@ -192,6 +194,10 @@ def train(
             padding (see `Sessions.dataset`); without effect where all sessions are in one batch.
         learning_rate: Of Adam, a new one in each stage.
         choice_weight: As for `compile_stage`.
+        settle_steps: A stage with penalties ends early once neither the loss nor a bottleneck has
+            changed over so many steps (see `has_settled`); a multiple of `steps_per_epoch`, at
+            least four of it, or 0 to take every step.
+        tensorboard: A folder for TensorBoard's logs (see `keras_disrnn.tensorboard.StageBoard`).
         seed: Of the order in which batches are drawn (the model has a seed of its own).
         checkpoint: A file to keep the state in after each epoch. If it exists, training goes on
             from it, to the same weights that an uninterrupted run ends at.
@@ -217,7 +223,12 @@ def train(
     }
     sessions = sessions.for_model(model)
     held_out = None if held_out is None else held_out.for_model(model)
-    check_training(model, sessions, steps, steps_per_epoch, learning_rate)
+    check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps)
+    if tensorboard is not None:
+        # Not above: its figures are drawn of what this module trains.
+        from keras_disrnn.tensorboard import StageBoard
+
+        callbacks = [*callbacks, StageBoard(tensorboard)]
     if not model.built:
         model.build((None, None, sessions.observations))
     settings = {
@@ -227,6 +238,7 @@ def train(
         "buckets": buckets,
         "learning_rate": learning_rate,
         "choice_weight": choice_weight,
+        "settle_steps": settle_steps,
         "seed": seed,
         "model": model.get_config(),
         "data": fingerprint(sessions),
@@ -313,11 +325,11 @@ def fingerprint(sessions):
     return digest.hexdigest()[:16]
 
 
-def check_training(model, sessions, steps, steps_per_epoch, learning_rate):
+def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps=0):
     """Raises ValueError where `train` could not begin with these settings.
 
     Args:
-        model, sessions, steps_per_epoch, learning_rate: As for `train`.
+        model, sessions, steps_per_epoch, learning_rate, settle_steps: As for `train`.
         steps: Name of each stage to its number of steps.
     """
     check_count("steps_per_epoch", steps_per_epoch)
@@ -330,6 +342,12 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate):
                 f"{stage}_steps: expected a multiple of steps_per_epoch ({steps_per_epoch}), or "
                 f"fewer than one epoch, got {count}"
             )
+    least = LEAST_EPOCHS * steps_per_epoch
+    if settle_steps and (settle_steps < least or settle_steps % steps_per_epoch):
+        raise ValueError(
+            f"settle_steps: expected 0, or a multiple of steps_per_epoch ({steps_per_epoch}) of at "
+            f"least {least}, got {settle_steps}"
+        )
     for name, want, got in (
         ("observations", model.observations, sessions.observations),
         ("arms", model.arms, sessions.arms),
@@ -346,6 +364,33 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate):
             )
         if sessions.dopamine_weight.sum() == 0:
             raise ValueError("sessions: no dopamine target has weight: nothing to fit in stage 2")
+
+
+LEAST_EPOCHS = 4
+"""A window of fewer epochs tells nothing of a trend."""
+
+SETTLED_LOSS = 1e-4
+SETTLED_SIGMA = 0.02
+
+
+def has_settled(losses, sigmas):
+    """Whether training has come to rest in a window of epochs.
+
+    It has if the mean loss of the window's second half is no more than `SETTLED_LOSS` below that of
+    its first half, and if no bottleneck's sigma differs by more than `SETTLED_SIGMA` between any
+    epoch of the window and its last.
+
+    Args:
+        losses: `(epochs,)`, the training loss of each epoch of the window, penalties included.
+        sigmas: `(epochs + 1, bottlenecks)`, the noise levels before the window and after each
+            epoch of it.
+    """
+    losses, sigmas = np.asarray(losses), np.asarray(sigmas)
+    half = len(losses) // 2
+    gain = losses[:half].mean() - losses[-half:].mean()
+    return bool(
+        gain <= SETTLED_LOSS and np.abs(sigmas - sigmas[-1]).max(initial=0) <= SETTLED_SIGMA
+    )
 
 
 class TrainingDiverged(FloatingPointError):
@@ -404,6 +449,7 @@ class Progress(keras.callbacks.Callback):
         self._settings["model"].pop("frozen")
         self._settings["model"].pop("name")
         self._rows = []
+        self._sigmas = []
         self._saved = None
         if self._path is not None and self._path.exists():
             self._saved = self._read()
@@ -441,9 +487,11 @@ class Progress(keras.callbacks.Callback):
             ValueError: If the checkpoint is of an optimizer of another kind.
         """
         self._stage = stage
+        self._sigmas = []
         saved, self._saved = self._saved, None
         if saved is None or saved["stage"] != stage:
             return 0
+        self._sigmas = saved["sigmas"]
         variables = model.optimizer.variables
         if len(variables) != len(saved["optimizer"]):
             raise ValueError(
@@ -469,10 +517,29 @@ class Progress(keras.callbacks.Callback):
                 "seconds": time.monotonic() - self._began,
             }
         )
+        settled = self._is_settled(epoch + 1)
+        if settled:
+            self.model.stop_training = True
         if self._path is not None:
-            self._write(epoch + 1)
+            self._write(epoch + 1, settled or epoch + 1 == self.params["epochs"])
 
-    def _write(self, epoch):
+    def _is_settled(self, epoch):
+        window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]
+        if not window or not self.model.penalised:
+            return False
+        self._sigmas.append(
+            [
+                float(sigma)
+                for weight in self.model.trainable_variables
+                if weight.name == "raw_sigma"
+                for sigma in np.abs(keras.ops.convert_to_numpy(weight)).ravel()
+            ]
+        )
+        self._sigmas = self._sigmas[-window - 1 :]
+        losses = [row["loss"] for row in self._rows[-window:]]
+        return epoch > window and has_settled(losses, self._sigmas)
+
+    def _write(self, epoch, finished):
         arrays = {}
         for kind, variables in (
             ("model", self.model.variables),
@@ -484,8 +551,9 @@ class Progress(keras.callbacks.Callback):
             "settings": self._settings,
             "stage": self._stage,
             "epoch": epoch,
-            "finished": epoch == self.params["epochs"],
+            "finished": finished,
             "history": self._rows,
+            "sigmas": self._sigmas,
         }
         arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
         write_atomically(self._path, lambda file: np.savez(file, **arrays))

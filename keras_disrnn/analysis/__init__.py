@@ -50,6 +50,12 @@ from keras_disrnn.analysis.rules import (
     compute_dopamine_rule,
     compute_update_rules,
 )
+from keras_disrnn.analysis.studies import (
+    compute_agreement,
+    compute_graph_clusters,
+    compute_study_table,
+    compute_subject_scores,
+)
 from keras_disrnn.analysis.subjects import (
     compute_embedding_correlations,
     compute_embeddings,
@@ -74,6 +80,7 @@ __all__ = [
     "comparison_latex",
     "comparison_markdown",
     "compute_ablation",
+    "compute_agreement",
     "compute_behaviour",
     "compute_behaviour_distances",
     "compute_bottlenecks",
@@ -87,8 +94,11 @@ __all__ = [
     "compute_fold_comparison",
     "compute_formulas",
     "compute_graph",
+    "compute_graph_clusters",
     "compute_session_trace",
+    "compute_study_table",
     "compute_subject_rates",
+    "compute_subject_scores",
     "compute_update_rules",
     "count_bottlenecks",
     "describe_graph",

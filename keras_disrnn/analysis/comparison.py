@@ -12,7 +12,7 @@ from keras_disrnn.analysis.bootstrap import (
     score_totals,
     with_interval,
 )
-from keras_disrnn.analysis.evaluation import Predictions, session_totals
+from keras_disrnn.analysis.evaluation import Predictions, SessionTotals, session_totals
 
 TITLES = {
     "normalized_likelihood": "normalized likelihood",
@@ -34,7 +34,7 @@ def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, 
 
     Args:
         models: Dict of name to a Keras model, or to a dict of subject to model. Or to a dict of
-            part to `Predictions`, of what is no Keras model.
+            part to `Predictions` or `SessionTotals`, of what is no Keras model.
         parts: Dict of name, such as "train" and "held_out", to `keras_disrnn.data.Sessions`.
         against: Name of the model that differences are taken to; the first when `None`.
         replicates: Number of resamples.
@@ -116,25 +116,38 @@ def comparison_markdown(table):
 
     Intervals are in brackets; a dopamine score that no model has is left out.
     """
-    against, lines = reference_model(table), []
+    lines = []
+    for title, cells in comparison_cells(table).items():
+        marks = ["---:" if head == "parameters" else "---" for head in cells]
+        lines += [title, "", f"| {' | '.join(cells)} |", f"|{'|'.join(marks)}|"]
+        lines += [f"| {' | '.join(row)} |" for row in cells.itertuples(index=False)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def comparison_cells(table):
+    """The table of `compute_comparison` as it is printed.
+
+    Args:
+        table: What `compute_comparison` returned.
+
+    Returns:
+        Dict of a title, such as "Held-out sessions (3 sessions, 60 choices): scores", to a
+        `pandas.DataFrame` of text, one row a model.
+    """
+    against, blocks = reference_model(table), {}
     for part, rows in table.groupby("part", sort=False):
         scores = _present_scores(rows)
-        counts = _counts(rows)
         for suffix, title in _BLOCKS.items():
+            shown = [row for _, row in _shown(rows, suffix and against)]
+            cells = {"model": [row["model"] for row in shown]}
+            if not suffix:
+                cells["parameters"] = [str(row["parameters"]) for row in shown]
+            for score in scores:
+                cells[TITLES[score]] = [_cell(row, f"{score}{suffix}") for row in shown]
             what = title.format(against=against)
-            heads = ["model", *([] if suffix else ["parameters"])]
-            lines += [
-                f"{_part_title(part)} ({counts}): {what}",
-                "",
-                f"| {' | '.join([*heads, *(TITLES[score] for score in scores)])} |",
-                f"|---|{'' if suffix else '---:|'}{'---|' * len(scores)}",
-            ]
-            for _, row in _shown(rows, suffix and against):
-                cells = [row["model"], *([] if suffix else [str(row["parameters"])])]
-                cells += [_cell(row, f"{score}{suffix}") for score in scores]
-                lines.append(f"| {' | '.join(cells)} |")
-            lines.append("")
-    return "\n".join(lines)
+            blocks[f"{_part_title(part)} ({_counts(rows)}): {what}"] = pd.DataFrame(cells)
+    return blocks
 
 
 def comparison_latex(table):
@@ -226,8 +239,8 @@ def _sum_over_folds(by_fold, inside):
 
 
 def _in_part(model, part):
-    """A model, or its predictions for a part."""
-    if isinstance(model, Mapping) and isinstance(model.get(part), Predictions):
+    """A model, or its predictions (or sums) for a part."""
+    if isinstance(model, Mapping) and isinstance(model.get(part), Predictions | SessionTotals):
         return model[part]
     return model
 
@@ -235,7 +248,7 @@ def _in_part(model, part):
 def _parameter_count(model):
     if isinstance(model, Mapping):
         counts = [_parameter_count(each) for each in model.values()]
-        alike = isinstance(next(iter(model.values())), Predictions)
+        alike = isinstance(next(iter(model.values())), Predictions | SessionTotals)
         return counts[0] if alike else sum(counts)
     own = getattr(model, "parameter_count", None)
     return model.count_params() if own is None else own

@@ -34,6 +34,21 @@ class Predictions(NamedTuple):
     parameter_count: int = 0
 
 
+class SessionTotals(NamedTuple):
+    """The sums of each session that every score is made of, in place of a model or predictions.
+
+    Attributes:
+        choice: `[S, 2]`, log p(choice) and the number of choices.
+        dopamine: `[S, K, 4]`, number, squared errors, values and squared values, the values about
+            each signal's mean over all sessions; or `None`.
+        parameter_count: How many numbers were fitted.
+    """
+
+    choice: np.ndarray
+    dopamine: np.ndarray | None = None
+    parameter_count: int = 0
+
+
 def true_predictions(sessions, chosen_probability):
     """What the agent that played sessions would have predicted of them: the best that can be.
 
@@ -162,13 +177,14 @@ def session_totals(model, sessions, *, batch_size=None):
     """The sums of each session that every score is made of.
 
     Args:
-        model, sessions, batch_size: As for `compute_evaluation`.
+        model, sessions, batch_size: As for `compute_evaluation`; `model` may also be the
+            `SessionTotals` themselves.
 
     Returns:
-        Choice sums `[S, 2]`: log p and number of choices; and dopamine sums `[S, K, 4]`, or `None`
-        without a dopamine output: number, squared errors, values and squared values, the values
-        about each signal's mean over all sessions.
+        `choice` and `dopamine` of `SessionTotals`; the latter is `None` without a dopamine output.
     """
+    if isinstance(model, SessionTotals):
+        return model.choice, model.dopamine
     outputs = _predict(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
     log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
@@ -176,6 +192,35 @@ def session_totals(model, sessions, *, batch_size=None):
     if "dopamine" in outputs and sessions.signals:
         dopamine = _dopamine_totals(outputs["dopamine"], sessions)
     return np.stack([log_likelihood, counted.sum(axis=1)], axis=-1), dopamine
+
+
+def stored_totals(per_session, sessions, parameter_count=0):
+    """The `SessionTotals` of a model that was scored before, from its table of sessions.
+
+    Args:
+        per_session: The table of `Evaluation`, or several of them (such as those of a model of each
+            subject) one below the other.
+        sessions: The `keras_disrnn.data.Sessions` that were scored, in any order.
+        parameter_count: How many numbers were fitted.
+
+    Raises:
+        ValueError: If a session is not in the table.
+    """
+    rows = per_session.set_index("session")
+    for name in sessions.ids:
+        if name not in rows.index:
+            raise ValueError(f"per_session: expected a row of session {name!r}, got none")
+    rows = rows.loc[list(sessions.ids)]
+    dopamine = None
+    if sessions.signals and "sse" in rows and rows["sse"].notna().all():
+        names = ["sse"]
+        if sessions.signals > 1:
+            names = [f"sse_{name}" for name in sessions.signal_names]
+        # All but the errors are the recording's own.
+        dopamine = _dopamine_totals(sessions.dopamine, sessions)
+        dopamine[..., 1] = rows[names].to_numpy()
+    choice = rows[["log_likelihood", "n_choices"]].to_numpy(np.float64)
+    return SessionTotals(choice, dopamine, parameter_count)
 
 
 def jackknife_se(estimate, totals):

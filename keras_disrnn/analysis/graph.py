@@ -71,6 +71,49 @@ def same_graph(one, other):
     )
 
 
+def cluster_graphs(graphs):
+    """Which graphs are the same but for the names of the latents.
+
+    Args:
+        graphs: A list of graphs.
+
+    Returns:
+        A list of integers, equal where the graphs are the same, counted from 0 in the order in
+        which they first come.
+    """
+    seen, clusters = [], []
+    for graph in graphs:
+        # Cheap, and the same for graphs that are the same; it spares the search for most others.
+        degrees = sorted(
+            (kind, graph.in_degree(node), graph.out_degree(node))
+            for node, kind in graph.nodes(data="kind")
+        )
+        same = (
+            number
+            for number, (other_degrees, other) in enumerate(seen)
+            if degrees == other_degrees and same_graph(graph, other)
+        )
+        number = next(same, len(seen))
+        if number == len(seen):
+            seen.append((degrees, graph))
+        clusters.append(number)
+    return clusters
+
+
+def graph_to_dict(graph):
+    """The graph in the types of JSON: `nodes`, a dict of name to kind, and `edges`, pairs."""
+    return {"nodes": dict(graph.nodes(data="kind")), "edges": sorted(map(list, graph.edges))}
+
+
+def graph_from_dict(values):
+    """The graph that `graph_to_dict` wrote."""
+    graph = networkx.DiGraph()
+    for name, kind in values["nodes"].items():
+        graph.add_node(name, kind=kind)
+    graph.add_edges_from(map(tuple, values["edges"]))
+    return graph
+
+
 def choice_part(graph):
     """The graph without the dopamine readout, which stage 1 has no part in."""
     kept = networkx.DiGraph(graph)

@@ -228,6 +228,11 @@ def thread_count():
     configured = tf.config.threading.get_intra_op_parallelism_threads()
     if configured:
         return configured
+    return processor_count()
+
+
+def processor_count():
+    """How many processors this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

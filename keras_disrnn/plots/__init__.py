@@ -14,6 +14,7 @@ from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_
 from keras_disrnn.plots.save import save_figure
 from keras_disrnn.plots.selection import plot_selection
 from keras_disrnn.plots.session import plot_session
+from keras_disrnn.plots.studies import plot_penalty_curves, plot_subject_scores
 
 __all__ = [
     "plot_ablation",
@@ -27,11 +28,13 @@ __all__ = [
     "plot_event_average",
     "plot_learning_curves",
     "plot_model",
+    "plot_penalty_curves",
     "plot_recovery",
     "plot_recovery_by_sessions",
     "plot_selection",
     "plot_session",
     "plot_structure",
+    "plot_subject_scores",
     "plot_update_rules",
     "save_figure",
 ]

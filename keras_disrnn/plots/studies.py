@@ -1,0 +1,172 @@
+"""What the fits of a study found: penalties, subjects."""
+
+import numpy as np
+
+from keras_disrnn.analysis.graph import cluster_graphs
+from keras_disrnn.plots.style import FAINT, GREY, SMALL, colour, new_figure
+
+MOST_NAMES = 40
+"""More subjects than this are drawn without their names."""
+
+
+def plot_penalty_curves(fits, figure=None):
+    """Draws what the penalties cost and what they leave open: a column a model.
+
+    Args:
+        fits: `keras_disrnn.analysis.studies.StudyFit`s of one data set.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+
+    Returns:
+        The figure; its axes are, above, the held-out normalized likelihood of each subject (thin:
+        mean over its seeds) and the mean over subjects (thick), with the means of the models that
+        have no penalties dashed (of one that is the same for all subjects, as chance is, the legend
+        has the number); and below, the edges of the graphs (mean over fits), and the share
+        of pairs of seeds with the same graph.
+
+    Raises:
+        ValueError: If no fit has a multiple.
+    """
+    models = {}
+    for fit in fits:
+        if fit.scale is not None:
+            models.setdefault((fit.model, fit.subject is None), []).append(fit)
+    if not models:
+        raise ValueError("fits: expected at least one of a model with penalties, got none")
+    figure = new_figure(figure, (0.8 + 3.4 * len(models), 4.6))
+    axes = figure.subplots(
+        2, len(models), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 2)
+    )
+    both = len({pooled for _, pooled in models}) > 1
+    for column, ((model, pooled), own) in enumerate(models.items()):
+        top, bottom = axes[:, column]
+        scales = sorted({fit.scale for fit in own})
+        subjects = list(dict.fromkeys(fit.subject for fit in own))
+        curves = np.array(
+            [[_mean(own, scale=scale, subject=subject) for scale in scales] for subject in subjects]
+        )
+        if len(subjects) > 1:
+            top.plot(scales, curves.T, color=FAINT, lw=0.8, zorder=1)
+        # Only what every multiple has is comparable from multiple to multiple.
+        whole = curves[np.isfinite(curves).all(axis=1)]
+        if len(whole):
+            top.plot(
+                scales, whole.mean(axis=0), color=colour(0), marker="o", ms=4, lw=2, label=model
+            )
+        for index, (name, others) in enumerate(_without_penalties(fits, pooled).items()):
+            style = {"color": colour(index + 1), "ls": "--", "lw": 1}
+            if _is_chance(others):
+                top.plot([], [], label=f"{name}: {others[0]:.3f}", **style)
+            else:
+                top.axhline(np.mean(others), label=name, **style)
+        top.set_title(model + (", pooled" if both and pooled else ""), fontsize=10)
+        top.legend(fontsize=SMALL, frameon=False)
+        edges = [
+            np.mean([f.scores["edges"] for f in own if f.scale == scale] or np.nan)
+            for scale in scales
+        ]
+        bottom.plot(scales, edges, color=colour(2), marker="s", ms=4)
+        for scale in scales:
+            share = _agreement([fit for fit in own if fit.scale == scale])
+            if share is not None:
+                bottom.annotate(
+                    f"{share:.0%}",
+                    (scale, edges[scales.index(scale)]),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=SMALL,
+                    color=GREY,
+                )
+        bottom.set_ylim(bottom=0)
+        bottom.margins(y=0.25)
+        bottom.set_xlabel("penalties, multiple")
+        bottom.set_xscale("log")
+        bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
+        bottom.minorticks_off()
+    axes[0, 0].set_ylabel("normalized likelihood,\nheld out")
+    axes[1, 0].set_ylabel("edges\n(%: seeds agree)")
+    for ax in axes.flat:
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    return figure
+
+
+def _mean(fits, scale, subject):
+    values = [f.scores["likelihood"] for f in fits if (f.scale, f.subject) == (scale, subject)]
+    return np.mean(values) if values else np.nan
+
+
+def _without_penalties(fits, pooled):
+    """Baselines to their likelihoods, of subjects alone or of all together."""
+    found = {}
+    for fit in fits:
+        if fit.scale is None and (fit.subject is None) == pooled:
+            found.setdefault(fit.model, []).append(fit.scores["likelihood"])
+    return found
+
+
+def _is_chance(likelihoods):
+    """Whether a model predicts all subjects alike: drawn, it would press the others together."""
+    return len(likelihoods) > 1 and np.ptp(likelihoods) == 0
+
+
+def _agreement(fits):
+    """Share of pairs of seeds, of the same subject, with the same graph; `None` without pairs."""
+    pairs = []
+    for subject in {fit.subject for fit in fits}:
+        graphs = [fit.graph for fit in fits if fit.subject == subject and fit.graph is not None]
+        clusters = cluster_graphs(graphs)
+        pairs += [a == b for i, a in enumerate(clusters) for b in clusters[:i]]
+    return np.mean(pairs) if pairs else None
+
+
+def plot_subject_scores(table, figure=None):
+    """Draws how well each model predicts each subject: a row a subject, the best to the right.
+
+    Args:
+        table: What `keras_disrnn.analysis.compute_subject_scores` returns.
+        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+
+    Returns:
+        The figure; its axes are the likelihoods, the best model of each subject ringed, and how
+        many subjects each model is best of. Of a model that is the same for all subjects, as chance
+        is, the legend has the number alone.
+    """
+    models = list(dict.fromkeys(table["model"]))
+    ranks = table.groupby("subject")["likelihood"].max().sort_values()
+    places = {subject: place for place, subject in enumerate(ranks.index)}
+    height = float(np.clip(1.4 + 0.24 * max(len(places), len(models)), 2.6, 12.0))
+    figure = new_figure(figure, (8.2, height))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 1))
+    marks = "os^Dvp<>"
+    for index, model in enumerate(models):
+        rows = table[table["model"] == model]
+        y = rows["subject"].map(places).to_numpy()
+        style = {"color": colour(index), "marker": marks[index % len(marks)], "ls": "none"}
+        best = rows["best"].to_numpy(bool)
+        likelihoods = rows["likelihood"].to_numpy()
+        if _is_chance(likelihoods) and not best.any():
+            left.plot([], [], ms=4.5, label=f"{model}: {likelihoods[0]:.3f}", **style)
+        else:
+            left.plot(likelihoods, y, ms=4.5, label=model, **style)
+        left.plot(
+            rows["likelihood"][best], y[best], "o", ms=10, mfc="none", mec=colour(index), mew=1.2
+        )
+        right.barh(index, best.sum(), color=colour(index), height=0.6)
+        right.text(best.sum(), index, f" {best.sum()}", va="center", fontsize=SMALL)
+    if len(places) <= MOST_NAMES:
+        left.set_yticks(range(len(places)), places, fontsize=SMALL)
+    else:
+        left.set_yticks([])
+        left.set_ylabel(f"{len(places)} subjects")
+    left.set_xlabel("normalized likelihood, held out")
+    left.grid(axis="y", color=GREY, alpha=0.15)
+    right.set_yticks(range(len(models)), models, fontsize=SMALL)
+    right.set_ylim(len(models) - 0.4, -0.6)
+    right.set_xlim(0, max(1, table.groupby("model")["best"].sum().max()) * 1.2)
+    right.set_xlabel("subjects it is best of")
+    figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
+    for ax in (left, right):
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    return figure

@@ -1,0 +1,121 @@
+"""Training that ends when it has come to rest, and what it tells while it runs."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import keras_disrnn
+from keras_disrnn import bandit
+from keras_disrnn.data import Columns, sessions_from_table
+from keras_disrnn.run import ModelSettings, SyntheticData, TrainingSettings, run
+from keras_disrnn.training import SETTLED_LOSS, SETTLED_SIGMA, has_settled, train
+
+SETTLE = {"warmup_steps": 12, "stage1_steps": 12, "stage2_steps": 12, "steps_per_epoch": 2}
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    played = bandit.simulate(
+        bandit.QLearning(), bandit.DriftingBandit(), sessions=12, trials=15, seed=3
+    )
+    return sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
+
+
+def make_model():
+    model = keras_disrnn.DisRNNModel(latents=2, update_units=3, update_layers=1, seed=1)
+    model.build((None, None, 2))
+    return model
+
+
+def test_at_rest_is_neither_loss_nor_a_bottleneck_moving():
+    still = np.full((5, 3), 0.4)
+    assert has_settled([1.0, 1.0, 1.0, 1.0], still)
+    assert has_settled([1.0, 1.1, 1.2, 1.3], still), "a loss that rises gains nothing more"
+    assert not has_settled([1.0, 1.0, 1.0, 1.0 - 3 * SETTLED_LOSS], still)
+    assert has_settled([1.0, 1.0, 1.0, 1.0 - SETTLED_LOSS], still)
+    moved = still.copy()
+    moved[0, 1] += 2 * SETTLED_SIGMA
+    assert not has_settled([1.0] * 4, moved)
+    # Out and back is no rest either.
+    moved = still.copy()
+    moved[2, 1] -= 2 * SETTLED_SIGMA
+    assert not has_settled([1.0] * 4, moved)
+    assert has_settled([1.0] * 4, np.zeros((5, 0)))
+
+
+class Stop(keras.callbacks.Callback):
+    """Stands for a power cut at the end of an epoch of stage 1."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.penalised and epoch == self._epoch:
+            raise KeyboardInterrupt
+
+
+def test_a_stage_at_rest_ends_where_it_would_without_a_stop(sessions, tmp_path):
+    """With no learning at all, what is left is the noise of the loss."""
+    settings = {**SETTLE, "stage1_steps": 40, "stage2_steps": 0, "settle_steps": 8, "verbose": 0}
+    settings["learning_rate"] = 1e-12
+    whole = make_model()
+    history = train(whole, sessions, **settings)
+    taken = history.groupby("stage")["step"].max()
+    assert taken["warmup"] == 12, "nothing is priced in the warm-up"
+    assert 8 < taken["stage1"] < 40
+    settings["checkpoint"] = tmp_path / "a.npz"
+    with pytest.raises(KeyboardInterrupt):
+        train(make_model(), sessions, **settings, callbacks=[Stop(2)])
+    resumed = make_model()
+    again = train(resumed, sessions, **settings)
+    assert again["loss"].tolist() == history["loss"].tolist()
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = train(make_model(), sessions, **settings)
+    assert len(again) == len(history), "a stage that ended early is finished"
+
+
+@pytest.mark.parametrize("settle_steps", [7, 6, 9])
+def test_a_window_that_cannot_be(sessions, settle_steps):
+    with pytest.raises(ValueError, match="settle_steps: expected 0, or a multiple of"):
+        train(make_model(), sessions, settle_steps=settle_steps, **SETTLE)
+
+
+def events(folder):
+    """Tag to the values, by step, of the event files in a folder."""
+    found = {}
+    for file in sorted(folder.glob("events.*")):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    return found
+
+
+def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
+    logs, out = tmp_path / "logs", tmp_path / "run"
+    training = TrainingSettings(
+        warmup_steps=0, stage1_steps=40, stage2_steps=0, steps_per_epoch=2, settle_steps=8,
+        learning_rate=1e-12, tensorboard=str(logs),
+    )  # fmt: skip
+    shape = ModelSettings(latents=2, update_units=3, update_layers=1, choice_layers=1)
+    metrics = run("demo", out, SyntheticData(8, 4, 12), shape, training, 0, full=False)
+    history = pd.read_csv(out / "history.csv")
+    taken = int(history["step"].max())
+    assert 8 < taken < 40
+    assert metrics["steps"] == {"stage1": {"asked": 40, "taken": taken}}
+    page = " ".join((out / "report.html").read_text().split())
+    saved = f"{100 - 100 * taken / 40:.0f} % saved"
+    assert f"stage1 came to rest after {taken} of 40 steps, and ended there ({saved})" in page
+    stage = logs / "stage1"
+    assert {path.name for path in stage.iterdir()} == {"train", "validation", "bottlenecks"}
+    for part, column in (("train", "loss"), ("validation", "val_loss")):
+        told = events(stage / part)["epoch_loss"]
+        np.testing.assert_allclose([told[step] for step in sorted(told)], history[column], 1e-6)
+    pictures = events(stage / "bottlenecks")["bottlenecks"]
+    assert sorted(pictures) == list(range(len(history)))
+    picture = tf.io.decode_png(pictures[0][2]).numpy()
+    assert picture.ndim == 3 and picture[..., :3].std() > 0
