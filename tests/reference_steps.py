@@ -62,7 +62,10 @@ def train(kind, folder):
     targets = np.concatenate([choices, responses], axis=-1) if neural else choices
     make_data = rnn_utils.DatasetRNNMixed if neural else rnn_utils.DatasetRNNCategorical
     data = make_data(
-        xs=np.swapaxes(features, 0, 1), ys=np.swapaxes(targets, 0, 1), batch_mode="single"
+        xs=np.swapaxes(features, 0, 1),
+        ys=np.swapaxes(targets, 0, 1),
+        x_names=[*(["Subject ID"] if more else []), "choice", "reward"],
+        batch_mode="single",
     )
     config = make_config(
         obs_size=2,
