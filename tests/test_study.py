@@ -164,6 +164,7 @@ def running(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_path):
     """A worker is killed, and then the study itself; what is there stays, the rest is fitted."""
     out = tmp_path / "killed"
