@@ -207,11 +207,10 @@ def _select(stage, sessions, settings, seed, store, report):
                 ),
             )
         )
-    table, weights, notes = _choose(stage, totals, folds, starts)
-    scale = table.loc[table["chosen"], "scale"].iloc[0]
+    table, chosen, weights, notes = _choose(stage, totals, folds, starts)
+    scale = table["scale"].iloc[chosen]
     stage.set_scale(scale)
     if settings.unmix_steps and _mixing_edges(stage.graph(stage.with_weights(weights))):
-        chosen = int(np.flatnonzero(table["chosen"])[0])
         graph = stage.graph(stage.model)
         others = [path["weights"][chosen] for path in (*starts, *folds)]
         others = [
@@ -378,7 +377,7 @@ def _climb(stage, sessions, split, settings, learning_rate, seed, report, label)
 
 
 def _choose(stage, totals, folds, starts):
-    """The table of multiples, the weights to take, and what is not clear-cut.
+    """The table of multiples, the row to take, its weights, and what is not clear-cut.
 
     Args:
         stage: What is being chosen for.
@@ -449,7 +448,7 @@ def _choose(stage, totals, folds, starts):
                 f"The sparser graph '{describe_graph(graphs[nearest])}' is only just out of reach: "
                 f"it costs {cost[nearest]:.2g}, standard error {cost_errors[nearest]:.2g}."
             )
-    return table, rungs[chosen][0], notes
+    return table, chosen, rungs[chosen][0], notes
 
 
 def _representative(stage, folds, starts, rung):
@@ -667,10 +666,16 @@ def _train(model, sessions, settings, steps, learning_rate, seed, stage, callbac
 
 
 class _Store:
-    """Keeps finished paths in a folder, so that an interrupted selection goes on."""
+    """Keeps finished paths in a folder, so that an interrupted selection goes on.
+
+    With each path goes the state in which it left the model's random generators: what is trained
+    next has the same noise, whether the path was made or read.
+    """
 
     def __init__(self, folder, settings, sessions, model, seed):
         self._folder = None if folder is None else Path(folder)
+        weights = {id(weight) for weight in model.weights}
+        self._generators = [each for each in model.variables if id(each) not in weights]
         config = {k: v for k, v in model.get_config().items() if k not in ("name", "frozen")}
         self._key = json.dumps(
             {
@@ -693,6 +698,7 @@ class _Store:
         arrays = {"losses": made["losses"], "totals": made["totals"]}
         for rung, weights in enumerate(made["weights"]):
             arrays |= {f"weights/{rung}/{i}": array for i, array in enumerate(weights)}
+        arrays |= {f"generator/{i}": state.numpy() for i, state in enumerate(self._generators)}
         arrays["key"] = np.frombuffer(self._key.encode(), np.uint8)
         self._folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, lambda stream: np.savez(stream, **arrays))
@@ -709,6 +715,7 @@ class _Store:
                 names = [name for name in arrays if name.startswith(f"weights/{rung}/")]
                 weights.append([arrays[f"weights/{rung}/{i}"] for i in range(len(names))])
             path = {"weights": weights, "losses": arrays["losses"], "totals": arrays["totals"]}
+            states = [arrays[f"generator/{i}"] for i in range(len(self._generators))]
         except Exception as error:
             raise ValueError(
                 f"{file}: expected a path of penalties, but it cannot be read ({error}); remove it "
@@ -718,4 +725,6 @@ class _Store:
             raise ValueError(
                 f"{file}: was made with other settings, data or seed; choose another folder"
             )
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.assign(state)
         return path

@@ -138,11 +138,16 @@ def test_an_interrupted_selection_ends_at_the_same_weights(sessions, selected, t
     lines = []
     model, found = select(make_model, sessions, QUICK, seed=3, folder=tmp_path, report=lines.append)
     assert not any(line.startswith("choice, fold 1/") for line in lines)
-    for weight, other in zip(model.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_array_equal(weight, other)
-    for stage in ("choice", "dopamine"):
-        assert found[stage].table.equals(expected[stage].table)
-        assert found[stage].notes == expected[stage].notes
+    # And once more, with every path taken from the disk.
+    for ended, results in (
+        (model, found),
+        select(make_model, sessions, QUICK, seed=3, folder=tmp_path),
+    ):
+        for weight, other in zip(ended.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+        for stage in ("choice", "dopamine"):
+            assert results[stage].table.equals(expected[stage].table)
+            assert results[stage].notes == expected[stage].notes
 
     other = dataclasses.replace(QUICK, steps=7)
     with pytest.raises(ValueError, match=r"choice-fold0.npz: was made with other settings"):
