@@ -124,6 +124,8 @@ def to_haiku(model):
     Raises:
         ValueError: If the reference has no such model.
     """
+    if not isinstance(model, DisRNNModel):
+        raise ValueError(f"model: expected a DisRNNModel, got a {type(model).__name__}")
     readout = model.dopamine_readout
     if readout is not None:
         if model.subjects:

@@ -12,9 +12,10 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from parameters import assert_same_parameters
 
 import keras_disrnn
-from keras_disrnn import exchange, interop, run
+from keras_disrnn import baselines, exchange, interop, run
 from keras_disrnn.cli import main
 from keras_disrnn.pickles import read_pickle
 from keras_disrnn.training import STAGES, compile_stage
@@ -29,13 +30,6 @@ def lists(params):
 def subject_last(features, kind):
     """The reference's features in our order: it has the subject first."""
     return np.roll(features, -1, axis=-1) if kind.startswith("multisubject") else features
-
-
-def assert_same_parameters(found, expected):
-    assert {m: set(p) for m, p in found.items()} == {m: set(p) for m, p in expected.items()}
-    for module, parameters in expected.items():
-        for name, value in parameters.items():
-            np.testing.assert_array_equal(found[module][name], value, err_msg=f"{module}|{name}")
 
 
 @pytest.mark.parametrize("name", ["disrnn_small", "neuro_small", "multisubject_small"])
@@ -185,6 +179,8 @@ def test_a_model_that_the_reference_lacks_is_not_exported(tmp_path, capsys):
     command = ["export", f"--run={tmp_path}/model.keras", f"--out={tmp_path}/out"]
     assert main([*command, "--format=reference"]) == 1
     assert "'post'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected a DisRNNModel, got a QLearning"):
+        exchange.write_reference(baselines.QLearning(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
+from parameters import assert_same_parameters
 
 import keras_disrnn
 from keras_disrnn import interop
@@ -48,10 +49,7 @@ def test_parameters_come_back_exactly(golden, name, tmp_path):
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         again, config_again = interop.to_haiku(each)
         assert config_again == config
-        assert {m: set(p) for m, p in again.items()} == {m: set(p) for m, p in params.items()}
-        for module, parameters in params.items():
-            for key, value in parameters.items():
-                np.testing.assert_array_equal(again[module][key], value, err_msg=f"{module}|{key}")
+        assert_same_parameters(again, params)
 
 
 def test_bad_reference_parameters_are_named(golden):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import tensorflow as tf
+from parameters import assert_same_parameters
 
 import keras_disrnn
 import keras_disrnn.export
@@ -119,10 +120,7 @@ def test_parameters_come_back_exactly(reference, tmp_path):
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         again, config_again = interop.to_haiku(each)
         assert config_again == config
-        assert {m: set(p) for m, p in again.items()} == {m: set(p) for m, p in params.items()}
-        for module, parameters in params.items():
-            for key, value in parameters.items():
-                np.testing.assert_array_equal(again[module][key], value, err_msg=f"{module}|{key}")
+        assert_same_parameters(again, params)
 
 
 def test_a_model_made_here_goes_to_the_reference_and_back(rng):

@@ -1,0 +1,11 @@
+"""The reference's parameters, compared."""
+
+import numpy as np
+
+
+def assert_same_parameters(found, expected):
+    """That two dicts `{module: {name: array}}` are the same, bit for bit."""
+    assert {m: set(p) for m, p in found.items()} == {m: set(p) for m, p in expected.items()}
+    for module, parameters in expected.items():
+        for name, value in parameters.items():
+            np.testing.assert_array_equal(found[module][name], value, err_msg=f"{module}|{name}")
