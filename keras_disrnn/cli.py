@@ -623,7 +623,8 @@ def main(arguments=None):
         print(f"keras-disrnn: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("keras-disrnn: interrupted; the same command goes on from here", file=sys.stderr)
+        # Most go on with what they kept; `ablate` and others that take minutes begin again.
+        print("keras-disrnn: interrupted; give the same command again", file=sys.stderr)
         return 130
     return 0
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import shutil
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Literal
 
@@ -18,21 +20,25 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.bandit.checks import check_integer
 from keras_disrnn.data import leave_one_subject_out
-from keras_disrnn.files import write_text
+from keras_disrnn.files import new_folder, write_text
 from keras_disrnn.plots import plot_comparison, save_figure
 from keras_disrnn.run import (
     SyntheticData,
     TableData,
+    check_folder,
+    environment,
     load_data,
     load_model,
     load_sessions,
     make_model,
     plain_config,
     possible_training,
+    save_model,
     write_config,
+    write_json,
 )
 from keras_disrnn.selection import SelectionSettings, select
-from keras_disrnn.training import STAGES, check_training, train
+from keras_disrnn.training import STAGES, check_training, fingerprint, train
 
 COGNITIVE = {
     "Q": baselines.QLearning,
@@ -99,7 +105,7 @@ class OptionalTable(TableData):
     table: str | None = None
 
 
-def fit_disrnn(sessions, model, training, seed):
+def fit_disrnn(sessions, model, training, seed, folder=None):
     """Fits the DisRNN of the table.
 
     Args:
@@ -108,16 +114,22 @@ def fit_disrnn(sessions, model, training, seed):
         training: `TrainingSettings`; or `SelectionSettings`, to choose the penalties by the
             training part alone.
         seed: Of initial weights, noise and batches.
+        folder: Where it keeps what an interrupted fit goes on from, or `None`.
 
     Returns:
         A trained `DisRNNModel`.
     """
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
     if isinstance(training, SelectionSettings):
         make = functools.partial(make_model, sessions, model)
-        return select(make, sessions, training, seed=seed)[0]
+        paths = None if folder is None else folder / "paths"
+        report = functools.partial(print, flush=True)
+        return select(make, sessions, training, seed=seed, folder=paths, report=report)[0]
     network = make_model(sessions, model, seed)
     settings = dataclasses.asdict(possible_training(sessions, training))
-    train(network, sessions, **settings, seed=seed, verbose=0)
+    checkpoint = None if folder is None else folder / "checkpoint.npz"
+    train(network, sessions, **settings, seed=seed, checkpoint=checkpoint, verbose=0)
     return network
 
 
@@ -132,8 +144,9 @@ def plan_models(sessions, settings, model, training, seed):
         seed: Of starts, initial weights, noise and batches.
 
     Returns:
-        Dict of name to a function of the training `Sessions` and the models fitted before (dict of
-        name to model), which returns a model, or a dict of subject to model.
+        Dict of name to a function of the training `Sessions`, the models fitted before (dict of
+        name to model) and a folder to keep unfinished work in (or `None`), which returns a model,
+        or a dict of subject to model.
     """
     shape = {
         "arms": sessions.arms,
@@ -142,7 +155,7 @@ def plan_models(sessions, settings, model, training, seed):
     }
 
     def each(make, *arguments, **options):
-        def fit(sessions, fitted):
+        def fit(sessions, fitted, folder):
             if settings.per_subject:
                 return baselines.fit_subjects(make, sessions, *arguments, **options)
             one = make()
@@ -168,17 +181,21 @@ def plan_models(sessions, settings, model, training, seed):
                 )
                 plan[label] = functools.partial(_fit_gru, make, settings.gru_steps)
     if settings.disrnn:
-        plan[DISRNN] = lambda sessions, fitted: fit_disrnn(sessions, model, training, seed)
+        plan[DISRNN] = lambda sessions, fitted, folder: fit_disrnn(
+            sessions, model, training, seed, folder
+        )
     return plan
 
 
 def compare(out, data, settings, model, training, seed):
     """Fits the models of a table, scores them and writes the table.
 
+    One that was interrupted goes on: models that are in its folder are not fitted again.
+
     Args:
-        out: The new folder: `config.yaml`; the table of `compute_comparison` as `table.csv`,
-            `table.md` and `table.tex`; `scores` and `differences`, figures as PNG and PDF; and
-            `parameters.csv`, of the cognitive models.
+        out: The folder: `config.yaml` and `environment.json`; the models in `models`; the table of
+            `compute_comparison` as `table.csv`, `table.md` and `table.tex`; `scores` and
+            `differences`, figures as PNG and PDF; and `parameters.csv`, of the cognitive models.
         data: `SyntheticData` or `TableData`.
         settings: `ComparisonSettings`.
         model, training: `ModelSettings` and `TrainingSettings` (or `SelectionSettings`) of the
@@ -190,12 +207,16 @@ def compare(out, data, settings, model, training, seed):
         `compute_fold_comparison`.
 
     Raises:
-        FileExistsError: If the folder exists.
+        FileExistsError: If the folder holds a finished comparison, one of other settings, or
+            anything else.
         FileNotFoundError, ValueError: If a setting, the data or a model file are wrong.
     """
     out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
+    kind = "synthetic" if isinstance(data, SyntheticData) else "data"
+    way = "selection" if isinstance(training, SelectionSettings) else "training"
+    config = {kind: data, "settings": settings, "model": model, way: training, "seed": seed}
+    config = plain_config(config)
+    check_folder(out, config, "table.csv")
     check_integer("replicates", settings.replicates, 1)
     check_integer("starts", settings.starts, 1)
     if settings.leave_one_subject_out:
@@ -224,11 +245,13 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(sessions)
         _check(plan, {}, sessions, settings, model, training, seed)
         folds, estimates = {}, []
+        _begin(out, config)
         for split in leave_one_subject_out(sessions):
             subject = split.held_out.subjects[0]
             print(f"Without {subject}:")
-            folds[subject] = _fit(plan, split.train)
-            estimates.append(_estimates(folds[subject]).assign(left_out=subject))
+            folder = out / "models" / _file_name(f"without {subject}")
+            folds[subject], found = _fit(plan, split.train, folder)
+            estimates.append(found.assign(left_out=subject))
         table = compute_fold_comparison(folds, sessions, **ways)
         estimates = pd.concat(estimates, ignore_index=True)
     else:
@@ -242,22 +265,17 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(parts.train)
         held_out = [parts.held_out] if model.subject_units else []
         _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
-        fitted = _fit(plan, parts.train)
+        _begin(out, config)
+        fitted, estimates = _fit(plan, parts.train, out / "models")
         table = compute_comparison({**fitted, **loaded}, sessions, **ways)
-        estimates = _estimates(fitted)
 
-    out.mkdir(parents=True)
-    kind = "synthetic" if isinstance(data, SyntheticData) else "data"
-    way = "selection" if isinstance(training, SelectionSettings) else "training"
-    config = {kind: data, "settings": settings, "model": model, way: training, "seed": seed}
-    write_config(out, plain_config(config))
-    write_text(out / "table.csv", table.to_csv(index=False))
     write_text(out / "table.md", comparison_markdown(table))
     write_text(out / "table.tex", comparison_latex(table))
     write_text(out / "parameters.csv", estimates.to_csv(index=False))
     for name, differences in (("scores", False), ("differences", True)):
         for ending in ("png", "pdf"):
             save_figure(out / f"{name}.{ending}", plot_comparison, table, differences=differences)
+    write_text(out / "table.csv", table.to_csv(index=False))
     return table
 
 
@@ -286,22 +304,87 @@ def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
             )
 
 
-def _fit(plan, sessions):
-    fitted = {}
+def _begin(out, config):
+    """Makes the folder, unless it is there to go on with."""
+    if not (out / "config.yaml").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "environment.json", environment("compare"))
+        write_config(out, config)
+
+
+def _file_name(name):
+    """Of a model or a subject: what a file system may not like is written as in an address."""
+    return urllib.parse.quote(name, safe=" ,+()")
+
+
+def _fit(plan, sessions, folder):
+    """Fits the models that the folder does not hold, and keeps each there.
+
+    Returns:
+        Dict of name to model (or dict of subject to model), and a table of the parameters of the
+        cognitive models that were fitted, a calibrated copy's left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digest, kept = fingerprint(sessions), folder / "sessions.txt"
+    if kept.exists() and kept.read_text(encoding="utf-8") != digest:
+        raise ValueError(
+            f"{folder}: expected models fitted to the same sessions, but the data have changed "
+            "since; choose a new folder"
+        )
+    write_text(kept, digest)
+    fitted, estimates = {}, []
     for name, fit in plan.items():
         began = time.monotonic()
-        fitted[name] = fit(sessions, fitted)
-        print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
-    return fitted
+        place = folder / _file_name(name)
+        if not place.exists():
+            model = fit(sessions, fitted, folder / "unfinished")
+            with new_folder(place) as made:
+                _write(model, made)
+            shutil.rmtree(folder / "unfinished", ignore_errors=True)
+            print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+        else:
+            print(f"{name}: is there already", flush=True)
+        fitted[name] = _read(place)
+        table = place / "parameters.csv"
+        if table.exists():
+            # Python's own parser of numbers gives back what was written, to the last digit.
+            found = pd.read_csv(table, engine="python", dtype={"subject": str})
+            found.insert(0, "model", name)
+            estimates.append(found)
+    return fitted, pd.concat(estimates, ignore_index=True) if estimates else pd.DataFrame()
 
 
-def _fit_gru(make, steps, sessions, fitted):
+_ALL = "(all)"
+
+
+def _write(model, folder):
+    """Writes a model, or one for each subject, with the parameters of a cognitive one."""
+    by_subject = model if isinstance(model, dict) else {_ALL: model}
+    for subject, one in by_subject.items():
+        file = "model.keras" if one is model else f"{_file_name(subject)}.keras"
+        save_model(one, folder / file)
+    if getattr(next(iter(by_subject.values())), "last_fit", None) is not None:
+        table = baselines.subject_estimates(by_subject)
+        write_text(folder / "parameters.csv", table.to_csv(index=False))
+
+
+def _read(folder):
+    """What `_write` wrote."""
+    if (folder / "model.keras").exists():
+        return load_model(folder / "model.keras", kind=None)
+    return {
+        urllib.parse.unquote(path.stem): load_model(path, kind=None)
+        for path in folder.glob("*.keras")
+    }
+
+
+def _fit_gru(make, steps, sessions, fitted, folder):
     gru = make()
     gru.fit_sessions(sessions, steps=steps)
     return gru
 
 
-def _calibrate(name, sessions, fitted):
+def _calibrate(name, sessions, fitted, folder):
     model = fitted[name]
     if isinstance(model, dict):
         return {
@@ -309,16 +392,3 @@ def _calibrate(name, sessions, fitted):
             for subject, one in model.items()
         }
     return model.calibrate(sessions)
-
-
-def _estimates(fitted):
-    """The parameters of the cognitive models that were fitted, a calibrated copy's left out."""
-    tables = []
-    for name, model in fitted.items():
-        by_subject = model if isinstance(model, dict) else {"(all)": model}
-        first = next(iter(by_subject.values()))
-        if isinstance(first, tuple(COGNITIVE.values())) and not name.endswith(", affine"):
-            estimates = baselines.subject_estimates(by_subject)
-            estimates.insert(0, "model", name)
-            tables.append(estimates)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

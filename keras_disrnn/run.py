@@ -456,7 +456,7 @@ def run(command, out, data, model, training, seed, *, full=True):
             "seed": seed,
         }
     )
-    resumes = _check_folder(out, config)
+    resumes = check_folder(out, config, "report.html")
     sessions = load_data(data, seed)
     network = make_model(sessions.train, model, seed)
     sessions = sessions.for_model(network)
@@ -481,7 +481,7 @@ def run(command, out, data, model, training, seed, *, full=True):
 
     if not resumes:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "environment.json", _environment(command))
+        write_json(out / "environment.json", environment(command))
         write_config(out, config)
     print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
     history, selections = None, {}
@@ -546,8 +546,18 @@ def run(command, out, data, model, training, seed, *, full=True):
     return metrics
 
 
-def _check_folder(out, config):
-    """Whether the folder holds this very run, not finished; raises where it holds anything else."""
+def check_folder(out, config, last):
+    """Whether a folder holds this very run, not finished; raises where it holds anything else.
+
+    Args:
+        out: The folder.
+        config: The settings, as `write_config` writes them.
+        last: Name of the file that is written last.
+
+    Raises:
+        FileExistsError: If the folder holds a finished run, a run of other settings, or anything
+            else.
+    """
     if not out.exists():
         return False
     if out.is_dir() and not any(out.iterdir()):
@@ -558,7 +568,7 @@ def _check_folder(out, config):
         stored = None
     if not isinstance(stored, dict):
         raise FileExistsError(f"{out}: exists and is no run folder; choose a new folder")
-    if (out / "report.html").exists():
+    if (out / last).exists():
         raise FileExistsError(f"{out}: holds a finished run; choose a new folder")
     for path in _differences(stored, config):
         raise FileExistsError(
@@ -869,7 +879,7 @@ def write_config(folder, config):
     write_text(Path(folder) / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def _environment(command):
+def environment(command):
     packages = ("keras-disrnn", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
     return {
         "command": command,

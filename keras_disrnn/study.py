@@ -396,7 +396,7 @@ def _make_baseline(out, config):
     plan = comparisons.plan_models(
         sessions.train, _comparison(BaselineSettings(**settings)), None, None, config["seed"]
     )
-    model = plan[name](sessions.train, {})
+    model = plan[name](sessions.train, {}, None)
     metrics, tables = {}, []
     for part in ("train", "held_out"):
         evaluation = compute_evaluation(model, getattr(sessions, part), batch_size=BATCH_SIZE)

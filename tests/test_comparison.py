@@ -50,6 +50,20 @@ def several_subjects(count=3, sessions=2, trials=20):
     )
 
 
+def write_subjects(sessions, path):
+    trials = sessions.choice.shape[1] - 1
+    pd.DataFrame(
+        {
+            "subject": np.repeat(sessions.subjects, trials),
+            "session": np.repeat(sessions.ids, trials),
+            "choice": sessions.choice[:, :-1].reshape(-1),
+            "reward": sessions.features[:, 1:, 1].reshape(-1),
+            "dopamine": sessions.dopamine[:, 1:, 0].reshape(-1),
+        }
+    ).to_csv(path, index=False)
+    return path
+
+
 @pytest.fixture(scope="module")
 def table():
     sessions = several_subjects()
@@ -204,15 +218,77 @@ def test_a_table_is_compared(tmp_path, capsys):
     assert set(parameters["subject"]) == {"(all)"}
     names = {f"{n}.{e}" for n in ("scores", "differences") for e in ("png", "pdf")}
     names |= {"config.yaml", "parameters.csv", "table.csv", "table.md", "table.tex"}
+    names |= {"environment.json", "models"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "table.md").read_text() in capsys.readouterr().out
     assert main(arguments) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "holds a finished run" in capsys.readouterr().err
     again = tmp_path / "again"
     fewer = ["--settings.cognitive=[]", "--settings.gru_units=0", "--settings.models={}"]
     assert main(["compare", f"--config={out / 'config.yaml'}", f"--out={again}", *fewer]) == 0
     rows = table[table["model"].isin(["naive", "DisRNN"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_csv(again / "table.csv"), rows)
+
+
+def stop(self, *arguments, **settings):
+    raise KeyboardInterrupt
+
+
+def interrupted(arguments, at):
+    """Gives a command and interrupts it where a model of that class is to be fitted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(at, "fit_sessions", stop)
+        assert main(arguments) == 130
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--settings.per_subject=true", "--settings.disrnn=false"],
+        pytest.param(["--settings.leave_one_subject_out=true", *DISRNN], marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_comparison_goes_on(tmp_path, capsys, more):
+    path = write_subjects(several_subjects(2, sessions=8), tmp_path / "table.csv")
+    left_out = "--settings.leave_one_subject_out=true" in more
+    command = [
+        "compare", f"--data.table={path}", "--data.held_out_every=2", "--data.held_out_offset=1",
+        "--settings.cognitive=['actor-critic']", "--settings.gru_units=2", *more, *FAST,
+    ]  # fmt: skip
+    assert main([*command, f"--out={tmp_path / 'whole'}"]) == 0
+    out = tmp_path / "out"
+    command.append(f"--out={out}")
+    interrupted(command, baselines.GRU)
+    assert not (out / "table.csv").exists()
+    assert main([*command, "--seed=1"]) == 1
+    assert "another setting of seed" in capsys.readouterr().err
+    if left_out:
+        # The second subject is left out now: what was fitted without the first is there.
+        interrupted(command, baselines.LeakyActorCritic)
+        assert "actor-critic, choice: is there already" in capsys.readouterr().out
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(baselines.LeakyActorCritic, "fit_sessions", stop)
+            assert main(command) == 0
+    if left_out:
+        assert main(command) == 0
+    for name in ("table.csv", "parameters.csv"):
+        pd.testing.assert_frame_equal(
+            pd.read_csv(out / name), pd.read_csv(tmp_path / "whole" / name), check_exact=True
+        )
+
+
+def test_a_comparison_does_not_go_on_with_other_data(tmp_path, capsys):
+    path = write_subjects(several_subjects(2, sessions=8), tmp_path / "table.csv")
+    command = [
+        "compare", f"--data.table={path}", f"--out={tmp_path / 'out'}",
+        "--data.held_out_every=2", "--data.held_out_offset=1",
+        "--settings.cognitive=[]", "--settings.gru_units=2", "--settings.disrnn=false", *FAST,
+    ]  # fmt: skip
+    interrupted(command, baselines.GRU)
+    write_subjects(several_subjects(2, sessions=8, trials=21), path)
+    assert main(command) == 1
+    assert "the data have changed since" in capsys.readouterr().err
 
 
 def test_synthetic_data_have_their_agent_in_the_table(tmp_path):
@@ -239,18 +315,9 @@ def test_synthetic_data_have_their_agent_in_the_table(tmp_path):
 
 def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
     sessions = several_subjects(2)
-    trials = pd.DataFrame(
-        {
-            "subject": np.repeat(sessions.subjects, 20),
-            "session": np.repeat(sessions.ids, 20),
-            "choice": sessions.choice[:, :-1].reshape(-1),
-            "reward": sessions.features[:, 1:, 1].reshape(-1),
-            "dopamine": sessions.dopamine[:, 1:, 0].reshape(-1),
-        }
-    )
-    trials.to_csv(tmp_path / "table.csv", index=False)
+    path = write_subjects(sessions, tmp_path / "table.csv")
     arguments = [
-        "compare", f"--data.table={tmp_path / 'table.csv'}", "--data.columns.dopamine=dopamine",
+        "compare", f"--data.table={path}", "--data.columns.dopamine=dopamine",
         "--settings.leave_one_subject_out=true", "--settings.cognitive=['Q']",
         "--settings.gru_units=0", *FAST, *DISRNN,
     ]  # fmt: skip

@@ -115,9 +115,13 @@ def graph_from_dict(values):
 
 
 def choice_part(graph):
-    """The graph without the dopamine readout, which stage 1 has no part in."""
+    """The graph without the dopamine readout, which stage 1 has no part in.
+
+    A latent that only that readout had to do with goes with it.
+    """
     kept = networkx.DiGraph(graph)
     kept.remove_nodes_from([READOUTS["dopamine"]])
+    kept.remove_nodes_from(list(networkx.isolates(kept)))
     return kept
 
 

@@ -36,6 +36,8 @@ class CognitiveModel(Baseline):
     Args:
         parameters: By name; `None` for each until the model is fitted.
         gain, offset: One number a signal each, or `None`.
+        fitted_to: The targets that the parameters were fitted to, `None` where they were given;
+            `fit_sessions` sets it, and files keep it.
         observations, arms, signals: As for `Baseline`.
 
     Raises:
@@ -52,7 +54,7 @@ class CognitiveModel(Baseline):
     """Whether a parameter sets the scale of the prediction error. If not, a fit to dopamine alone
     needs a gain and an offset."""
 
-    def __init__(self, parameters, gain=None, offset=None, **kwargs):
+    def __init__(self, parameters, gain=None, offset=None, fitted_to=None, **kwargs):
         super().__init__(**kwargs)
         given = [name for name, value in parameters.items() if value is not None]
         missing = [name for name in parameters if name not in given]
@@ -76,6 +78,9 @@ class CognitiveModel(Baseline):
                     f"gain, offset: expected {self.signals} numbers each, one a signal, got "
                     f"{gain} and {offset}"
                 )
+        if fitted_to is not None:
+            self._check_targets(fitted_to)
+        self.fitted_to = fitted_to
         self.last_fit = None
         """The `Fit` of the last `fit_sessions`; not kept in files."""
 
@@ -198,7 +203,7 @@ class CognitiveModel(Baseline):
     @property
     def parameter_count(self):
         held = 0
-        if self.last_fit is not None and self.last_fit.targets == "dopamine":
+        if self.fitted_to == "dopamine":
             held = len(self.PARAMETERS) - len(self._fitted_names("dopamine"))
         return len(self.PARAMETERS) - held + (2 * self.signals if self.affine else 0)
 
@@ -239,6 +244,8 @@ class CognitiveModel(Baseline):
         if self.affine:
             gain, offset = (self.affine_map.numpy() if self.built else self._map_start).tolist()
             config |= {"gain": gain, "offset": offset}
+        if self.fitted_to is not None:
+            config["fitted_to"] = self.fitted_to
         return config
 
     # === The fit ===
@@ -310,7 +317,7 @@ class CognitiveModel(Baseline):
         for name, value in zip(self.parameter_names(), values, strict=True):
             self._weights_by_name[name].assign(value)
         self._set_map(affine_map.numpy() if affine else None)
-        self.last_fit = fit
+        self.last_fit, self.fitted_to = fit, targets
         return fit
 
     def calibrate(self, sessions):
