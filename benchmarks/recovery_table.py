@@ -1,0 +1,88 @@
+"""The table and the figure of docs/recovery.md, of the folders that `keras-disrnn recover` made.
+
+    python benchmarks/recovery_table.py FOLDER [FOLDER ...] --out recovery [--failures]
+
+A folder is one that `keras-disrnn recover --out` was given, or, with `--sizes`, one of the folders
+in it. Folders of the same agent and size are put together; of a seed that is in several of them the
+last one counts. Writes `OUT.md`, `OUT.png` and `OUT.pdf`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+HEAD = (
+    "agent",
+    "sessions x trials",
+    "graph found, of seeds",
+    "graph of choice found",
+    "likelihood minus true agent's, mean (worst)",
+    "dopamine R², mean (smallest)",
+    "\\|r\\| with latent, mean (smallest)",
+    "error of the learning rate, mean",
+)
+
+
+def read(folders):
+    """One row a seed: what `recover` wrote, and `size`."""
+    results = {}
+    for folder in map(Path, folders):
+        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
+        size = f"{data['sessions']} x {data['trials']}"
+        for file in folder.glob("seed-*/result.json"):
+            result = json.loads(file.read_text(encoding="utf-8"))
+            results[result["agent"], size, result["seed"]] = {**result, "size": size}
+    if not results:
+        raise SystemExit(f"{', '.join(folders)}: expected seed-*/result.json, got none")
+    return pd.DataFrame(results.values()).sort_values("seed", ignore_index=True)
+
+
+def table_row(agent, size, rows):
+    rows = rows.dropna(axis=1, how="all")
+    r = rows[[name for name in rows if name.endswith(": r")]].to_numpy(float)
+    rates = [name.removesuffix(": alpha") for name in rows if name.endswith(": alpha")]
+    errors = [rows[f"{n}: alpha"].astype(float) - rows[f"{n}: true_alpha"] for n in rates]
+    cells = (
+        agent.replace("_", " "),
+        size,
+        f"{rows['graph'].sum()} of {len(rows)}",
+        f"{rows['choice_graph'].sum()}",
+        f"{rows['difference'].mean():+.5f} ({rows['difference'].min():+.5f})",
+        f"{rows['dopamine_r2'].mean():.4f} ({rows['dopamine_r2'].min():.4f})",
+        f"{r.mean():.3f} ({r.min():.3f})",
+        f"{np.nanmean(np.abs(errors)):.3f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--out", required=True, help="path of the files without their ending")
+    parser.add_argument("--failures", action="store_true", help="print what was found instead")
+    given = parser.parse_args()
+
+    from keras_disrnn.files import write_text
+    from keras_disrnn.plots import plot_recovery, save_figure
+
+    table = read(given.folders)
+    groups = list(table.groupby(["agent", "size"], sort=False))
+    lines = [f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
+    lines += [table_row(*names, rows) for names, rows in groups]
+    write_text(f"{given.out}.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    for (agent, size), rows in groups:
+        print(f"{agent}, {size}: seeds {', '.join(map(str, rows['seed']))}")
+        for row in rows[~rows["graph"].astype(bool)].to_dict("records"):
+            if given.failures:
+                print(f"  seed {row['seed']}: {row['found']} ({row['difference']:+.5f})")
+    labelled = table.assign(agent=table["agent"] + ",\n" + table["size"])
+    for ending in ("png", "pdf"):
+        save_figure(f"{given.out}.{ending}", plot_recovery, labelled)
+
+
+if __name__ == "__main__":
+    main()
