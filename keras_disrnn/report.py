@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -149,6 +150,10 @@ def _study_part(folder, name, found):
     graphs, agreement = found["graphs"], found["agreement"]
     if agreement is not None:
         # Over the subjects: which multiple of which model leaves seeds in agreement.
+        pooled = agreement["subject"].isna()
+        if pooled.any() and not pooled.all():
+            names = agreement["model"] + np.where(pooled, ", pooled", "")
+            agreement = agreement.assign(model=names)
         agreement = (
             agreement.groupby(["model", "scale"], sort=False)
             .agg(
