@@ -25,7 +25,8 @@ FIGURES = {
     "bottlenecks": (
         "Bottlenecks",
         "Dark is open: information flows. A model that found a small cognitive model has few open "
-        "latents, each fed by few inputs. The fourth panel shows what the dopamine readout reads.",
+        "latents, each fed by few inputs. The last panel shows what the dopamine readout reads, "
+        "where there is one.",
     ),
     "choice_rule": ("Choice rule", "What the choice readout makes of the open latents."),
     "dopamine_rule": (

@@ -220,7 +220,12 @@ def test_two_at_once_are_refused(study, trials):
             run_study(out, settings_of(trials), workers=0)
 
 
-def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials):
+@pytest.fixture
+def without_report(monkeypatch):
+    monkeypatch.setattr("keras_disrnn.study.write_study", lambda *arguments: None)
+
+
+def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials, without_report):
     out = study[0]
     with contextlib.closing(sqlite3.connect(out / "study.sqlite", isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -229,7 +234,9 @@ def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials):
         assert len(rows) == 4
 
 
-def test_a_study_stopped_before_its_table_was_there_goes_on(trials, tmp_path, monkeypatch):
+def test_a_study_stopped_before_its_table_was_there_goes_on(
+    trials, tmp_path, monkeypatch, without_report
+):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr("keras_disrnn.study._Table", None)  # Calling it is the stop.
@@ -238,7 +245,7 @@ def test_a_study_stopped_before_its_table_was_there_goes_on(trials, tmp_path, mo
     assert len(run_study(out, settings_of(trials), workers=0)) == 4
 
 
-def test_a_table_that_changes_while_the_study_runs_is_noticed(trials, tmp_path):
+def test_a_table_that_changes_while_the_study_runs_is_noticed(trials, tmp_path, without_report):
     table = tmp_path / "trials.csv"
     table.write_bytes(trials.read_bytes())
 
@@ -266,7 +273,7 @@ def test_results_of_other_settings_are_not_shown(study, trials, tmp_path):
     assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
 
 
-def test_all_subjects_together_are_none(trials, tmp_path):
+def test_all_subjects_together_are_none(trials, tmp_path, without_report):
     settings = settings_of(trials, models={}, subjects="both")
     rows = run_study(tmp_path / "out", settings, workers=0)
     assert rows["subject"].tolist() == ["m1", "m2", None]
