@@ -45,7 +45,7 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.analysis.graph import graph_from_dict
 from keras_disrnn.analysis.studies import StudyFit, describe, row_names
-from keras_disrnn.bandit.checks import check_integer
+from keras_disrnn.checks import check_integer
 from keras_disrnn.compare import ComparisonSettings
 from keras_disrnn.data import Columns
 from keras_disrnn.files import write_atomically, write_text
@@ -56,7 +56,7 @@ from keras_disrnn.plots import (
     plot_subject_scores,
     save_figure,
 )
-from keras_disrnn.report import write_study_report
+from keras_disrnn.report import STUDY_FIGURES, write_study_report
 from keras_disrnn.run import (
     BATCH_SIZE,
     ModelSettings,
@@ -770,7 +770,10 @@ def write_study(out, settings, fits, rows, loaded):
     ]
     results, figures = {}, out / "figures"
     # None of what other settings once made is to be taken for a result of these.
-    shutil.rmtree(figures, ignore_errors=True)
+    for kind in STUDY_FIGURES:
+        for ending in ("png", "pdf"):
+            for old in figures.glob(f"*_{kind}.{ending}"):
+                old.unlink()
     tables = {name: [] for name in ("table", "subjects", "agreement", "graphs")}
     markdown, latex = [], []
     for name, data in loaded.items():

@@ -530,7 +530,7 @@ def made():
                 )  # fmt: skip
         fits.append(
             fit_of(
-                parts, dict.fromkeys(weak, 0.65), subject=subject, model="base", scale=None,
+                parts, dict.fromkeys(weak, 0.5), subject=subject, model="base", scale=None,
                 graph=None,
             )
         )  # fmt: skip
@@ -589,7 +589,7 @@ def test_the_best_model_of_each_subject_is_named(made):
     )
     assert [bar.get_width() for bar in figure.axes[1].patches] == [0, 2, 0]
     named = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert named == {"m x1", "m x3", "base: 0.650"}
+    assert named == {"m x1", "m x3", "base: 0.500"}
 
 
 def test_agreement_and_clusters(made):
@@ -627,9 +627,23 @@ def test_the_curves_are_means_over_seeds_and_subjects(made):
         np.mean([f.scores["likelihood"] for f in fits if f.scale == scale]) for scale in (1.0, 3.0)
     ]
     np.testing.assert_allclose(thick.get_ydata(), expected)
-    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.650"}
+    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.500"}
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), [3, 1])
     assert [text.get_text() for text in bottom.texts] == ["50%", "100%"]
+    # A baseline that lacks a subject has another mean, and one at chance is written, not drawn.
+    lacking = [fit for fit in fits if (fit.subject, fit.model) != ("b", "base")]
+    better = [
+        fit._replace(model="good", scores={**fit.scores, "likelihood": 0.7})
+        for fit in fits
+        if fit.model == "base"
+    ]
+    (top, _) = plot_penalty_curves([*lacking, *better]).axes
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["m", "good"]
+    (line,) = [line for line in top.lines if line.get_label() == "good"]
+    assert list(line.get_ydata()) == [0.7, 0.7]
+    pooled = [fit._replace(subject=None) for fit in fits if fit.subject == "a"]
+    (top, _) = plot_penalty_curves(pooled).axes
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["m", "base: 0.500"]
     with pytest.raises(ValueError, match="model with penalties"):
         plot_penalty_curves(fits[4:5])
 
@@ -675,6 +689,18 @@ def check_engine_of(engine, folder):
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(tmp_path):
     check_engine_of("local", tmp_path)
+
+
+def leave(code):
+    os._exit(code) if code > 0 else os.kill(os.getpid(), -code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "hint"), [(1, "__main__"), (-9, "out of memory")])
+def test_why_a_worker_died_is_said_as_far_as_it_is_known(code, hint):
+    (outcome,) = run_tasks(leave, [(int(code),)], engine="local", workers=1, retries=0)
+    assert f"died once in this task (the last time: exit code {code})" in str(outcome.error)
+    assert hint in str(outcome.error)
 
 
 @pytest.mark.slow

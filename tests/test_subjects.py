@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import oracle
 import pandas as pd
+import parameters
 import pytest
 import scipy.stats
 import tensorflow as tf
-from parameters import assert_same_parameters
 
 import keras_disrnn
 import keras_disrnn.export
@@ -41,18 +41,7 @@ from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_ru
 from keras_disrnn.run import ModelSettings, plain_config
 
 NAMES = ("ada", "bob", "cyd", "dan")
-SMALL = {
-    "latents": 3,
-    "update_units": 4,
-    "update_layers": 1,
-    "choice_units": 3,
-    "choice_layers": 1,
-    "dopamine_units": 3,
-    "dopamine_layers": 1,
-    "subjects": NAMES,
-    "subject_units": 2,
-    "seed": 1,
-}
+SMALL = {**parameters.SMALL, "subjects": NAMES, "subject_units": 2}
 needs_library = pytest.mark.skipif(
     native.why_not("tanh", keras.DTypePolicy("float32")) is not None, reason="no native library"
 )
@@ -120,7 +109,7 @@ def test_parameters_come_back_exactly(reference, tmp_path):
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         again, config_again = interop.to_haiku(each)
         assert config_again == config
-        assert_same_parameters(again, params)
+        parameters.assert_same_parameters(again, params)
 
 
 def test_a_model_made_here_goes_to_the_reference_and_back(rng):

@@ -67,7 +67,7 @@ def plot_penalty_curves(fits, figure=None):
             else:
                 top.axhline(np.mean(others), label=name, **style)
         top.set_title(model + (", pooled" if both and pooled else ""), fontsize=10)
-        top.legend(fontsize=SMALL, frameon=False)
+        top.legend(fontsize=SMALL, edgecolor="none")
         edges = [
             np.mean([f.scores["edges"] for f in own if f.scale == scale] or np.nan)
             for scale in scales
