@@ -3,15 +3,24 @@
 from typing import NamedTuple
 
 import keras
+import networkx
 import numpy as np
 import pandas as pd
 import scipy.optimize
 import tensorflow as tf
 
 from keras_disrnn.analysis.bottlenecks import embedding_names
-from keras_disrnn.analysis.subjects import compute_embeddings, open_embeddings
+from keras_disrnn.analysis.evaluation import compute_evaluation
+from keras_disrnn.analysis.graph import READOUTS, compute_graph
+from keras_disrnn.analysis.subjects import compute_embeddings
 from keras_disrnn.losses import log_likelihood
 from keras_disrnn.model import DisRNNModel
+
+TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
+"""What an embedding can be fitted to, and the readouts that this asks."""
+
+_NOISE_FLOOR = 1e-9
+"""Least noise variance, as a share of the response's: simulated dopamine can be met exactly."""
 
 
 class Adaptation(NamedTuple):
@@ -22,8 +31,10 @@ class Adaptation(NamedTuple):
         before: The same with the new subjects at the mean embedding of the old ones.
         subjects: `pandas.DataFrame`, one row a new subject: `subject`; its embedding, `subject 1`,
             ...; `n_choices` that it was fitted to; `normalized_likelihood_before` and
-            `normalized_likelihood` of them, at the mean embedding and at its own; and `at_limit`,
-            whether a coordinate has reached the end of the range searched.
+            `normalized_likelihood` of them, at the mean embedding and at its own; fitted to
+            dopamine also, `n_responses`, and `mse_before` and `mse` of them (mean over signals, in
+            the units of the recording squared); and `at_limit`, whether a coordinate has reached
+            the end of the range searched.
     """
 
     model: DisRNNModel
@@ -31,26 +42,33 @@ class Adaptation(NamedTuple):
     subjects: pd.DataFrame
 
 
-def adapt(model, sessions):
+def adapt(model, sessions, targets="choice"):
     """Fits the embeddings of subjects that a model has not seen, with everything else frozen.
 
-    Each new subject's embedding is the one of greatest likelihood of its choices under the
+    Each new subject's embedding is the one of greatest likelihood of its sessions under the
     noiseless model, found by L-BFGS-B on exact gradients from the mean embedding of the old
-    subjects, or from one of theirs where that begins better. Only the open dimensions are searched,
-    over the range of the old subjects and half of it more on both sides: the networks have seen
-    nothing further away. In closed ones it has the mean.
+    subjects, or from one of theirs where that begins better. With `"choice"` it is the likelihood
+    of its choices alone, so that what the model says of its dopamine is a prediction. With
+    `"joint"` it is that of choices and dopamine, the latter under normal noise about the model's
+    response of the variance that fits best (for each signal), as in the joint fits of the
+    baselines. Only the open dimensions from which a way leads to what is fitted are searched, over
+    the range of the old subjects and half of it more on both sides: the networks have seen nothing
+    further away. In the others a new subject has the mean.
 
     Args:
         model: A trained `DisRNNModel` with subjects. It is not changed.
         sessions: Training `Sessions` of new subjects; those of old ones are passed over.
+        targets: `"choice"` or `"joint"`.
 
     Returns:
         An `Adaptation`. Old subjects have the embeddings and predictions that they had.
 
     Raises:
         ValueError: If the model has no subjects, the sessions are not of its kind, no subject is
-            new, or a new one has no free choice.
+            new, or a new one has no free choice or, with `"joint"`, no response.
     """
+    if targets not in TARGETS:
+        raise ValueError(f"targets: expected one of {', '.join(TARGETS)}, got {targets!r}")
     old = compute_embeddings(model)
     names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subject_names]
     if not names:
@@ -59,22 +77,70 @@ def adapt(model, sessions):
             f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))}"
         )
     sessions = sessions.with_subjects(())
-    for kind, want in (("observations", model.row_observations), ("arms", model.arms)):
+    kinds = [("observations", model.row_observations), ("arms", model.arms)]
+    if targets == "joint" or sessions.signals:
+        kinds.append(("signals", model.signals))
+    for kind, want in kinds:
         got = getattr(sessions, kind)
         if want != got:
             raise ValueError(f"{kind}: the model was made for {want}, the sessions have {got}")
+    if targets == "joint" and not model.signals:
+        raise ValueError("targets: expected a model of dopamine for 'joint', got one of choices")
+    own = {name: _sessions_of(sessions, [name]) for name in names}
+    for name, part in own.items():
+        if not part.choice_weight.any():
+            raise ValueError(f"sessions: expected a free choice of subject {name!r}, got none")
+        if targets == "joint" and not part.dopamine_weight.any():
+            raise ValueError(
+                f"sessions: expected a dopamine response of subject {name!r} for the targets "
+                "'joint', got none; fit it to 'choice', or leave it out"
+            )
     dimensions = embedding_names(model.subject_units)
     table = old[list(dimensions)].to_numpy()
-    free = [dimensions.index(name) for name in open_embeddings(model)]
+    searched = [dimensions.index(name) for name in _read_dimensions(model, TARGETS[targets])]
     before = add_subjects(model, names)
     adapted = add_subjects(model, names)
-    rows = []
-    for name in names:
-        own = sessions.subset(np.array([subject == name for subject in sessions.subjects]))
-        if not own.choice_weight.any():
-            raise ValueError(f"sessions: expected a free choice of subject {name!r}, got none")
-        rows.append({"subject": name, **_fit(adapted, own, name, table, free, dimensions)})
+    rows = [
+        {"subject": name, **_fit(adapted, part, name, table, searched, dimensions, targets)}
+        for name, part in own.items()
+    ]
     return Adaptation(adapted, before, pd.DataFrame(rows))
+
+
+def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
+    """Adapts a model to new subjects and scores their sessions, before and after.
+
+    Args:
+        model, targets: As for `adapt`.
+        train: `Sessions` that the embeddings are fitted to.
+        held_out: Others of the same subjects; in both, those of old subjects are passed over.
+        batch_size: Sessions a batch of the scoring; `None` for all at once.
+
+    Returns:
+        The `Adaptation`; its scores, a dict of `"before"` and `"after"`, each of `"train"` and
+        `"held_out"` to the `summary` of `compute_evaluation`; and the scores of each session, a
+        `pandas.DataFrame` with the columns `part` and `moment` beside those of `per_session`.
+
+    Raises:
+        ValueError: As `adapt`, or if a new subject has no session in one of the parts.
+    """
+    fitted, scored = (set(part.subjects) - set(model.subject_names) for part in (train, held_out))
+    for subject in sorted(fitted ^ scored):
+        lacks = "held-out" if subject in fitted else "training"
+        raise ValueError(
+            "sessions: expected some of every new subject to fit its embedding to, and others to "
+            f"score it on, got no {lacks} session of {subject!r}"
+        )
+    adaptation = adapt(model, train, targets)
+    scores, tables = {}, []
+    for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
+        scores[moment] = {}
+        for part, sessions in (("train", train), ("held_out", held_out)):
+            own = _sessions_of(sessions, fitted)
+            evaluation = compute_evaluation(network, own, batch_size=batch_size)
+            scores[moment][part] = evaluation.summary
+            tables.append(evaluation.per_session.assign(part=part, moment=moment))
+    return adaptation, scores, pd.concat(tables, ignore_index=True)
 
 
 def add_subjects(model, names):
@@ -100,7 +166,22 @@ def add_subjects(model, names):
     return larger
 
 
-def _fit(model, sessions, name, table, free, dimensions):
+def _sessions_of(sessions, subjects):
+    return sessions.subset(np.array([name in subjects for name in sessions.subjects]))
+
+
+def _read_dimensions(model, readouts):
+    """Names of the dimensions from which open bottlenecks lead to one of the readouts."""
+    graph = compute_graph(model)
+    ends = [READOUTS[name] for name in readouts if READOUTS[name] in graph]
+    return [
+        name
+        for name in embedding_names(model.subject_units)
+        if name in graph and any(networkx.has_path(graph, name, end) for end in ends)
+    ]
+
+
+def _fit(model, sessions, name, table, searched, dimensions, targets):
     """Finds one subject's embedding and leaves it in the model.
 
     Args:
@@ -108,25 +189,43 @@ def _fit(model, sessions, name, table, free, dimensions):
         sessions: Its sessions.
         name: Its name.
         table: `(subjects, units)`, the embeddings of the old subjects.
-        free: The dimensions to search.
-        dimensions: Their names.
+        searched: The dimensions to search.
+        dimensions: The names of all.
+        targets: Of `TARGETS`.
     """
     sessions = sessions.for_model(model)
     index = model.subject_names.index(name)
     kernel = model.subject_embedding.kernel
     bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
     count = float(sessions.choice_weight.sum())
-    features, choice, weight = (
-        tf.constant(array) for array in (sessions.features, sessions.choice, sessions.choice_weight)
+    # A signal that was not recorded in this subject has no noise to tell.
+    recorded = np.flatnonzero(sessions.dopamine_weight.any(axis=(0, 1)))
+    responses, response_weight = (
+        array[..., recorded] for array in (sessions.dopamine, sessions.dopamine_weight)
+    )
+    responses_count = response_weight.sum(axis=(0, 1))
+    floor = [
+        _NOISE_FLOOR * np.var(responses[..., k][response_weight[..., k] > 0])
+        for k in range(len(recorded))
+    ]
+    features, choice, weight, responses, response_weight = map(
+        tf.constant,
+        (sessions.features, sessions.choice, sessions.choice_weight, responses, response_weight),
     )
 
     @tf.function
     def differentiate():
         with tf.GradientTape() as tape:
             tape.watch(kernel.value)
-            log_p = log_likelihood(choice, model(features)["choice"])
-            loss = -tf.reduce_sum(tf.cast(weight, log_p.dtype) * log_p) / count
-        return loss, tape.gradient(loss, kernel.value)
+            outputs = model(features)
+            log_p = log_likelihood(choice, outputs["choice"])
+            surprise = -tf.reduce_sum(tf.cast(weight, log_p.dtype) * log_p) / count
+            loss, mse = surprise, tf.zeros(0)
+            if targets == "joint":
+                error = tf.gather(outputs["dopamine"], recorded, axis=-1) - responses
+                mse = tf.reduce_sum(response_weight * error**2, axis=(0, 1)) / responses_count
+                loss += tf.reduce_sum(0.5 * responses_count * tf.math.log(mse + floor)) / count
+        return loss, tape.gradient(loss, kernel.value), surprise, mse
 
     def place(embedding):
         value = keras.ops.convert_to_numpy(kernel).copy()
@@ -137,30 +236,37 @@ def _fit(model, sessions, name, table, free, dimensions):
 
     def loss_at(point):
         embedding = mean.copy()
-        embedding[free] = point
+        embedding[searched] = point
         place(embedding)
-        loss, gradient = differentiate()
-        return float(loss), np.asarray(gradient, np.float64)[index, free]
+        loss, gradient, _, _ = differentiate()
+        return float(loss), np.asarray(gradient, np.float64)[index, searched]
 
-    start, first = mean[free], loss_at(mean[free])[0]
-    found, least, at_limit = mean, first, False
-    if free:
-        candidates = [start, *table[:, free]]
+    found, at_limit = mean, False
+    if searched:
+        first = loss_at(mean[searched])[0]
+        candidates = [mean[searched], *table[:, searched]]
         start = min(candidates, key=lambda point: loss_at(point)[0])
-        low, high = table[:, free].min(axis=0), table[:, free].max(axis=0)
+        low, high = table[:, searched].min(axis=0), table[:, searched].max(axis=0)
         reach = (high - low) / 2
         bounds = np.stack([low - reach, high + reach], axis=1)
         result = scipy.optimize.minimize(loss_at, start, jac=True, method="L-BFGS-B", bounds=bounds)
         # Where single precision ends the search early, the best point is still the best one seen.
         if np.isfinite(result.fun) and result.fun <= first:
-            found, least = mean.copy(), float(result.fun)
-            found[free] = result.x
+            found = mean.copy()
+            found[searched] = result.x
             at_limit = bool(np.isclose(result.x[:, None], bounds, rtol=0, atol=1e-6).any())
-    place(found)
-    return {
+    scores = []
+    for embedding in (mean, found):
+        place(embedding)
+        _, _, surprise, mse = differentiate()
+        scores.append((float(np.exp(-surprise)), float(np.mean(mse)) if len(mse) else np.nan))
+    (likelihood_before, mse_before), (likelihood, mse) = scores
+    row = {
         **dict(zip(dimensions, found.tolist(), strict=True)),
         "n_choices": int(count),
-        "normalized_likelihood_before": float(np.exp(-first)),
-        "normalized_likelihood": float(np.exp(-least)),
-        "at_limit": at_limit,
+        "normalized_likelihood_before": likelihood_before,
+        "normalized_likelihood": likelihood,
     }
+    if targets == "joint":
+        row |= {"n_responses": int(responses_count.sum()), "mse_before": mse_before, "mse": mse}
+    return row | {"at_limit": at_limit}

@@ -13,7 +13,7 @@ from keras_disrnn.analysis import compute_bottlenecks, open_latents
 from keras_disrnn.files import write_text
 from keras_disrnn.metrics import OPEN_BELOW
 from keras_disrnn.model import DisRNNModel
-from keras_disrnn.report import FIGURES
+from keras_disrnn.report import FIGURES, tabulate_scores
 from keras_disrnn.version import __version__
 
 Z_95 = 1.96
@@ -91,7 +91,7 @@ def write_card(file, title, model, contract, record):
         contract=contract,
         record=record,
         parts=_parts(record) if record else None,
-        scores=_scores(record.metrics) if record else None,
+        scores=tabulate_scores(record.metrics, _interval) if record else None,
         figures={name: FIGURES[name] for name in record.figures} if record else {},
         open_below=OPEN_BELOW,
         latents=open_latents(model) if isinstance(model, DisRNNModel) else None,
@@ -136,22 +136,8 @@ def _parts(record):
     ]
 
 
-def _scores(metrics):
-    """Rows of (name, training, held out), each with its 95 % interval."""
-    parts = [metrics["train"], metrics["held_out"]]
-    rows = [("normalized likelihood of choice", "choice", "normalized_likelihood")]
-    if "true_agent" in parts[0]:
-        rows.append(("the same, model minus true agent", "true_agent", "difference"))
-    if "dopamine" in parts[0]:
-        rows.append(("mean squared error of dopamine", "dopamine", "mse"))
-        rows.append(("R² of dopamine", "dopamine", "r2"))
-    return [
-        (name, *(_interval(part.get(group, {}), key) for part in parts))
-        for name, group, key in rows
-    ]
-
-
 def _interval(scores, key):
+    """A score with its 95 % interval."""
     value, error = scores.get(key), scores.get(f"{key}_se")
     if value is None:
         return "–"

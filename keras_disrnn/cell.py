@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_disrnn.bottleneck import InformationBottleneck
-from keras_disrnn.res_mlp import ResidualMLP, check_count
+from keras_disrnn.checks import check_integer
+from keras_disrnn.res_mlp import ResidualMLP
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -44,7 +45,7 @@ class DisRNNCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_count("latents", latents)
+        check_integer("latents", latents)
         if not max_latent_value > 0:
             raise ValueError(f"max_latent_value: expected a number above 0, got {max_latent_value}")
         self.latents = latents

@@ -18,14 +18,13 @@ from keras_disrnn import native, simulation
 from keras_disrnn import recovery as recoveries
 from keras_disrnn import run as runs
 from keras_disrnn import study as studies
-from keras_disrnn.adaptation import adapt as adapt_model
+from keras_disrnn.adaptation import adapt_and_score
 from keras_disrnn.analysis import (
     ablation_markdown,
     comparison_markdown,
     compute_ablation,
     compute_embedding_correlations,
     compute_embeddings,
-    compute_evaluation,
     compute_subject_rates,
     open_embeddings,
 )
@@ -42,7 +41,7 @@ from keras_disrnn.data import (
 )
 from keras_disrnn.exchange import CONFIG, PARAMS, read_reference, write_reference
 from keras_disrnn.export import export as export_model
-from keras_disrnn.files import write_text
+from keras_disrnn.files import new_folder, write_text
 from keras_disrnn.plots import (
     plot_ablation,
     plot_embeddings,
@@ -306,7 +305,7 @@ def subjects(run: str, out: str, known: str | None = None, column: str = "subjec
         facts = read_table(known, text=[column])
         if column not in facts:
             raise ValueError(f"{known}: no column {column!r}, got {', '.join(facts.columns)}")
-        facts = facts.rename(columns={column: "subject"})
+        facts = facts.assign(subject=facts[column])
     model, data, seed = runs.load_run(run)
     embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
     if facts is not None:
@@ -315,32 +314,26 @@ def subjects(run: str, out: str, known: str | None = None, column: str = "subjec
     if facts is not None:
         more = compute_embedding_correlations(rates, facts)
         correlations = pd.concat([correlations, more], ignore_index=True)
-    folder = Path(out)
-    folder.mkdir(parents=True)
     table = embeddings.merge(rates, on="subject", how="left")
-    write_text(folder / "embeddings.csv", table.to_csv(index=False))
-    for ending in ("png", "pdf"):
-        save_figure(
-            folder / f"embeddings.{ending}", plot_embeddings, embeddings, dimensions=dimensions
-        )
+    figures = {"embeddings": (embeddings,)}
+    if facts is not None:
+        figures |= {"known_embeddings": (embeddings, facts), "known_rates": (rates, facts)}
+    with new_folder(out) as folder:
+        write_text(folder / "embeddings.csv", table.to_csv(index=False))
+        for name, shown in figures.items():
+            which = None if name == "known_rates" else dimensions
+            for ending in ("png", "pdf"):
+                save_figure(folder / f"{name}.{ending}", plot_embeddings, *shown, dimensions=which)
         if facts is not None:
-            save_figure(
-                folder / f"known_embeddings.{ending}",
-                plot_embeddings,
-                embeddings,
-                facts,
-                dimensions=dimensions,
-            )
-            save_figure(folder / f"known_rates.{ending}", plot_embeddings, rates, facts)
+            write_text(folder / "correlations.csv", correlations.to_csv(index=False))
     print(table.to_string(index=False))
     print(f"\nOpen dimensions: {', '.join(dimensions) or 'none'}")
     if facts is not None:
-        write_text(folder / "correlations.csv", correlations.to_csv(index=False))
         print(correlations.to_string(index=False))
     print(f"Wrote {out}")
 
 
-def adapt(run: str, data: TableData, out: str, seed: int = 0):
+def adapt(run: str, data: TableData, out: str, targets: Literal["choice", "joint"] = "choice"):
     """Fit the embeddings of new subjects to a run's model, the rest of it frozen, and score them.
 
     Args:
@@ -350,52 +343,33 @@ def adapt(run: str, data: TableData, out: str, seed: int = 0):
         out: The new folder: `model.keras`, of old and new subjects; `subjects.csv`, what was
             fitted; `metrics.json` and `sessions.csv`, the scores of training and held-out sessions
             of the new subjects, before the fit (at the mean embedding) and after; `config.yaml`.
-        seed: Nothing here is random; kept with the settings.
+        targets: What the embeddings are fitted to: choices alone, or choices and dopamine jointly.
     """
-    folder = Path(out)
-    if folder.exists():
+    if Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new folder")
     model, _, _ = runs.load_run(run)
-    parts = runs.load_data(data, seed)
-    if model.signals != parts.train.signals:
-        raise ValueError(
-            f"signals: the model was made for {model.signals}, the table has {parts.train.signals}"
-        )
-    fitted, scored = (
-        {name for name in part.subjects if name not in model.subject_names}
-        for part in (parts.train, parts.held_out)
+    parts = runs.load_data(data, 0)
+    adaptation, scores, sessions = adapt_and_score(
+        model, parts.train, parts.held_out, targets, runs.BATCH_SIZE
     )
-    for subject in sorted(fitted ^ scored):
-        lacks = "held-out" if subject in fitted else "training"
-        raise ValueError(
-            f"{data.table}: expected sessions of every new subject to fit its embedding to, and "
-            f"others to score it on, got no {lacks} session of {subject!r}"
-        )
-    adaptation = adapt_model(model, parts.train)
-    metrics, tables = {}, []
-    for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
-        metrics[moment] = {}
-        for part in ("train", "held_out"):
-            own = getattr(parts, part)
-            own = own.subset([name not in model.subject_names for name in own.subjects])
-            evaluation = compute_evaluation(network, own, batch_size=runs.BATCH_SIZE)
-            metrics[moment][part] = evaluation.summary
-            tables.append(evaluation.per_session.assign(part=part, moment=moment))
-    folder.mkdir(parents=True)
-    runs.write_config(folder, runs.plain_config({"run": run, "data": data, "seed": seed}))
-    write_text(folder / "subjects.csv", adaptation.subjects.to_csv(index=False))
-    write_text(folder / "sessions.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
-    runs.write_json(folder / "metrics.json", metrics)
-    runs.save_model(adaptation.model, folder / "model.keras")
+    with new_folder(out) as folder:
+        config = {"run": run, "data": data, "targets": targets}
+        runs.write_config(folder, runs.plain_config(config))
+        write_text(folder / "subjects.csv", adaptation.subjects.to_csv(index=False))
+        write_text(folder / "sessions.csv", sessions.to_csv(index=False))
+        runs.write_json(folder / "metrics.json", scores)
+        runs.save_model(adaptation.model, folder / "model.keras")
     print(adaptation.subjects.to_string(index=False))
-    before, after = (
-        metrics[moment]["held_out"]["choice"]["normalized_likelihood"]
-        for moment in ("before", "after")
-    )
-    print(
-        f"Held-out sessions of new subjects: normalized likelihood {before:.4f} at the mean "
-        f"embedding, {after:.4f} at their own"
-    )
+    for kind, score, name in (
+        ("choice", "normalized_likelihood", "normalized likelihood"),
+        ("dopamine", "mse", "mean squared error of dopamine"),
+    ):
+        if kind in scores["after"]["held_out"]:
+            before, after = (scores[moment]["held_out"][kind][score] for moment in scores)
+            print(
+                f"Held-out sessions of new subjects: {name} {before:.4f} at the mean embedding, "
+                f"{after:.4f} at their own"
+            )
     print(f"Wrote {out}")
 
 

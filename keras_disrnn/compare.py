@@ -18,7 +18,7 @@ from keras_disrnn.analysis import (
     compute_fold_comparison,
     true_predictions,
 )
-from keras_disrnn.bandit.checks import check_integer
+from keras_disrnn.checks import check_integer
 from keras_disrnn.data import leave_one_subject_out
 from keras_disrnn.files import new_folder, write_text
 from keras_disrnn.plots import plot_comparison, save_figure
@@ -88,19 +88,7 @@ class ComparisonSettings:
 
 @dataclasses.dataclass(frozen=True)
 class OptionalTable(TableData):
-    """A table with one row a trial; without one, synthetic data.
-
-    Args:
-        table: CSV (also .csv.gz), TSV or Parquet file.
-        columns: Which column holds what.
-        arms: Number of arms; by default one more than the largest choice, at least 2.
-        reward_kind: Whether rewards are 0 or 1 ("binary") or any number ("real").
-        held_out_every: Every n-th session of each subject is held out.
-        held_out_offset: The first of them, counted from 0.
-        held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
-        held_out_subjects: Subjects to hold out, in place of every n-th session.
-        subjects: Subjects to take, of both parts; by default all.
-    """
+    """A table with one row a trial; without one, synthetic data."""
 
     table: str | None = None
 

@@ -10,10 +10,10 @@ from keras import ops
 from keras_disrnn import native
 from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.cell import derive_seeds
+from keras_disrnn.checks import check_integer as check_count
 from keras_disrnn.core import DisRNN, clean, row_mask
 from keras_disrnn.metrics import OpenBottlenecks
 from keras_disrnn.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
-from keras_disrnn.res_mlp import check_count
 from keras_disrnn.subjects import SubjectEmbedding, check_subjects
 
 PENALTIES = (

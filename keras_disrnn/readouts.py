@@ -5,10 +5,11 @@ from keras import ops
 
 from keras_disrnn.bottleneck import InformationBottleneck
 from keras_disrnn.cell import derive_seeds
+from keras_disrnn.checks import check_integer
 from keras_disrnn.core import clean, shift
 from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
 from keras_disrnn.native import run_readout
-from keras_disrnn.res_mlp import ResidualMLP, check_count
+from keras_disrnn.res_mlp import ResidualMLP
 
 CHOICE_AND_REWARD = 2
 """The first two observations are the trial's choice and reward; the dopamine readout reads them."""
@@ -38,7 +39,7 @@ class _Readout(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_implementation(implementation)
-        check_count("subject_units", subject_units, 0)
+        check_integer("subject_units", subject_units, 0)
         self.outputs = outputs
         self.units = units
         self.layers = layers

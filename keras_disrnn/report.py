@@ -1,10 +1,12 @@
 """The reports of a run and of a study: one HTML page, with its figures, that needs no package."""
 
 import base64
+import functools
 import json
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -24,7 +26,8 @@ FIGURES = {
     "bottlenecks": (
         "Bottlenecks",
         "Dark is open: information flows. A model that found a small cognitive model has few open "
-        "latents, each fed by few inputs. The fourth panel shows what the dopamine readout reads.",
+        "latents, each fed by few inputs. The last panel shows what the dopamine readout reads, "
+        "where there is one.",
     ),
     "choice_rule": ("Choice rule", "What the choice readout makes of the open latents."),
     "dopamine_rule": (
@@ -67,7 +70,7 @@ def write_report(folder, config, summaries, selections=None):
     page = _template("report.html").render(
         title=folder.resolve().name,
         metrics=metrics,
-        scores=_scores(metrics),
+        scores=tabulate_scores(metrics, _with_error),
         tables={
             name: table.to_html(float_format=lambda value: f"{value:.4g}", border=0)
             for name, table in summaries.items()
@@ -149,6 +152,10 @@ def _study_part(folder, name, found):
     graphs, agreement = found["graphs"], found["agreement"]
     if agreement is not None:
         # Over the subjects: which multiple of which model leaves seeds in agreement.
+        pooled = agreement["subject"].isna()
+        if pooled.any() and not pooled.all():
+            names = agreement["model"] + np.where(pooled, ", pooled", "")
+            agreement = agreement.assign(model=names)
         agreement = (
             agreement.groupby(["model", "scale"], sort=False)
             .agg(
@@ -201,36 +208,38 @@ def _figure(path, title, text):
     return {"title": title, "text": text, "data": base64.b64encode(path.read_bytes()).decode()}
 
 
-def _scores(metrics):
-    """Rows of the score table: (name, training, held out)."""
+def tabulate_scores(metrics, cell):
+    """The scores of a run's metrics.json, as they are printed.
+
+    Args:
+        metrics: The contents of metrics.json.
+        cell: Function of a dict of scores and the name of one in it, which may be absent, to text.
+
+    Returns:
+        A list of rows (name, training, held out).
+    """
     parts = [metrics["train"], metrics["held_out"]]
-
-    def row(name, group, key, error=None, digits=4):
-        cells = []
-        for part in parts:
-            scores = part.get(group, {})
-            value = scores.get(key)
-            text = "–" if value is None else f"{value:.{digits}f}"
-            if value is not None and error and scores.get(error) is not None:
-                text += f" ± {scores[error]:.{digits}f}"
-            cells.append(text)
-        return (name, *cells)
-
-    rows = [
-        row(
-            "Choice: normalized likelihood",
-            "choice",
-            "normalized_likelihood",
-            "normalized_likelihood_se",
-        )
-    ]
+    rows = [("normalized likelihood of choice", ("choice",), "normalized_likelihood")]
     if "true_agent" in parts[0]:
-        agent = [part["true_agent"]["choice"]["normalized_likelihood"] for part in parts]
-        rows.append(("Choice: the true agent's", *(f"{value:.4f}" for value in agent)))
-        rows.append(
-            row("Choice: model minus true agent", "true_agent", "difference", "difference_se", 5)
-        )
+        agent = ("true_agent", "choice")
+        rows.append(("the same, of the true agent", agent, "normalized_likelihood"))
+        rows.append(("the same, model minus true agent", ("true_agent",), "difference"))
     if "dopamine" in parts[0]:
-        rows.append(row("Dopamine: mean squared error", "dopamine", "mse", "mse_se"))
-        rows.append(row("Dopamine: R²", "dopamine", "r2", "r2_se"))
-    return rows
+        rows.append(("mean squared error of dopamine", ("dopamine",), "mse"))
+        rows.append(("R² of dopamine", ("dopamine",), "r2"))
+    return [
+        (name, *(cell(functools.reduce(_inside, path, part), key) for part in parts))
+        for name, path, key in rows
+    ]
+
+
+def _inside(scores, name):
+    return scores.get(name, {})
+
+
+def _with_error(scores, key):
+    value, error = scores.get(key), scores.get(f"{key}_se")
+    if value is None:
+        return "–"
+    digits = 5 if key == "difference" else 4
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

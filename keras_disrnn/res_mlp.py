@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_disrnn.checks import check_integer
+
 LEAKY_SLOPE = 0.01
 
 
@@ -52,9 +54,9 @@ class ResidualMLP(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_count("outputs", outputs)
-        check_count("units", units)
-        check_count("layers", layers, 0)
+        check_integer("outputs", outputs)
+        check_integer("units", units)
+        check_integer("layers", layers, 0)
         self.outputs = outputs
         self.units = units
         self.layers = layers
@@ -137,9 +139,3 @@ class ResidualMLP(keras.layers.Layer):
             "networks": self.networks,
             "seed": self.seed,
         }
-
-
-def check_count(name, value, least=1):
-    """Raises ValueError unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")

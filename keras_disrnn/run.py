@@ -46,6 +46,7 @@ from keras_disrnn.analysis import (
     open_latents,
 )
 from keras_disrnn.analysis.graph import compute_graph, graph_to_dict
+from keras_disrnn.checks import check_integer
 from keras_disrnn.data import (
     Columns,
     Sessions,
@@ -73,7 +74,6 @@ from keras_disrnn.plots import (
     save_figure,
 )
 from keras_disrnn.report import write_report
-from keras_disrnn.res_mlp import check_count
 from keras_disrnn.selection import SelectionSettings, select
 from keras_disrnn.training import STAGES, check_training, stage_of, train
 
@@ -219,7 +219,7 @@ class ModelSettings:
     def __post_init__(self):
         for name in PENALTIES + SUBJECT_PENALTIES:
             check_penalty(name, getattr(self, name))
-        check_count("subject_units", self.subject_units, 0)
+        check_integer("subject_units", self.subject_units, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
@@ -119,19 +120,21 @@ def load_agent(path, name=None, subject=None):
         FileNotFoundError: If there is no such model.
         ValueError: If it cannot be read or cannot play.
     """
+    name = name or subject or Path(path).stem
+    return agent_from_model(_load_any(path), name, subject=subject)
+
+
+def _load_any(path):
     path = Path(path)
-    name = name or subject or path.stem
     if (path / "model.keras").exists():
         path = path / "model.keras"
     if path.is_file():
-        model = load_model(path, kind=None)
-    elif (path / "saved_model.pb").exists():
-        model = tf.saved_model.load(str(path))
-    else:
-        raise FileNotFoundError(
-            f"{path}: expected a run folder, a .keras file or a SavedModel, but none is there"
-        )
-    return agent_from_model(model, name, subject=subject)
+        return load_model(path, kind=None)
+    if (path / "saved_model.pb").exists():
+        return tf.saved_model.load(str(path))
+    raise FileNotFoundError(
+        f"{path}: expected a run folder, a .keras file or a SavedModel, but none is there"
+    )
 
 
 def simulate_table(model, out, environment, sessions, trials, seed, subject=None):
@@ -180,6 +183,8 @@ def simulate_table(model, out, environment, sessions, trials, seed, subject=None
 def compare_behaviour(out, data, settings, seed):
     """Holds the behaviour of models against that of the animals in a table, and writes it down.
 
+    A model of several subjects plays as each of the table's subjects, as many times its sessions.
+
     Args:
         out: The new folder: `behaviour.csv` (the tables of `compute_behaviour`, with a column
             `who`), `distances.csv` (see `compute_behaviour_distances`) and the figure `behaviour`.
@@ -192,7 +197,8 @@ def compare_behaviour(out, data, settings, seed):
 
     Raises:
         FileExistsError: If the folder exists.
-        FileNotFoundError, ValueError: If the table, a model or a setting is wrong.
+        FileNotFoundError, ValueError: If the table, a model or a setting is wrong, or a model of
+            several subjects knows none of that name.
     """
     out = Path(out)
     if out.exists():
@@ -203,28 +209,49 @@ def compare_behaviour(out, data, settings, seed):
         table, data.columns, arms=data.arms, reward_kind=data.reward_kind
     )
     better = better_arms_of(table, sessions, settings.better) if settings.better else None
-    if len(settings.better) == sessions.arms:
-        world = ScheduledBandit.from_table(table, settings.better, data.columns.session)
-        trials = None
-    else:
-        world = make_environment(settings.environment)
-        trials = int(sessions.trials_per_session.mean())
-    agents = {name: load_agent(path, name) for name, path in settings.models.items()}
+
+    def world_of(rows, own):
+        """What is played in place of these sessions, and the trials of each."""
+        if len(settings.better) == sessions.arms:
+            return ScheduledBandit.from_table(rows, settings.better, data.columns.session), None
+        return make_environment(settings.environment), int(own.trials_per_session.mean())
+
+    everyone = [(None, sessions, *world_of(table, sessions))]
+    by_subject = []
+    for subject in dict.fromkeys(sessions.subjects):
+        own = sessions.subset(np.array([name == subject for name in sessions.subjects]))
+        rows = table.iloc[np.concatenate(own.rows)]
+        by_subject.append((subject, own, *world_of(rows, own)))
+    agents = {}
+    for name, path in settings.models.items():
+        model = _load_any(path)
+        # Refuses a subject that the model does not know.
+        played = by_subject if sessions.for_model(model).subject_names else everyone
+        agents[name] = [
+            (agent_from_model(model, subject or name, subject=subject), *rest)
+            for subject, *rest in played
+        ]
     for name in settings.cognitive:
         model = COGNITIVE[name](arms=sessions.arms, signals=0, observations=sessions.observations)
         model.fit_sessions(sessions, "choice", seed=seed)
-        agents[name] = agent_from_model(model, name)
+        agents[name] = [(agent_from_model(model, name), *rest) for _, *rest in everyone]
     if "animals" in agents:
         raise ValueError("models: the name 'animals' is that of the table's own behaviour")
     options = {"lags": settings.lags, "replicates": settings.replicates, "seed": seed}
     found = {"animals": compute_behaviour(sessions, better=better, **options)}
-    for name, agent in agents.items():
-        played = simulate(
-            agent, world, sessions=settings.times * sessions.n_sessions, trials=trials, seed=seed
-        )
-        own = played.to_table()
-        read = sessions_from_table(own, Columns(trial="trial"), arms=sessions.arms)
-        better = better_arms_of(own, read, "better_arm") if "better_arm" in own else None
+    for name, players in agents.items():
+        tables, first = [], 0
+        for agent, own, world, trials in players:
+            count = settings.times * own.n_sessions
+            played = simulate(
+                agent, world, sessions=count, trials=trials, seed=seed, first_session=first
+            )
+            tables.append(played.to_table())
+            first += count
+        blocks = all("better_arm" in each for each in tables)
+        played = pd.concat(tables, ignore_index=True)
+        read = sessions_from_table(played, Columns(trial="trial"), arms=sessions.arms)
+        better = better_arms_of(played, read, "better_arm") if blocks else None
         found[name] = compute_behaviour(read, better=better, **options)
     models = {name: behaviour for name, behaviour in found.items() if name != "animals"}
     distances = compute_behaviour_distances(found["animals"], models)

@@ -19,9 +19,11 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 import sqlite3
 import statistics
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -43,10 +45,10 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.analysis.graph import graph_from_dict
 from keras_disrnn.analysis.studies import StudyFit, describe, row_names
-from keras_disrnn.bandit.checks import check_integer
+from keras_disrnn.checks import check_integer
 from keras_disrnn.compare import ComparisonSettings
 from keras_disrnn.data import Columns
-from keras_disrnn.files import write_text
+from keras_disrnn.files import write_atomically, write_text
 from keras_disrnn.model import PENALTIES
 from keras_disrnn.plots import (
     plot_comparison,
@@ -54,7 +56,7 @@ from keras_disrnn.plots import (
     plot_subject_scores,
     save_figure,
 )
-from keras_disrnn.report import write_study_report
+from keras_disrnn.report import STUDY_FIGURES, write_study_report
 from keras_disrnn.run import (
     BATCH_SIZE,
     ModelSettings,
@@ -98,6 +100,10 @@ class BaselineSettings:
     gru_units: int = 16
     gru_steps: int = 400
 
+    def __post_init__(self):
+        for name in ("starts", "gru_units", "gru_steps"):
+            check_integer(f"baselines.{name}", getattr(self, name), 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
@@ -135,6 +141,13 @@ class StudySettings:
     def __post_init__(self):
         if not self.data:
             raise ValueError("data: expected at least one table, by name, got none")
+        for name in self.data:
+            # It begins the names of figures.
+            if not re.fullmatch(r"\w[\w .+-]*", name):
+                raise ValueError(
+                    "data: expected names of letters, digits, spaces and _ . + -, which files can "
+                    f"have, got {name!r}"
+                )
         if not self.models and not self.baselines.names:
             raise ValueError("models and baselines.names: expected at least one model, got none")
         rising = all(b > a for a, b in zip([0, *self.scales], self.scales, strict=False))
@@ -172,6 +185,7 @@ class PlannedFit:
         seed: The seed.
         config: All settings, in plain types: of a DisRNN those of `fit`; of a baseline `data`,
             `baseline` and `seed`.
+        digest: Digest of the data file.
         key: Digest of all that the fit depends on.
     """
 
@@ -181,6 +195,7 @@ class PlannedFit:
     scale: float | None
     seed: int
     config: dict
+    digest: str
     key: str
 
     @property
@@ -211,15 +226,16 @@ def plan_study(settings):
         table = dataclasses.replace(given, table=str(Path(given.table).resolve()))
         try:
             whole = loaded[name] = load_data(table, 0)
-            digest = hashlib.sha256(Path(table.table).read_bytes()).hexdigest()
+            digest = _digest(table.table)
             networks = {model: _make(whole, model, settings) for model in settings.models}
             for subject in _subjects(settings, whole):
                 data = table if subject is None else dataclasses.replace(table, subjects=[subject])
-                train = whole.train if subject is None else load_part(whole, subject).train
+                part = whole if subject is None else load_part(whole, subject)
+                _check_held_out(part, subject)
                 fits += _plan_models(
-                    settings, networks, name, subject, data, train, digest, versions
+                    settings, networks, name, subject, data, part, digest, versions
                 )
-                fits += _plan_baselines(settings, name, subject, data, train, digest, versions)
+                fits += _plan_baselines(settings, name, subject, data, part.train, digest, versions)
         except (ValueError, OSError) as error:
             raise type(error)(f"data.{name}: {error}") from error
     names = {name for one in loaded for name in row_names([f for f in fits if f.data == one])}
@@ -251,22 +267,39 @@ def _subjects(settings, whole):
     return {"each": each, "pooled": pooled, "both": each + pooled}[settings.subjects]
 
 
-def _make(whole, model, settings):
-    """A model to check with: subjects, seeds and multiples change no shape."""
+def _check_held_out(part, subject):
+    if not part.held_out.choice_weight.any():
+        who = "" if subject is None else f" of subject {subject!r}"
+        raise ValueError(
+            f"expected a free choice{who} in the held-out part to score models by, got none: hold "
+            "out other sessions"
+        )
+
+
+def _digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _make(data, model, settings):
+    """A model to check with: seeds and multiples change no shape."""
     try:
-        return make_model(whole.train, settings.models[model], 0)
+        return make_model(data.train, settings.models[model], 0)
     except ValueError as error:
         raise ValueError(f"models.{model}: {error}") from error
 
 
-def _plan_models(settings, networks, name, subject, data, train, digest, versions):
+def _plan_models(settings, networks, name, subject, data, part, digest, versions):
     for model, shape in settings.models.items():
-        training = possible_training(train, settings.training)
+        training = possible_training(part.train, settings.training)
         steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
+        # Which subjects there are changes the shape only where a model tells them apart.
+        network = networks[model]
+        if subject is not None and shape.subject_units:
+            network = _make(part, model, settings)
         try:
             check_training(
-                networks[model],
-                train,
+                network,
+                part.for_model(network).train,
                 steps,
                 training.steps_per_epoch,
                 training.learning_rate,
@@ -287,7 +320,7 @@ def _plan_models(settings, networks, name, subject, data, train, digest, version
                     }
                 )
                 key = _key(config, digest, versions, figures=settings.figures)
-                yield PlannedFit(name, subject, model, scale, seed, config, key)
+                yield PlannedFit(name, subject, model, scale, seed, config, digest, key)
 
 
 def _plan_baselines(settings, name, subject, data, train, digest, versions):
@@ -309,7 +342,7 @@ def _plan_baselines(settings, name, subject, data, train, digest, versions):
             baseline = {"name": label, **{field: getattr(chosen, field) for field in used}}
             config = plain_config({"data": data, "baseline": baseline, "seed": seed})
             key = _key(config, digest, versions)
-            yield PlannedFit(name, subject, label, None, seed, config, key)
+            yield PlannedFit(name, subject, label, None, seed, config, digest, key)
 
 
 def _comparison(baseline):
@@ -331,17 +364,20 @@ def _key(config, digest, versions, **further):
 # === One fit ===
 
 
-def make_fit(folder, config, figures=False):
+def make_fit(folder, config, digest, figures=False):
     """Makes a fit's folder, or goes on with it.
 
     Args:
         folder: The folder of the fit.
-        config: That of a `PlannedFit`.
+        config, digest: Those of a `PlannedFit`.
         figures: Whether to draw figures and to export.
 
     Returns:
         The contents of fit.json: `scores`, the row of the study's table; `graph`, of a DisRNN; and
         the `config`.
+
+    Raises:
+        ValueError: If the data file is no longer the one that the fit was planned for.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -351,6 +387,11 @@ def make_fit(folder, config, figures=False):
         contextlib.redirect_stdout(log),
     ):
         try:
+            if _digest(config["data"]["table"]) != digest:
+                raise ValueError(
+                    f"{config['data']['table']}: expected the table as it was when the study began,"
+                    " but it has changed since; give the command again"
+                )
             if "baseline" in config:
                 found = _make_baseline(folder / "run", config)
             else:
@@ -361,7 +402,11 @@ def make_fit(folder, config, figures=False):
         finally:
             # A worker makes many models; Keras would keep them all.
             keras.backend.clear_session()
-    found["scores"] |= {"seconds": time.monotonic() - began, "mebibytes": _peak_memory()}
+    found["scores"] = {
+        "seconds": time.monotonic() - began,
+        "mebibytes": _peak_memory(),
+        **found["scores"],
+    }
     found["config"] = config
     (folder / "failure.json").unlink(missing_ok=True)
     write_json(folder / "fit.json", found)
@@ -384,6 +429,8 @@ def _make_disrnn(out, config, figures):
         "open_latents": len(metrics["open_latents"]),
         "edges": graph.number_of_edges(),
         "graph": describe(graph),
+        # Those before an interruption, too.
+        "seconds": sum(metrics["seconds"].values()),
     }
     return {"scores": scores, "graph": metrics["graph"]}
 
@@ -450,7 +497,9 @@ def _peak_memory():
         import resource
     except ImportError:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, and not KiB.
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 # === The study ===
@@ -488,20 +537,22 @@ def run_study(
         FileNotFoundError, ValueError: If a setting or the data are wrong; nothing is fitted then.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()) and not (out / "study.sqlite").exists():
+    # The lock is there before anything else is, however early a study was stopped.
+    ours = any((out / name).exists() for name in (".lock", "study.sqlite"))
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: exists and holds no study; choose a new folder")
-    if workers != 0:
-        check_engine(engine)
+    check_engine(engine, workers or None, threads, retries)
     began = time.monotonic()
     fits, loaded = plan_study(settings)
-    (out / "fits").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with _lock(out), contextlib.closing(_Table(out, fits, retry_failed)) as table:
+        (out / "fits").mkdir(exist_ok=True)
         write_config(out, plain_config({"study": settings})["study"])
         progress = _Progress(out, table, fits, report)
         report(f"{progress.line()} | checked in {time.monotonic() - began:.0f} s")
         # Absolute, as a worker on a cluster may stand elsewhere.
         tasks = [
-            ((out / "fits" / key).resolve(), fit.config, settings.figures)
+            ((out / "fits" / key).resolve(), fit.config, fit.digest, settings.figures)
             for key, fit in table.left.items()
         ]
         if tasks and workers != 0:
@@ -517,7 +568,7 @@ def run_study(
             ):
                 progress.ended(outcome.task[0].name, outcome)
         rows = table.rows()
-    write_study(out, settings, fits, rows, loaded)
+        write_study(out, settings, fits, rows, loaded)
     return rows
 
 
@@ -528,7 +579,9 @@ def _lock(out):
     try:
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        raise FileExistsError(f"{out}: this study runs already, in another process") from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise FileExistsError(f"{out}: this study runs already, in another process") from error
+        raise OSError(f"{out}: expected a folder to write in, got {error}") from error
     try:
         yield
     finally:
@@ -551,16 +604,16 @@ _COLUMNS = {
 
 
 class _Table:
-    """The table `fits` of study.sqlite, which this process alone writes.
+    """The table `fits` of study.sqlite.
 
-    What counts are the folders of the fits: the table is made anew from them.
+    What counts are the folders of the fits: the table is made anew from them. The file is written
+    as a whole, so that nobody who reads it can hold the study up.
     """
 
     def __init__(self, out, fits, retry_failed):
-        self._connection = sqlite3.connect(out / "study.sqlite", isolation_level=None)
+        self._path = out / "study.sqlite"
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
         columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-        self._connection.execute("BEGIN")
-        self._connection.execute("DROP TABLE IF EXISTS fits")
         self._connection.execute(f"CREATE TABLE fits ({columns})")
         self._connection.execute("CREATE INDEX keys ON fits (key)")
         self.left = {}
@@ -573,7 +626,10 @@ class _Table:
             places = ", ".join("?" * len(_COLUMNS))
             values = [row.get(name) for name in _COLUMNS]
             self._connection.execute(f"INSERT INTO fits VALUES ({places})", values)
-        self._connection.execute("COMMIT")
+        self._write()
+
+    def _write(self):
+        write_atomically(self._path, lambda file: file.write(self._connection.serialize()))
 
     def close(self):
         self._connection.close()
@@ -582,9 +638,12 @@ class _Table:
         """Changes every row of a key: fits that are the same are made once."""
         names = ", ".join(f"{name} = ?" for name in values)
         self._connection.execute(f"UPDATE fits SET {names} WHERE key = ?", [*values.values(), key])
+        self._write()
 
     def rows(self):
-        return pd.read_sql_query("SELECT * FROM fits ORDER BY rowid", self._connection)
+        rows = pd.read_sql_query("SELECT * FROM fits ORDER BY rowid", self._connection)
+        subjects = rows["subject"].astype(object)
+        return rows.assign(subject=subjects.where(subjects.notna(), None))
 
 
 def _read_fit(folder, retry_failed):
@@ -710,6 +769,11 @@ def write_study(out, settings, fits, rows, loaded):
         if state == "done"
     ]
     results, figures = {}, out / "figures"
+    # None of what other settings once made is to be taken for a result of these.
+    for kind in STUDY_FIGURES:
+        for ending in ("png", "pdf"):
+            for old in figures.glob(f"*_{kind}.{ending}"):
+                old.unlink()
     tables = {name: [] for name in ("table", "subjects", "agreement", "graphs")}
     markdown, latex = [], []
     for name, data in loaded.items():
@@ -746,6 +810,8 @@ def write_study(out, settings, fits, rows, loaded):
     for kind, each in tables.items():
         if each:
             write_text(out / f"{kind}.csv", pd.concat(each).to_csv(index=False))
+        else:
+            (out / f"{kind}.csv").unlink(missing_ok=True)
     write_text(out / "table.md", "\n".join(markdown))
     write_text(out / "table.tex", "\n".join(latex))
     config = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))

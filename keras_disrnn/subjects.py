@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_disrnn.bottleneck import InformationBottleneck
 from keras_disrnn.cell import derive_seeds
-from keras_disrnn.res_mlp import check_count
+from keras_disrnn.checks import check_integer
 
 _WHOLE_NUMBERS = {"float16": 2**11, "bfloat16": 2**8}
 """Up to where half precision tells whole numbers apart."""
@@ -42,8 +42,8 @@ class SubjectEmbedding(keras.layers.Layer):
 
     def __init__(self, subjects, units, seed=None, **kwargs):
         super().__init__(**kwargs)
-        check_count("subjects", subjects)
-        check_count("units", units)
+        check_integer("subjects", subjects)
+        check_integer("units", units)
         most = _WHOLE_NUMBERS.get(self.compute_dtype)
         if most is not None and subjects > most:
             raise ValueError(

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.bottleneck import cost_dtype
+from keras_disrnn.checks import check_integer as check_count
 from keras_disrnn.files import write_atomically
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
 from keras_disrnn.model import PENALTIES, SUBJECT_PENALTIES
 from keras_disrnn.optimizer import make_adam
-from keras_disrnn.res_mlp import check_count
 
 
 @dataclasses.dataclass(frozen=True)

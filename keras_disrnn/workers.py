@@ -19,7 +19,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_disrnn import native
-from keras_disrnn.bandit.checks import check_integer
+from keras_disrnn.checks import check_integer
 
 ENGINES = ("inline", "local", "ray")
 
@@ -88,12 +88,7 @@ def run_tasks(
     Raises:
         ValueError: If the engine is unknown or not installed, or a number is out of range.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-    if workers is not None:
-        check_integer("workers", workers, 1)
-    check_integer("threads", threads, 1)
-    check_integer("retries", retries, 0)
+    check_engine(engine, workers, threads, retries)
     started, waiting = started or (lambda task: None), waiting or (lambda: None)
     tasks = list(tasks)
     if engine == "inline":
@@ -105,8 +100,14 @@ def run_tasks(
         yield from run(function, tasks, workers, threads, retries, started, waiting)
 
 
-def check_engine(engine):
-    """Raises ValueError where an engine needs a package that is not there."""
+def check_engine(engine, workers=None, threads=1, retries=2):
+    """Raises ValueError where `run_tasks` could not begin with these."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
+    if workers is not None:
+        check_integer("workers", workers, 1)
+    check_integer("threads", threads, 1)
+    check_integer("retries", retries, 0)
     if engine == "ray":
         _import_ray()
 
@@ -146,7 +147,7 @@ def _run_local(function, tasks, workers, threads, retries, started, waiting):
                 if deaths < retries:
                     left.appendleft((task, deaths + 1))
                 else:
-                    yield Outcome(task, error=_died(deaths + 1, f"exit code {code}"))
+                    yield Outcome(task, error=_died(deaths + 1, f"exit code {code}", code))
     finally:
         for process in [*free, *(process for process, _, _ in busy.values())]:
             process.end()
@@ -226,11 +227,16 @@ def _portable(error):
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def _died(times, why):
+def _died(times, why, code=None):
     count = "once" if times == 1 else f"{times} times"
+    hint = "most often the machine ran out of memory: try fewer workers"
+    if code == 1:
+        hint = (
+            "it printed why; a script that begins workers does so below "
+            '`if __name__ == "__main__":`, as each worker imports it'
+        )
     return WorkerDied(
-        f"the worker process died {count} in this task (the last time: {why}); most often the "
-        "machine ran out of memory: try fewer workers"
+        f"the worker process died {count} in this task (the last time: {why}); {hint}"
     )
 
 

@@ -1,6 +1,17 @@
-"""The reference's parameters, compared."""
+"""The settings of a small model, and the reference's parameters, compared."""
 
 import numpy as np
+
+SMALL = {
+    "latents": 3,
+    "update_units": 4,
+    "update_layers": 1,
+    "choice_units": 3,
+    "choice_layers": 1,
+    "dopamine_units": 3,
+    "dopamine_layers": 1,
+    "seed": 1,
+}
 
 
 def assert_same_parameters(found, expected):

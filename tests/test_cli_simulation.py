@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import keras_disrnn
 from keras_disrnn import bandit, baselines
 from keras_disrnn.cli import main
+from keras_disrnn.data import sessions_from_table
 from keras_disrnn.export import export
 from keras_disrnn.simulation import load_agent
 
@@ -121,6 +123,54 @@ def test_without_probabilities_models_play_what_they_are_told_to(model, animals,
     blocks = table.query("who == 'Q' and statistic == 'switch_curve'")
     assert len(blocks) == 30
     assert "switch_curve" not in set(pd.read_csv(out / "distances.csv")["statistic"])
+
+
+def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, monkeypatch, capsys):
+    table = pd.read_csv(animals)
+    days = table["day"].unique()
+    table["subject"] = np.where(table["day"].isin(days[:4]), "ada", "bob")
+    table.to_csv(tmp_path / "two.csv", index=False)
+    model = keras_disrnn.DisRNNModel(
+        latents=1, update_layers=1, subjects=("bob", "cyd", "ada"), subject_units=1, seed=0
+    )
+    model.build((None, None, 3))
+    model.save(tmp_path / "model.keras")
+    played = []
+
+    def simulate(agent, world, **settings):
+        played.append((agent.name, world.sessions, settings))
+        sessions = bandit.simulate(agent, world, **settings)
+        played[-1] += (sessions,)
+        return sessions
+
+    monkeypatch.setattr("keras_disrnn.simulation.simulate", simulate)
+    command = [
+        "behaviour", f"--data.table={tmp_path / 'two.csv'}", "--data.columns.session=day",
+        f"--settings.models={{'m': '{tmp_path / 'model.keras'}'}}", "--settings.times=2",
+        "--settings.better=[p_left, p_right]", "--settings.replicates=2", "--settings.figures=[]",
+    ]  # fmt: skip
+    assert main([*command, f"--out={tmp_path / 'out'}"]) == 0
+    (first, schedules, settings, ada), (second, others, more, _) = played
+    assert (first, schedules, second, others) == ("ada", 4, "bob", 8)
+    assert (settings["sessions"], settings["first_session"]) == (8, 0)
+    assert (more["sessions"], more["first_session"]) == (16, 8)
+    # Each plays the schedules of its own sessions, by its own embedding.
+    own = table.loc[table["subject"] == "ada", "p_left"]
+    trials = ada.reward_probability[:4, :, 0].reshape(-1)
+    lengths = np.arange(ada.choice.shape[1]) < ada.lengths[:4, None]
+    np.testing.assert_allclose(trials[lengths.reshape(-1)], own, atol=1e-6)
+    rows = sessions_from_table(ada.to_table()).for_model(model)
+    logits = np.asarray(model(rows.features)["choice"])[0, :5]
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(ada.choice_probability[0, :5], expected, atol=1e-5)
+    found = pd.read_csv(tmp_path / "out" / "behaviour.csv")
+    assert found["who"].unique().tolist() == ["animals", "m"]
+    assert "switch_curve" in set(found.loc[found["who"] == "m", "statistic"])
+    table["subject"] = "dan"
+    table.to_csv(tmp_path / "two.csv", index=False)
+    assert main([*command, f"--out={tmp_path / 'other'}"]) == 1
+    assert "subject 'dan'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_folder_and_a_saved_model_play(model, tmp_path):

@@ -447,7 +447,7 @@ def test_bad_arguments_of_the_reader():
     with pytest.raises(ValueError, match=r"from 0 to 1 \(arms=2\), got 2 in row 2"):
         sessions_from_table(plain_table(choice=[0, 1, 2, 0, 0, 1]), arms=2)
     for arms in (1, 2.0, True, "2"):
-        with pytest.raises(ValueError, match="arms must be an integer of at least 2, got"):
+        with pytest.raises(ValueError, match="arms: expected a whole number of at least 2, got"):
             sessions_from_table(plain_table(), arms=arms)
     with pytest.raises(ValueError, match=r"reward_kind must be one of .* got 'amount'"):
         sessions_from_table(plain_table(), reward_kind="amount")
@@ -528,7 +528,7 @@ def changed(array, place, value):
         (lambda s: {"subjects": ("m1", 2)}, "subjects must be a tuple of 2 strings"),
         (lambda s: {"observation_names": ("reward", "choice", "side")}, "must start with 'choice'"),
         (lambda s: {"ids": ("a", "a")}, "session ids must be unique"),
-        (lambda s: {"arms": 1}, "arms must be an integer of at least 2"),
+        (lambda s: {"arms": 1}, "arms: expected a whole number of at least 2"),
         (
             lambda s: {"features": changed(s.features, (1, 2, 0), NAN)},
             "NaN in every observation .* or in none.* row 2 of session 'm2-a'",
@@ -616,10 +616,10 @@ def test_splits():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (lambda s: split_by_session(s, 1), "held_out_every must be an integer of at least 2"),
-        (lambda s: split_by_session(s, 2.0), "held_out_every must be an integer"),
+        (lambda s: split_by_session(s, 1), "held_out_every: expected a whole number of at least 2"),
+        (lambda s: split_by_session(s, 2.0), "held_out_every: expected a whole number"),
         (lambda s: split_by_session(s, 2, 2), r"below held_out_every \(2\), got 2"),
-        (lambda s: split_by_session(s, 2, -1), "offset must be an integer of at least 0"),
+        (lambda s: split_by_session(s, 2, -1), "offset: expected a whole number of at least 0"),
         (
             lambda s: split_by_session(s, 20, 15),
             "got none in the held-out part of 10 sessions with held_out_every=20 and offset=15",
@@ -731,11 +731,11 @@ def test_batches_have_a_fixed_shape_when_they_can():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
-        ({"batch_size": 2.0}, "batch_size must be an integer"),
-        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
-        ({"start_step": -1}, "start_step must be an integer of at least 0, got -1"),
-        ({"seed": None}, "seed must be an integer, got None"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"batch_size": 2.0}, "batch_size: expected a whole number"),
+        ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
+        ({"start_step": -1}, "start_step: expected a whole number of at least 0, got -1"),
+        ({"seed": None}, "seed: expected a whole number, got None"),
     ],
 )
 def test_bad_streams(arguments, message):

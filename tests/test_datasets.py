@@ -563,6 +563,19 @@ def test_behaviour_alone_and_no_flags():
     assert set(streamed.element_spec[1]) == {"choice"}
 
 
+def test_a_stream_tells_the_subject_as_sessions_do():
+    sessions = ragged_sessions()
+    names = (*dict.fromkeys(sessions.subjects), "another")[::-1]
+    split = dataset_of(examples_from_sessions(sessions))
+    longest = int(sessions.trials_per_session.max())
+    streamed = stream_from_tfds(split, 2, trials=longest, subject_names=names)
+    assert_same_batches(streamed, sessions.with_subjects(names).dataset(2))
+    unknown = stream_from_tfds(split, 2, subject_names=names[:2])
+    wrong = f"subject must be one of another, {names[1]}, not so in session"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=wrong):
+        list(unknown)
+
+
 def test_fit_runs_on_a_stream_and_learns_as_from_memory(folder):
     split = tfds.load("bandit_dopamine/q_learning", split="validation", data_dir=folder)
     in_memory = sessions_from_tfds(split)

@@ -4,19 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from parameters import SMALL
 
 import keras_disrnn
-
-SMALL = {
-    "latents": 3,
-    "update_units": 4,
-    "update_layers": 1,
-    "choice_units": 3,
-    "choice_layers": 1,
-    "dopamine_units": 3,
-    "dopamine_layers": 1,
-    "seed": 1,
-}
 
 
 def make_batch(features, arms=2, signals=1, seed=0):

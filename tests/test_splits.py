@@ -71,14 +71,14 @@ def test_whole_subjects_are_never_split():
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (lambda s: k_fold(s, 1), "folds must be an integer of at least 2, got 1"),
-        (lambda s: k_fold(s, 2.0), "folds must be an integer"),
+        (lambda s: k_fold(s, 1), "folds: expected a whole number of at least 2, got 1"),
+        (lambda s: k_fold(s, 2.0), "folds: expected a whole number"),
         (lambda s: k_fold(s, 13), "folds must be at most the number of sessions, 12, got 13"),
         (
             lambda s: k_fold(s, 4, whole_subjects=True),
             "folds must be at most the number of subjects, 3, got 4",
         ),
-        (lambda s: k_fold(s, 2, seed="0"), "seed must be an integer"),
+        (lambda s: k_fold(s, 2, seed="0"), "seed: expected a whole number"),
         (lambda s: leave_one_subject_out(s.subset([0, 1])), "2 subjects, got 'm0' alone; k_fold"),
     ],
 )
@@ -142,7 +142,7 @@ def test_buckets_of_one_batch_and_latents():
     latents = np.zeros((11, 51, 2), np.float32)
     for x, _, _ in dataclasses.replace(sessions, latents=latents).dataset(3, buckets=9):
         assert x["latents"].shape[:2] == x["features"].shape[:2]
-    with pytest.raises(ValueError, match="buckets must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="buckets: expected a whole number of at least 1, got 0"):
         sessions.dataset(3, buckets=0)
 
 

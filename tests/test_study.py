@@ -1,9 +1,11 @@
 """Studies: many fits in a folder, stopped and gone on with, their tables and their report."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -106,7 +108,9 @@ def test_each_fit_is_a_row_and_a_folder(study):
             assert (folder / "run" / "report.html").exists()
     assert rows["likelihood"].iloc[1] == 0.5
     assert lines[0].startswith("0 of 4 done")
-    assert re.match(r"1 of 4 done, about \d+ s left \| mice, m1, small x1, seed 0: ", lines[1])
+    assert re.match(
+        r"1 of 4 done, about \d+ (s|min) left \| mice, m1, small x1, seed 0: ", lines[1]
+    )
     assert re.match(r"3 of 4 done, 1 failed \| mice, m2, naive, seed 0: FAILED: Value", lines[-1])
     with sqlite3.connect(out / "study.sqlite") as connection:
         stored = connection.execute("SELECT count(*) FROM fits WHERE state = 'done'").fetchone()
@@ -216,6 +220,65 @@ def test_two_at_once_are_refused(study, trials):
             run_study(out, settings_of(trials), workers=0)
 
 
+@pytest.fixture
+def without_report(monkeypatch):
+    monkeypatch.setattr("keras_disrnn.study.write_study", lambda *arguments: None)
+
+
+def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials, without_report):
+    out = study[0]
+    with contextlib.closing(sqlite3.connect(out / "study.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM fits").fetchone()[0] >= 3
+        rows = run_study(out, settings_of(trials), workers=0)
+        assert len(rows) == 4
+
+
+def test_a_study_stopped_before_its_table_was_there_goes_on(
+    trials, tmp_path, monkeypatch, without_report
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_disrnn.study._Table", None)  # Calling it is the stop.
+        with pytest.raises(TypeError):
+            run_study(out, settings_of(trials), workers=0)
+    assert len(run_study(out, settings_of(trials), workers=0)) == 4
+
+
+def test_a_table_that_changes_while_the_study_runs_is_noticed(trials, tmp_path, without_report):
+    table = tmp_path / "trials.csv"
+    table.write_bytes(trials.read_bytes())
+
+    def report(line):
+        if line.startswith("1 of"):
+            table.write_text(trials.read_text().rstrip().rsplit("\n", 1)[0] + "\n")
+
+    settings = settings_of(table, models={}, baselines=BaselineSettings(["naive", "Q, choice"], 1))
+    settings.data["mice"] = dataclasses.replace(settings.data["mice"], subjects=["m1"])
+    rows = run_study(tmp_path / "out", settings, engine="inline", report=report)
+    assert rows["state"].tolist() == ["done", "failed"]
+    assert "it has changed since" in rows["error"].iloc[1]
+
+
+def test_results_of_other_settings_are_not_shown(study, trials, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(study[0], out)
+    # As if another study had been here, whose seeds agreed.
+    (out / "agreement.csv").write_text("old")
+    only = settings_of(trials, models={}, against=None)
+    run_study(out, only, workers=0)
+    # The naive model of m2 failed, so there is no table of models, nor a figure of it.
+    assert not (out / "table.csv").exists() and not (out / "agreement.csv").exists()
+    assert [path.name for path in sorted((out / "figures").glob("*.png"))] == ["mice_subjects.png"]
+    assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
+
+
+def test_all_subjects_together_are_none(trials, tmp_path, without_report):
+    settings = settings_of(trials, models={}, subjects="both")
+    rows = run_study(tmp_path / "out", settings, workers=0)
+    assert rows["subject"].tolist() == ["m1", "m2", None]
+
+
 # === What is refused before any fit ===
 
 
@@ -231,6 +294,10 @@ def test_two_at_once_are_refused(study, trials):
         ({"baselines": BaselineSettings(["Q, joint"])}, "got 'Q, joint'"),
         ({"against": "small x1"}, "against: expected one of 'naive', 'small', got 'small x1'"),
         ({"models": {"naive": ModelSettings()}}, "models: expected names other than"),
+        (
+            {"models": {"wide": ModelSettings(subject_units=2)}},
+            "data.mice: models.wide: subject_units: .*of at least 2 .*got those of 'm1'",
+        ),
         ({"models": {"small": ModelSettings(latents=0)}}, "data.mice: models.small: latents"),
         (
             {"training": TrainingSettings(stage1_steps=150)},
@@ -252,13 +319,50 @@ def test_a_bad_setting_is_named(trials, tmp_path, changed, message):
         (TableData("", held_out_sessions=["1"]), ValueError, "data.mice: "),
         (TableData("", held_out_subjects=["m2"]), ValueError, "no session in the held-out part"),
         (TableData("", subjects=["m7"]), ValueError, "data.mice: subjects: .*got 'm7'"),
+        (
+            TableData("", Columns(forced="instructed")),
+            ValueError,
+            "data.mice: expected a free choice of subject 'm2' in the held-out part",
+        ),
     ],
 )
 def test_bad_data_are_named(trials, tmp_path, table, error, message):
-    data = {"mice": dataclasses.replace(table, table=table.table or str(trials))}
+    rows = pd.read_csv(trials)
+    rows["instructed"] = (rows["subject"] == "m2") & (rows["session"] == rows["session"].max())
+    rows.to_csv(tmp_path / "trials.csv", index=False)
+    data = {"mice": dataclasses.replace(table, table=table.table or str(tmp_path / "trials.csv"))}
     with pytest.raises(error, match=message):
         run_study(tmp_path / "out", StudySettings(data, models={"small": ModelSettings(**TINY)}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BaselineSettings(starts=0), "baselines.starts: expected a whole number of at"),
+        (lambda: StudySettings(data={"a/b": TableData("")}), "data: expected names of.*'a/b'"),
+        (lambda: StudySettings(data={"..": TableData("")}), "data: expected names of"),
+    ],
+)
+def test_bad_settings_are_refused_as_they_are_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "sideways"}, {"threads": 0}, {"workers": -1}])
+def test_a_way_to_run_that_there_is_not_leaves_nothing(trials, tmp_path, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        run_study(tmp_path / "out", settings_of(trials), **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_several_subjects_is_one_of_a_pooled_study(trials):
+    models = {"wide": ModelSettings(**TINY, subject_units=2)}
+    fits, _ = plan_study(settings_of(trials, models=models, subjects="pooled"))
+    assert [fit.label for fit in fits] == [
+        "mice, all subjects, wide x1, seed 0",
+        "mice, all subjects, naive, seed 0",
+    ]
 
 
 def test_a_foreign_folder_is_refused(trials, tmp_path, capsys):
@@ -426,7 +530,7 @@ def made():
                 )  # fmt: skip
         fits.append(
             fit_of(
-                parts, dict.fromkeys(weak, 0.65), subject=subject, model="base", scale=None,
+                parts, dict.fromkeys(weak, 0.5), subject=subject, model="base", scale=None,
                 graph=None,
             )
         )  # fmt: skip
@@ -467,6 +571,17 @@ def test_the_best_model_of_each_subject_is_named(made):
     error = np.sqrt(0.5 * np.sum((np.array(left) - np.mean(left)) ** 2))
     assert table.loc[("a", "m x3"), "difference_se"] == pytest.approx(error)
     assert np.isnan(table.loc[("b", "m x3"), "difference_se"])
+    # A session without a free choice changes nothing.
+    blank = {"subject": "a", "session": "a-9", "n_choices": 0, "log_likelihood": 0.0}
+    blank = pd.DataFrame([{**blank, "part": "held_out"}])
+    more = [
+        fit._replace(sessions=pd.concat([fit.sessions, blank])) if fit.subject == "a" else fit
+        for fit in fits
+    ]
+    counts = sessions_of({"a": 10, "b": 1})
+    own = counts.subset(np.isin(counts.ids, ["a-0", "a-1", "a-9", "b-0"]))
+    again = compute_subject_scores(more, own).set_index(["subject", "model"])
+    assert again.loc[("a", "m x3"), "difference_se"] == pytest.approx(error)
     figure = plot_subject_scores(table.reset_index())
     rings = [line for line in figure.axes[0].lines if line.get_markersize() == 10]
     assert sorted(x for ring in rings for x in ring.get_xdata()) == pytest.approx(
@@ -474,7 +589,7 @@ def test_the_best_model_of_each_subject_is_named(made):
     )
     assert [bar.get_width() for bar in figure.axes[1].patches] == [0, 2, 0]
     named = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert named == {"m x1", "m x3", "base: 0.650"}
+    assert named == {"m x1", "m x3", "base: 0.500"}
 
 
 def test_agreement_and_clusters(made):
@@ -496,6 +611,9 @@ def test_agreement_and_clusters(made):
         "choice > z4; z4 > choice readout", "reward > z1; z1 > choice readout",
     ]  # fmt: skip
     assert clusters["scales"].tolist() == ["1, 3", "1"]
+    assert clusters["subjects"].tolist() == [2, 1]
+    pooled = [fit._replace(subject=None) for fit in fits[:2]]
+    assert compute_graph_clusters([*fits, *pooled])["subjects"].tolist() == [2, 1]
     assert compute_graph_clusters(fits[4:5]) is None
     assert compute_agreement(fits[4:5]) is None
 
@@ -509,9 +627,23 @@ def test_the_curves_are_means_over_seeds_and_subjects(made):
         np.mean([f.scores["likelihood"] for f in fits if f.scale == scale]) for scale in (1.0, 3.0)
     ]
     np.testing.assert_allclose(thick.get_ydata(), expected)
-    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.650"}
+    assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.500"}
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), [3, 1])
     assert [text.get_text() for text in bottom.texts] == ["50%", "100%"]
+    # A baseline that lacks a subject has another mean, and one at chance is written, not drawn.
+    lacking = [fit for fit in fits if (fit.subject, fit.model) != ("b", "base")]
+    better = [
+        fit._replace(model="good", scores={**fit.scores, "likelihood": 0.7})
+        for fit in fits
+        if fit.model == "base"
+    ]
+    (top, _) = plot_penalty_curves([*lacking, *better]).axes
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["m", "good"]
+    (line,) = [line for line in top.lines if line.get_label() == "good"]
+    assert list(line.get_ydata()) == [0.7, 0.7]
+    pooled = [fit._replace(subject=None) for fit in fits if fit.subject == "a"]
+    (top, _) = plot_penalty_curves(pooled).axes
+    assert [text.get_text() for text in top.get_legend().get_texts()] == ["m", "base: 0.500"]
     with pytest.raises(ValueError, match="model with penalties"):
         plot_penalty_curves(fits[4:5])
 
@@ -557,6 +689,18 @@ def check_engine_of(engine, folder):
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(tmp_path):
     check_engine_of("local", tmp_path)
+
+
+def leave(code):
+    os._exit(code) if code > 0 else os.kill(os.getpid(), -code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "hint"), [(1, "__main__"), (-9, "out of memory")])
+def test_why_a_worker_died_is_said_as_far_as_it_is_known(code, hint):
+    (outcome,) = run_tasks(leave, [(int(code),)], engine="local", workers=1, retries=0)
+    assert f"died once in this task (the last time: exit code {code})" in str(outcome.error)
+    assert hint in str(outcome.error)
 
 
 @pytest.mark.slow

@@ -7,15 +7,15 @@ import keras
 import numpy as np
 import oracle
 import pandas as pd
+import parameters
 import pytest
 import scipy.stats
 import tensorflow as tf
-from parameters import assert_same_parameters
 
 import keras_disrnn
 import keras_disrnn.export
 from keras_disrnn import bandit, interop, native
-from keras_disrnn.adaptation import adapt, add_subjects
+from keras_disrnn.adaptation import adapt, adapt_and_score, add_subjects
 from keras_disrnn.analysis import (
     compute_bottlenecks,
     compute_choice_rule,
@@ -34,25 +34,14 @@ from keras_disrnn.analysis import (
     same_graph,
 )
 from keras_disrnn.cli import main
-from keras_disrnn.data import Sessions, sessions_from_table, split_by_session
+from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_session
 from keras_disrnn.data.tfds import examples_from_sessions
 from keras_disrnn.model import SUBJECT_PENALTIES
 from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_rules
 from keras_disrnn.run import ModelSettings, plain_config
 
 NAMES = ("ada", "bob", "cyd", "dan")
-SMALL = {
-    "latents": 3,
-    "update_units": 4,
-    "update_layers": 1,
-    "choice_units": 3,
-    "choice_layers": 1,
-    "dopamine_units": 3,
-    "dopamine_layers": 1,
-    "subjects": NAMES,
-    "subject_units": 2,
-    "seed": 1,
-}
+SMALL = {**parameters.SMALL, "subjects": NAMES, "subject_units": 2}
 needs_library = pytest.mark.skipif(
     native.why_not("tanh", keras.DTypePolicy("float32")) is not None, reason="no native library"
 )
@@ -120,7 +109,7 @@ def test_parameters_come_back_exactly(reference, tmp_path):
     for each in (model, keras.models.load_model(tmp_path / "model.keras")):
         again, config_again = interop.to_haiku(each)
         assert config_again == config
-        assert_same_parameters(again, params)
+        parameters.assert_same_parameters(again, params)
 
 
 def test_a_model_made_here_goes_to_the_reference_and_back(rng):
@@ -566,6 +555,8 @@ def test_correlations_with_what_is_known(rng):
     expected = embeddings.merge(known, on="subject")[["age", "subject 1"]].to_numpy()
     np.testing.assert_allclose(sorted(points.tolist()), sorted(expected.tolist()))
     assert "ρ = -1.000, n = 4" in figure.axes[0].texts[0].get_text()
+    # Of four subjects two of 24 orders agree as well as theirs, this way or the other.
+    assert found.loc[0, "p"] == pytest.approx(2 / 24)
     alone = plot_embeddings(embeddings, dimensions=["subject 2"]).axes[0]
     labels = [label.get_text() for label in alone.get_xticklabels()]
     assert labels == embeddings.sort_values("subject 2")["subject"].tolist()
@@ -631,6 +622,79 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
         adapt(make_model(subjects=(), subject_units=0), old)
 
 
+def play_as(model, embedding, sessions=9, trials=60, noise=0.05):
+    """Sessions that the model itself plays, as a subject "eve" at that embedding."""
+    larger = add_subjects(model, ["eve"])
+    kernel = larger.subject_embedding.kernel.numpy()
+    kernel[-1] = embedding - larger.subject_embedding.bias.numpy()
+    larger.subject_embedding.kernel.assign(kernel)
+    agent = bandit.agent_from_model(larger, subject="eve")
+    table = bandit.simulate(
+        agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=3
+    ).to_table()
+    table["dopamine"] += noise * np.random.default_rng(0).normal(size=len(table))
+    table["subject"] = "eve"
+    return sessions_from_table(table, Columns(dopamine="dopamine", trial="trial"))
+
+
+def test_fitted_jointly_an_embedding_tells_what_choices_cannot(rng):
+    model = make_model(rng)
+    only = {("subject", "subject 1", "subject 1"), ("dopamine", "dopamine", "subject 1")}
+    set_sigmas(model, OPEN - {("update", "z1", "subject 1")} | only)
+    assert open_embeddings(model) == ["subject 1", "subject 2"]
+    table = np.asarray(model.subject_embedding.table, "float64")
+    mean, low, high = table.mean(axis=0), table.min(axis=0), table.max(axis=0)
+    true = low + 0.9 * (high - low)
+    train, held_out = split_by_session(play_as(model, true), 3)
+    before = [v.numpy() for v in model.variables]
+    adaptation = adapt(model, train, "joint")
+    joint = adaptation.subjects.iloc[0]
+
+    def score(model, sessions):
+        response = np.asarray(model(sessions.for_model(model).features)["dopamine"])
+        weight = sessions.dopamine_weight
+        return (weight * (response - sessions.dopamine) ** 2).sum() / weight.sum()
+
+    for value, variable in zip(before, adaptation.model.variables, strict=True):
+        kept = variable.numpy()
+        np.testing.assert_array_equal(kept[: len(value)] if value.ndim else kept, value)
+    for index, (name, tolerance) in enumerate((("subject 1", 0.1), ("subject 2", 0.25))):
+        error = abs(joint[name] - true[index]) / (high - low)[index]
+        assert error < tolerance, (name, error)
+    assert joint["n_responses"] == 6 * 60
+    assert joint["mse"] == pytest.approx(score(adaptation.model, train), rel=1e-4)
+    # No model knows the noise, of variance 0.05 squared.
+    mse = score(adaptation.model, held_out)
+    assert mse == pytest.approx(0.0025, rel=0.3)
+    assert mse < 0.5 * score(adaptation.before, held_out)
+    # Choices do not read the first dimension: there a new subject is like the others on average.
+    by_choice = adapt(model, train)
+    assert by_choice.subjects["subject 1"].item() == pytest.approx(mean[0], abs=1e-6)
+    assert "mse" not in by_choice.subjects
+    assert mse < score(by_choice.model, held_out)
+
+
+def test_new_subjects_without_dopamine(rng):
+    model = make_model(rng)
+    silent = make_sessions(rng, subjects=("eve",), sessions=6, dopamine=False)
+    train, held_out = split_by_session(silent, 3)
+    adaptation, scores, _ = adapt_and_score(model, train, held_out)
+    assert adaptation.model.signals == 1
+    assert set(scores["after"]["held_out"]) == {"choice"}
+    with pytest.raises(ValueError, match="signals: the model was made for 1, the sessions have 0"):
+        adapt(model, silent, "joint")
+    blank = make_sessions(rng, subjects=("eve",))
+    blank.dopamine_weight[:] = 0
+    with pytest.raises(ValueError, match="a dopamine response of subject 'eve'"):
+        adapt(model, blank, "joint")
+    with pytest.raises(ValueError, match="expected a model of dopamine for 'joint'"):
+        adapt(make_model(signals=0), silent, "joint")
+    with pytest.raises(ValueError, match="targets: expected one of choice, joint, got 'dopamine'"):
+        adapt(model, blank, "dopamine")
+    with pytest.raises(ValueError, match="got no held-out session of 'eve'"):
+        adapt_and_score(model, train, make_sessions(rng))
+
+
 # === The command line ===
 
 
@@ -692,6 +756,8 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     arguments = ["subjects", f"--run={run}", f"--out={out}", f"--known={known}"]
     assert main(arguments) == 1
     assert "no column 'subject'" in capsys.readouterr().err
+    # The column that is named counts, also beside one of the name "subject".
+    pd.read_csv(known).assign(subject=[7, 8, 9]).to_csv(known, index=False)
     assert main([*arguments, "--column=mouse"]) == 0
     embeddings = pd.read_csv(out / "embeddings.csv")
     assert embeddings["subject"].tolist() == ["q00", "q01", "q02"]
@@ -708,6 +774,10 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     assert set(sessions["subject"]) == {"q03", "q04"}
     assert main(["adapt", f"--run={run}", f"--out={out}", *data]) == 1
     assert "exists already" in capsys.readouterr().err
+    joint = tmp_path / "joint"
+    assert main(["adapt", f"--run={run}", f"--out={joint}", *data, "--targets=joint"]) == 0
+    assert pd.read_csv(joint / "subjects.csv")["n_responses"].tolist() == [24, 24]
+    assert "mean squared error of dopamine" in capsys.readouterr().out
 
 
 def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_written(tmp_path, capsys):

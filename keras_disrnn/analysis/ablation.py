@@ -10,7 +10,7 @@ import pandas as pd
 from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
-from keras_disrnn.res_mlp import check_count
+from keras_disrnn.checks import check_integer
 from keras_disrnn.training import (
     STAGES,
     STEPS_PER_EXECUTION,
@@ -110,8 +110,8 @@ def compute_ablation(
             model's kind.
     """
     check_built(model)
-    check_count("steps", steps)
-    check_count("replicates", replicates)
+    check_integer("steps", steps)
+    check_integer("replicates", replicates)
     smallest = {**SMALLEST_EFFECT, **(smallest_effect or {})}
     for name, value in smallest.items():
         if name not in READOUTS or not 0.0 <= value < float("inf"):

@@ -95,8 +95,9 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
     Returns:
         An `Evaluation`. `per_session` has the columns `session`, `subject`, `n_choices`,
         `log_likelihood`, `normalized_likelihood`, with a reference `reference_log_likelihood`, and
-        with dopamine `n_dopamine`, `sse`, `mse`, for several signals also `n_dopamine_NAME` and
-        `sse_NAME` of each. `summary["choice"]` has `normalized_likelihood`,
+        with dopamine (of the model and in the sessions) `n_dopamine`, `sse`, `mse`, for several
+        signals also `n_dopamine_NAME` and `sse_NAME` of each. `summary["choice"]` has
+        `normalized_likelihood`,
         `normalized_likelihood_se`, `n` (choices) and `sessions` and, with a reference,
         `reference_normalized_likelihood`, `difference` (model minus reference) and its
         `difference_se`, paired by session. `summary["dopamine"]` has `mse`, `mse_se`, `r2`,
@@ -123,7 +124,7 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
         columns["reference_log_likelihood"] = reference_log
         choice_totals.append(reference_log)
     summary = {"choice": _choice_summary(np.stack(choice_totals, axis=-1))}
-    if "dopamine" in outputs:
+    if "dopamine" in outputs and sessions.signals:
         totals = _dopamine_totals(outputs["dopamine"], sessions)
         n, sse = totals[..., 0], totals[..., 1]
         columns["n_dopamine"] = n.sum(axis=1).astype(int)

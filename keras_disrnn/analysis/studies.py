@@ -214,7 +214,8 @@ def compute_subject_scores(fits, held_out):
                 rival = max(others, key=scores.get)
                 both = np.stack([each, sums[rival]], axis=1)
                 row["difference"] = scores[name] - scores[rival]
-                row["difference_se"] = jackknife_se(_difference, both)
+                # A session without a free choice tells nothing, and is no session to leave out.
+                row["difference_se"] = jackknife_se(_difference, both[both[:, 0, 1] > 0])
             row["best"] = scores[name] == max(scores.values())
             rows.append(row)
     return pd.DataFrame(rows)
@@ -274,8 +275,8 @@ def compute_graph_clusters(fits):
     Returns:
         A `pandas.DataFrame`, one row a graph (up to the names of the latents), the most frequent
         first: `graph`, in words, of one of the fits; `edges`; `fits`; `subjects`, how many of them;
-        `models` and `scales` that found it; `likelihood`, the mean held out. `None` where no model
-        has a graph.
+        a model of all of them together counts as none; `models` and `scales` that found it;
+        `likelihood`, the mean held out. `None` where no model has a graph.
     """
     fits = [fit for fit in fits if fit.graph is not None]
     if not fits:
@@ -289,7 +290,7 @@ def compute_graph_clusters(fits):
                 "graph": describe(own[0].graph),
                 "edges": own[0].graph.number_of_edges(),
                 "fits": len(own),
-                "subjects": len({fit.subject for fit in own}),
+                "subjects": len({fit.subject for fit in own} - {None}),
                 "models": ", ".join(dict.fromkeys(fit.model for fit in own)),
                 "scales": ", ".join(f"{scale:g}" for scale in sorted({fit.scale for fit in own})),
                 "likelihood": float(np.mean([fit.scores["likelihood"] for fit in own])),

@@ -9,6 +9,9 @@ from keras_disrnn.analysis.bottlenecks import check_built, compute_bottlenecks, 
 from keras_disrnn.data.sessions import suggest
 from keras_disrnn.metrics import OPEN_BELOW
 
+MOST_PERMUTED = 7
+"""Of so many subjects every permutation is tried for a p value."""
+
 
 def compute_embeddings(model):
     """The embedding of every subject of a model, before any noise.
@@ -111,7 +114,8 @@ def compute_embedding_correlations(embeddings, known):
 
     Returns:
         A `pandas.DataFrame` with the columns `dimension`, `known`, `rho`, `p` (two-sided, of no
-        correlation) and `n`, the subjects that have both values. `rho` is NaN for fewer than three.
+        correlation; by all permutations of up to `MOST_PERMUTED` subjects, by Student's t of more)
+        and `n`, the subjects that have both values. `rho` is NaN for fewer than three.
 
     Raises:
         ValueError: If a table has no column `subject`, `known` no column of numbers or a subject
@@ -128,9 +132,26 @@ def compute_embedding_correlations(embeddings, known):
             pair = pair[:, ~np.isnan(pair).any(axis=0)]
             rho, p = np.nan, np.nan
             if pair.shape[1] > 2 and (np.ptp(pair, axis=1) > 0).all():
-                rho, p = scipy.stats.spearmanr(*pair)
+                rho, p = _correlate(*pair)
             rows.append((dimension, name, float(rho), float(p), pair.shape[1]))
     return pd.DataFrame(rows, columns=["dimension", "known", "rho", "p", "n"])
+
+
+def _correlate(one, other):
+    rho, p = scipy.stats.spearmanr(one, other)
+    if len(one) <= MOST_PERMUTED:
+        # Student's t knows nothing of so few: it gives 0 wherever their orders are the same.
+        ranks = scipy.stats.rankdata(other)
+        p = scipy.stats.permutation_test(
+            (scipy.stats.rankdata(one),),
+            lambda values, axis: ((values - values.mean(axis=axis, keepdims=True)) * ranks).sum(
+                axis
+            ),
+            permutation_type="pairings",
+            n_resamples=np.inf,
+            vectorized=True,
+        ).pvalue
+    return rho, p
 
 
 def beside(embeddings, known):

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from keras_disrnn.bandit.checks import check_number
+from keras_disrnn.checks import check_number
 
 
 class Agent(Protocol):
@@ -71,8 +71,7 @@ class QLearning:
         beta: Inverse temperature of the softmax, at least 0; 0 chooses blindly.
 
     Raises:
-        TypeError: If a parameter is no number.
-        ValueError: If a parameter is out of range.
+        ValueError: If a parameter is no number or out of range.
     """
 
     name: ClassVar[str] = "q_learning"
@@ -142,8 +141,7 @@ class DifferentialForgettingQLearning(_ForgettingValues):
         kappa_2: How aversive its omission is.
 
     Raises:
-        TypeError: If a parameter is no number.
-        ValueError: If a parameter is out of range.
+        ValueError: If a parameter is no number or out of range.
     """
 
     name: ClassVar[str] = "differential_forgetting_q_learning"
@@ -172,8 +170,7 @@ class ForgettingQLearning(_ForgettingValues):
         kappa_2: How aversive its omission is.
 
     Raises:
-        TypeError: If a parameter is no number.
-        ValueError: If a parameter is out of range.
+        ValueError: If a parameter is no number or out of range.
     """
 
     name: ClassVar[str] = "forgetting_q_learning"
@@ -217,8 +214,7 @@ class RewardSeeking:
         beta: Inverse temperature, at least 0.
 
     Raises:
-        TypeError: If a parameter is no number.
-        ValueError: If a parameter is out of range.
+        ValueError: If a parameter is no number or out of range.
     """
 
     name: ClassVar[str] = "reward_seeking"
@@ -269,8 +265,7 @@ class LeakyActorCritic:
         forget: How much the preferences leak on each trial, from 0 to 1.
 
     Raises:
-        TypeError: If a parameter is no number.
-        ValueError: If a parameter is out of range.
+        ValueError: If a parameter is no number or out of range.
     """
 
     name: ClassVar[str] = "leaky_actor_critic"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.special
 
-from keras_disrnn.bandit.checks import check_integer, check_number
+from keras_disrnn.checks import check_integer, check_number
 
 
 class Environment(Protocol):
@@ -71,8 +71,7 @@ class DriftingBandit:
         arms: Number of arms, at least 2.
 
     Raises:
-        TypeError: If `sigma` is no number or `arms` no integer.
-        ValueError: If one of them is out of range.
+        ValueError: If `sigma` is no number, `arms` no integer, or one of them out of range.
     """
 
     sigma: float = 0.1
@@ -125,8 +124,7 @@ class BlockBandit:
         arms: Number of arms, at least 2.
 
     Raises:
-        TypeError: If a number is of the wrong type.
-        ValueError: If one of them is out of range.
+        ValueError: If a number is of the wrong type or out of range.
     """
 
     high: float = 0.7

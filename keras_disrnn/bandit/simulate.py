@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.bandit.agents import value_of_chosen
-from keras_disrnn.bandit.checks import check_integer
 from keras_disrnn.bandit.environments import better_arms
+from keras_disrnn.checks import check_integer
 
 # Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
 # block outgrows the processor's caches. It bounds the working memory, too.
@@ -156,9 +156,8 @@ def simulate(agent, environment, *, sessions, trials=None, seed, first_session=0
         `SimulatedSessions`. All of it is computed in float64 and stored in float32.
 
     Raises:
-        TypeError: If a number is no integer.
-        ValueError: If a number is out of range, the agent cannot play the environment's arms, or
-            the environment's sessions are shorter.
+        ValueError: If a number is no integer or out of range, the agent cannot play the
+            environment's arms, or the environment's sessions are shorter.
     """
     sessions = check_integer("sessions", sessions, 1)
     seed = check_integer("seed", seed, 0, _LARGEST_SEED)

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
+from keras_disrnn.checks import check_integer
 from keras_disrnn.core import clean, shift
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
-from keras_disrnn.res_mlp import check_count
 
 TARGETS = ("choice", "dopamine", "joint")
 """What a baseline can be fitted to: choices only, dopamine only, or both at once."""
@@ -36,9 +36,9 @@ class Baseline(keras.Model):
 
     def __init__(self, observations=2, arms=2, signals=1, **kwargs):
         super().__init__(**kwargs)
-        check_count("observations", observations, 2)
-        check_count("arms", arms, 2)
-        check_count("signals", signals, 0)
+        check_integer("observations", observations, 2)
+        check_integer("arms", arms, 2)
+        check_integer("signals", signals, 0)
         self.observations = observations
         self.arms = arms
         self.signals = signals

@@ -6,9 +6,9 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.bandit.agents import MappedDopamine
-from keras_disrnn.bandit.checks import check_integer, check_number
 from keras_disrnn.baselines import fitting
 from keras_disrnn.baselines.base import Baseline
+from keras_disrnn.checks import check_integer, check_number
 from keras_disrnn.core import clean
 
 

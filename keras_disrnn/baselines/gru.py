@@ -4,12 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.bandit.checks import check_integer
 from keras_disrnn.baselines.base import Baseline
 from keras_disrnn.cell import derive_seeds
+from keras_disrnn.checks import check_integer
 from keras_disrnn.core import clean
 from keras_disrnn.data import split_by_session
-from keras_disrnn.res_mlp import check_count
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -27,7 +26,7 @@ class GRU(Baseline):
 
     def __init__(self, units=16, seed=0, **kwargs):
         super().__init__(**kwargs)
-        check_count("units", units, 1)
+        check_integer("units", units, 1)
         self.units = units
         self.seed = seed
         seeds = derive_seeds(seed, 4)

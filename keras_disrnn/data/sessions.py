@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+
+from keras_disrnn.checks import check_integer
 
 REWARD_KINDS = ("binary", "real")
 SUBJECT = "subject"
@@ -161,7 +162,7 @@ class Sessions:
             )
 
     def _check_values(self):
-        _check_arms(self.arms)
+        check_integer("arms", self.arms, 2)
         blank = np.isnan(self.features)
         partial = blank.any(-1) & ~blank.all(-1)
         if partial.any():
@@ -682,7 +683,7 @@ def assemble(
     if reward_kind not in REWARD_KINDS:
         raise ValueError(f"reward_kind must be one of {REWARD_KINDS}, got {reward_kind!r}")
     if arms is not None:
-        _check_arms(arms)
+        check_integer("arms", arms, 2)
     trials = len(choice)
     dopamine = np.empty((trials, 0)) if dopamine is None else dopamine
     observations = np.empty((trials, 0)) if observations is None else observations
@@ -985,18 +986,3 @@ def _check_strings(name: str, value, length: int):
         or not all(isinstance(v, str) for v in value)
     ):
         raise ValueError(f"{name} must be a tuple of {length} strings, got {value!r}")
-
-
-def check_integer(name: str, value, least: int | None):
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
-        raise ValueError(
-            f"{name} must be an integer{'' if least is None else f' of at least {least}'}, "
-            f"got {value!r}"
-        )
-
-
-def _check_arms(arms):
-    whole = isinstance(arms, numbers.Integral) and not isinstance(arms, bool)
-    if not whole or arms < 2:
-        raise ValueError(f"arms must be an integer of at least 2, got {arms!r}")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.sessions import Sessions, check_integer, suggest
+from keras_disrnn.checks import check_integer
+from keras_disrnn.data.sessions import Sessions, suggest
 
 
 class Split(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from keras_disrnn.data.sessions import REWARD_KINDS, Sessions, check_integer, suggest
+from keras_disrnn.checks import check_integer
+from keras_disrnn.data.sessions import REWARD_KINDS, Sessions, suggest
 
 _REQUIRED = ("subject", "session", "choice", "reward")
 _OPTIONAL = ("dopamine", "forced", "missed", "observations")
@@ -90,6 +91,7 @@ def stream_from_tfds(
     trials: int | None = None,
     arms: int = 2,
     reward_kind: str = "binary",
+    subject_names: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Turns one split of a dataset into batches for `fit`, without ever holding all of it.
 
@@ -104,6 +106,8 @@ def stream_from_tfds(
             None, each batch is padded to its longest session.
         arms: Number of arms, at least 2. It cannot be taken from choices that are not there yet.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+        subject_names: For a model of several subjects its `subject_names`: the last feature is then
+            each session's subject's place among them, as `Sessions.for_model` has it.
 
     Returns:
         A `tf.data.Dataset` of `(x, y, sample_weight)` as `Sessions.dataset` describes it, in the
@@ -134,13 +138,13 @@ def stream_from_tfds(
         )
     spec = {name: dataset.element_spec[name] for name in dataset.element_spec}
     _check_example(spec, None)
-    names = (*_REQUIRED[1:], *(name for name in _OPTIONAL if name in spec))
-    by_trial = names[1:]
+    subject_names = tuple(subject_names)
+    by_trial = (*_REQUIRED[2:], *(name for name in _OPTIONAL if name in spec))
 
     def read(example):
         session = example["session"]
         length = tf.shape(example["choice"])[0]
-        picked = {"session": session, "length": length}
+        picked = {"session": session, "subject": example["subject"], "length": length}
         for name in by_trial:
             values = example[name]
             if name not in ("choice", "forced", "missed"):
@@ -169,7 +173,10 @@ def stream_from_tfds(
         choice = tf.cast(choice, tf.int32)
 
         def check(good, message):
-            bad = tf.reduce_any(made & ~good, axis=1)
+            check_sessions(tf.reduce_all(good | ~made, axis=1), message)
+
+        def check_sessions(good, message):
+            bad = ~good
             which = tf.strings.reduce_join(tf.boolean_mask(batch["session"], bad), separator=", ")
             tf.debugging.Assert(~tf.reduce_any(bad), [message + ", not so in session", which])
 
@@ -185,6 +192,14 @@ def stream_from_tfds(
         observed = tf.concat(observed, axis=-1)
         # Row 0 comes before the first trial; row k + 1 tells of trial k.
         features = tf.pad(tf.where(made[..., None], observed, np.nan), [[0, 0], [1, 0], [0, 0]])
+        if subject_names:
+            same = batch["subject"][:, None] == tf.constant(subject_names)
+            listed = ", ".join(subject_names[:10]) + (", ..." if len(subject_names) > 10 else "")
+            check_sessions(tf.reduce_any(same, axis=1), f"subject must be one of {listed}")
+            index = tf.argmax(tf.cast(same, tf.int32), axis=1)
+            index = tf.cast(index, tf.float32)[:, None, None]
+            told = tf.where(tf.math.is_nan(features[..., :1]), np.nan, index)
+            features = tf.concat([features, told], axis=-1)
         target = {"choice": tf.pad(tf.where(free, choice, 0), [[0, 0], [0, 1]])}
         weight = {"choice": tf.pad(tf.cast(free, tf.float32), [[0, 0], [0, 1]])}
         if "dopamine" in batch:
@@ -200,7 +215,7 @@ def stream_from_tfds(
     # tf.data runs on the host.
     with tf.device("CPU:0"):
         examples = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        shapes = {"session": [], "length": []}
+        shapes = {"session": [], "subject": [], "length": []}
         for name in by_trial:
             shapes[name] = [trials, *examples.element_spec[name].shape[1:]]
         batches = examples.padded_batch(batch_size, padded_shapes=shapes)

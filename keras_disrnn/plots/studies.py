@@ -1,6 +1,7 @@
 """What the fits of a study found: penalties, subjects."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from keras_disrnn.analysis.graph import cluster_graphs
 from keras_disrnn.plots.style import FAINT, GREY, SMALL, colour, new_figure
@@ -19,7 +20,7 @@ def plot_penalty_curves(fits, figure=None):
     Returns:
         The figure; its axes are, above, the held-out normalized likelihood of each subject (thin:
         mean over its seeds) and the mean over subjects (thick), with the means of the models that
-        have no penalties dashed (of one that is the same for all subjects, as chance is, the legend
+        have no penalties and are there for the same subjects dashed (of one at chance the legend
         has the number); and below, the edges of the graphs (mean over fits), and the share
         of pairs of seeds with the same graph.
 
@@ -37,6 +38,7 @@ def plot_penalty_curves(fits, figure=None):
         2, len(models), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 2)
     )
     both = len({pooled for _, pooled in models}) > 1
+    most = 1.0
     for column, ((model, pooled), own) in enumerate(models.items()):
         top, bottom = axes[:, column]
         scales = sorted({fit.scale for fit in own})
@@ -52,14 +54,20 @@ def plot_penalty_curves(fits, figure=None):
             top.plot(
                 scales, whole.mean(axis=0), color=colour(0), marker="o", ms=4, lw=2, label=model
             )
-        for index, (name, others) in enumerate(_without_penalties(fits, pooled).items()):
+        compared = {
+            s for s, curve in zip(subjects, curves, strict=True) if np.isfinite(curve).all()
+        }
+        for index, (name, by_subject) in enumerate(_without_penalties(fits, pooled).items()):
+            others = [np.mean(by_subject[s]) for s in compared if s in by_subject]
+            if len(others) < len(compared) or not others:
+                continue
             style = {"color": colour(index + 1), "ls": "--", "lw": 1}
             if _is_chance(others):
                 top.plot([], [], label=f"{name}: {others[0]:.3f}", **style)
             else:
                 top.axhline(np.mean(others), label=name, **style)
         top.set_title(model + (", pooled" if both and pooled else ""), fontsize=10)
-        top.legend(fontsize=SMALL, frameon=False)
+        top.legend(fontsize=SMALL, edgecolor="none")
         edges = [
             np.mean([f.scores["edges"] for f in own if f.scale == scale] or np.nan)
             for scale in scales
@@ -77,12 +85,14 @@ def plot_penalty_curves(fits, figure=None):
                     fontsize=SMALL,
                     color=GREY,
                 )
-        bottom.set_ylim(bottom=0)
-        bottom.margins(y=0.25)
+        most = np.nanmax([most, *edges])
+        bottom.margins(x=0.12)
         bottom.set_xlabel("penalties, multiple")
         bottom.set_xscale("log")
         bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
         bottom.minorticks_off()
+    # Room for the shares above the highest point.
+    axes[1, 0].set_ylim(0, 1.3 * most)
     axes[0, 0].set_ylabel("normalized likelihood,\nheld out")
     axes[1, 0].set_ylabel("edges\n(%: seeds agree)")
     for ax in axes.flat:
@@ -97,17 +107,19 @@ def _mean(fits, scale, subject):
 
 
 def _without_penalties(fits, pooled):
-    """Baselines to their likelihoods, of subjects alone or of all together."""
+    """Baselines to subject to likelihoods, of subjects alone or of all together."""
     found = {}
     for fit in fits:
         if fit.scale is None and (fit.subject is None) == pooled:
-            found.setdefault(fit.model, []).append(fit.scores["likelihood"])
+            by_subject = found.setdefault(fit.model, {})
+            by_subject.setdefault(fit.subject, []).append(fit.scores["likelihood"])
     return found
 
 
 def _is_chance(likelihoods):
-    """Whether a model predicts all subjects alike: drawn, it would press the others together."""
-    return len(likelihoods) > 1 and np.ptp(likelihoods) == 0
+    """Whether a model gives all arms the same: drawn, it would press the others together."""
+    arms = 1 / likelihoods[0]
+    return np.ptp(likelihoods) == 0 and abs(arms - round(arms)) < 1e-9
 
 
 def _agreement(fits):
@@ -129,8 +141,7 @@ def plot_subject_scores(table, figure=None):
 
     Returns:
         The figure; its axes are the likelihoods, the best model of each subject ringed, and how
-        many subjects each model is best of. Of a model that is the same for all subjects, as chance
-        is, the legend has the number alone.
+        many subjects each model is best of. Of a model at chance the legend has the number alone.
     """
     models = list(dict.fromkeys(table["model"]))
     ranks = table.groupby("subject")["likelihood"].max().sort_values()
@@ -164,6 +175,7 @@ def plot_subject_scores(table, figure=None):
     right.set_yticks(range(len(models)), models, fontsize=SMALL)
     right.set_ylim(len(models) - 0.4, -0.6)
     right.set_xlim(0, max(1, table.groupby("model")["best"].sum().max()) * 1.2)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_xlabel("subjects it is best of")
     figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
     for ax in (left, right):
