@@ -1,9 +1,9 @@
 """Data-parallel training: each replica of a `tf.distribute` strategy computes its share of a batch.
 
-Every replica is given the whole batch and takes its share of the sessions out of it, so that a share
-may be smaller than the others, or empty, and so that its sessions have the noise that they would
-have in a single process. Sums (numbers of targets, gradients, what metrics gather) go over all
-replicas.
+Every replica is given the whole batch and takes its share of the sessions out of it, so that a
+share may be smaller than the others, or empty, and so that its sessions have the noise that they
+would have in a single process. Sums (numbers of targets, gradients, what metrics gather) go over
+all replicas.
 """
 
 import contextlib
@@ -133,7 +133,7 @@ def _hand_to_all(strategy, batches):
 
 
 def local_batch(strategy, iterator):
-    """The first batch of one of Keras' iterators over steps, as a replica of this process has it."""
+    """The first batch of one of Keras' iterators over steps, as a replica of this process has."""
     _, _, batches = next(iter(iterator))
     return keras.tree.map_structure(
         lambda part: strategy.experimental_local_results(part)[0], next(batches)
@@ -176,7 +176,7 @@ def share(batch):
 
 
 def first_session():
-    """The place in the whole batch of a share's first session, or `None` where there is no share."""
+    """The place in the whole batch of a share's first session; `None` where there is no share."""
     found = getattr(_step, "share", None)
     return None if found is None else found[0]
 
