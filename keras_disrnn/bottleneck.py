@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_disrnn.distribute import draw_share
+
 MIN_SIGMA = 1e-5
 INITIAL_SIGMA_RANGE = (0.0, 0.05)
 
@@ -85,9 +87,15 @@ class InformationBottleneck(keras.layers.Layer):
             return inputs
         return inputs * ops.cast(self._as_columns(self.multiplier), inputs.dtype)
 
-    def draw_noise(self, shape):
-        """Standard normal draws of `shape`, a new set at each call."""
-        return keras.random.normal(shape, dtype=self.compute_dtype, seed=self.seed_generator)
+    def draw_noise(self, shape, axis=0):
+        """Standard normal draws of `shape`, a new set at each call; `axis` is that of sessions."""
+        return draw_share(
+            lambda shape: keras.random.normal(
+                shape, dtype=self.compute_dtype, seed=self.seed_generator
+            ),
+            shape,
+            axis,
+        )
 
     def scale_noise(self, noise):
         """`sigma eps` for standard normal draws of the output's shape."""
@@ -97,7 +105,9 @@ class InformationBottleneck(keras.layers.Layer):
         mean = self.mean(inputs)
         if not training:
             return mean
-        return mean + self.scale_noise(self.draw_noise(ops.shape(mean)) if noise is None else noise)
+        if noise is None:
+            noise = self.draw_noise(ops.shape(mean), 0 if self.networks is None else -1)
+        return mean + self.scale_noise(noise)
 
     def kl(self, inputs, elements=slice(None)):
         """The cost of passing `inputs`: KL divergence from N(0, 1), in nats, summed over elements.

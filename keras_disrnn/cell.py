@@ -111,7 +111,7 @@ class DisRNNCell(keras.layers.Layer):
             ("update_latent", self.update_latent_bottleneck, (rows, n, n, sessions)),
             ("latent", self.latent_bottleneck, (rows, n, sessions)),
         )
-        return {name: bottleneck.draw_noise(shape) for name, bottleneck, shape in shapes}
+        return {name: bottleneck.draw_noise(shape, -1) for name, bottleneck, shape in shapes}
 
     def project(self, columns, noise=None):
         """All of the update networks' input layer that does not depend on the previous latents.

@@ -2,7 +2,10 @@
 
 import logging
 
+from keras import ops
+
 from keras_disrnn import native
+from keras_disrnn.distribute import first_session
 
 IMPLEMENTATIONS = ("auto", "native", "keras")
 
@@ -50,4 +53,9 @@ def seed_or_noise(noisy, noise, seed_generator):
     """
     if not noisy:
         return None, None
-    return (seed_generator.next(), None) if noise is None else (None, noise)
+    if noise is not None:
+        return None, noise
+    seed, first = seed_generator.next(), first_session()
+    if first is not None:
+        seed = ops.concatenate([seed, ops.cast(first, seed.dtype)[None]])
+    return seed, None

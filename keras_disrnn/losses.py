@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_disrnn import native
+from keras_disrnn.distribute import mean_over_replicas, scale_loss
 
 _REDUCTION = "mean_with_sample_weight"
 
@@ -35,8 +36,24 @@ def log_likelihood(choice, logits):
     return chosen - top - ops.log(total)
 
 
+class _MeanOverTargets(keras.losses.Loss):
+    """A mean over the targets with weight, of all replicas where a strategy has several."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if self.reduction != _REDUCTION:
+            return super().__call__(y_true, y_pred, sample_weight)
+        return scale_loss(self.mean(y_true, y_pred, sample_weight))
+
+    def mean(self, y_true, y_pred, sample_weight=None):
+        """The mean, the same on every replica."""
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        # Without weights replicas count by their sessions, whose rows are as many.
+        weight = ops.shape(y_pred)[0] if sample_weight is None else ops.sum(sample_weight)
+        return mean_over_replicas(mean, weight)
+
+
 @keras.saving.register_keras_serializable("keras_disrnn")
-class ChoiceCrossentropy(keras.losses.Loss):
+class ChoiceCrossentropy(_MeanOverTargets):
     """Mean cross-entropy of the choices over the targets with weight, in nats.
 
     Call arguments:
@@ -53,7 +70,7 @@ class ChoiceCrossentropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
-class DopamineMSE(keras.losses.Loss):
+class DopamineMSE(_MeanOverTargets):
     """Mean squared error over the dopamine targets with weight, in the targets' units squared.
 
     Call arguments:
@@ -78,5 +95,5 @@ class LogDopamineMSE(DopamineMSE):
     def __init__(self, name="log_dopamine_mse", **kwargs):
         super().__init__(name=name, **kwargs)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        return ops.log1p(super().__call__(y_true, y_pred, sample_weight))
+    def mean(self, y_true, y_pred, sample_weight=None):
+        return ops.log1p(super().mean(y_true, y_pred, sample_weight))

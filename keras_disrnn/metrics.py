@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_disrnn.distribute import sum_over_replicas
 from keras_disrnn.losses import log_likelihood
 
 OPEN_BELOW = 0.5
@@ -47,11 +48,11 @@ class DopamineR2(keras.metrics.Metric):
     def __init__(self, signals=1, name="r2", **kwargs):
         super().__init__(name=name, **kwargs)
         self.signals = signals
-        shape = (signals,)
-        self.count = self.add_variable(shape, "zeros", name="count")
-        self.mean = self.add_variable(shape, "zeros", name="mean")
-        self.deviation = self.add_variable(shape, "zeros", name="deviation")
-        self.error = self.add_variable(shape, "zeros", name="error")
+        # Every replica has the sums of all: means could not be added.
+        self.count, self.mean, self.deviation, self.error = (
+            self.add_variable((signals,), "zeros", aggregation="only_first_replica", name=name)
+            for name in ("count", "mean", "deviation", "error")
+        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         y_true = ops.cast(y_true, self.dtype)
@@ -59,12 +60,15 @@ class DopamineR2(keras.metrics.Metric):
         weight = ops.ones_like(y_true) if sample_weight is None else sample_weight
         weight = ops.cast(weight, self.dtype)
         over = (0, 1)
-        self.error.assign_add(ops.sum(weight * ops.square(y_true - y_pred), axis=over))
+        error = ops.sum(weight * ops.square(y_true - y_pred), axis=over)
         # Batches are merged by their means (Chan et al. 1979): a sum of squares would lose the
         # variance of a signal with a large offset to rounding.
-        count = ops.sum(weight, axis=over)
-        mean = ops.divide_no_nan(ops.sum(weight * y_true, axis=over), count)
-        deviation = ops.sum(weight * ops.square(y_true - mean), axis=over)
+        error, count, total = sum_over_replicas(
+            (error, ops.sum(weight, axis=over), ops.sum(weight * y_true, axis=over))
+        )
+        mean = ops.divide_no_nan(total, count)
+        deviation = sum_over_replicas(ops.sum(weight * ops.square(y_true - mean), axis=over))
+        self.error.assign_add(error)
         total = self.count + count
         step = ops.divide_no_nan(count, total)
         gap = mean - self.mean

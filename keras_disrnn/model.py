@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn import native
+from keras_disrnn import distribute, native
 from keras_disrnn.bottleneck import cost_dtype
 from keras_disrnn.cell import derive_seeds
-from keras_disrnn.checks import check_integer as check_count
+from keras_disrnn.checks import check_integer
 from keras_disrnn.core import DisRNN, clean, row_mask
 from keras_disrnn.metrics import OpenBottlenecks
 from keras_disrnn.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
@@ -155,8 +155,10 @@ class DisRNNModel(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        # What Keras keeps of it is not told apart from the strategy that is in force elsewhere.
+        self.made_under = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
         self.subject_names = check_subjects(subjects)
-        check_count("subject_units", subject_units, 1 if self.subject_names else 0)
+        check_integer("subject_units", subject_units, 1 if self.subject_names else 0)
         if subject_units and not self.subject_names:
             raise ValueError(
                 f"subjects: expected their names, as subject_units is {subject_units}, got none"
@@ -164,9 +166,9 @@ class DisRNNModel(keras.Model):
         self.subject_units = subject_units
         least = CHOICE_AND_REWARD + bool(self.subject_names)
         observations = least if observations is None else observations
-        check_count("observations", observations, least)
-        check_count("arms", arms, 2)
-        check_count("signals", signals, 0)
+        check_integer("observations", observations, least)
+        check_integer("arms", arms, 2)
+        check_integer("signals", signals, 0)
         self.observations = observations
         self.arms = arms
         self.signals = signals
@@ -528,25 +530,30 @@ class DisRNNModel(keras.Model):
         """The compiled losses, plus the penalties of the parts that are being trained.
 
         A penalty is summed over real rows and divided by the number of weighted targets: choice
-        targets for the core and the choice readout, dopamine targets for the dopamine readout.
+        targets for the core and the choice readout, dopamine targets for the dopamine readout. Both
+        are those of the whole batch, also where a `tf.distribute` strategy shares it out.
         """
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         costs, real = self._pass.costs, self._pass.real
         dtype = cost_dtype(self.dtype_policy)
         on = ops.cast(tf.convert_to_tensor(self._penalised), dtype)
+        priced, totals, targets = {}, {}, {}
         for group, (name, owner) in self._prices().items():
             if not owner.trainable:
                 continue
             target = "dopamine" if owner is self.dopamine_readout else "choice"
+            priced[group] = name, target
             # Rows passed over cost nothing; the weights are paid for in every other row.
-            total = ops.sum(costs[group])
+            totals[group] = ops.sum(costs[group])
             if group in ("l2", "dopamine_l2"):
-                total = total * ops.sum(ops.cast(real, dtype))
-            targets = self._targets(target, real, sample_weight, dtype)
+                totals[group] = totals[group] * ops.sum(ops.cast(real, dtype))
+            targets[target] = self._targets(target, real, sample_weight, dtype)
+        totals, targets = distribute.sum_over_replicas((totals, targets))
+        for group, (name, target) in priced.items():
             price = ops.cast(tf.convert_to_tensor(self._penalties[name]), dtype)
-            penalty = price * on * ops.divide_no_nan(total, targets)
+            penalty = price * on * ops.divide_no_nan(totals[group], targets[target])
             self.penalty_metrics[group].update_state(penalty)
-            loss = loss + ops.cast(penalty, loss.dtype)
+            loss = loss + ops.cast(distribute.scale_loss(penalty), loss.dtype)
         return loss
 
     @staticmethod
@@ -558,6 +565,36 @@ class DisRNNModel(keras.Model):
         if len(weighted.shape) == 3:
             weighted = ops.any(weighted, axis=-1)
         return ops.sum(ops.cast(weighted, dtype))
+
+    # === Steps of several replicas ===
+
+    def train_step(self, data):
+        with distribute.share(data) as data:
+            return super().train_step(data)
+
+    def test_step(self, data):
+        with distribute.share(data) as data:
+            return super().test_step(data)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras 3.15 takes the mean of a batch over all replicas here, only for its shapes, and
+        # fails where they are in several processes.
+        if iterator is not None and distribute.replicas(self) > 1:
+            data_batch = distribute.local_batch(self.made_under, iterator)
+        super()._maybe_symbolic_build(iterator if data_batch is None else None, data_batch)
+
+    def get_metrics_result(self):
+        """The metrics, in a replica's step too those of all replicas."""
+        variables = [variable for metric in self.metrics for variable in metric.variables]
+        return distribute.with_sums(self, variables, super().get_metrics_result)
+
+    def fit(self, *args, **kwargs):
+        """Keras' own; under a strategy of several replicas, of `tf.data.Dataset`s only."""
+        return distribute.run(self, super().fit, args, kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """Keras' own; under a strategy of several replicas, of a `tf.data.Dataset` only."""
+        return distribute.run(self, super().evaluate, args, kwargs)
 
     def export(self, *args, **kwargs):
         """Keras' own export, of Keras operations (see `keras_disrnn.export` for ours)."""

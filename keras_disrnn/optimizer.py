@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_disrnn.distribute import sum_over_replicas
+
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class FlatAdam(keras.optimizers.Adam):
@@ -13,15 +15,13 @@ class FlatAdam(keras.optimizers.Adam):
     operations on each. Here the gradients are laid end to end and clipped and turned into steps
     together; the steps are those of Keras' Adam but for the rounding of the norm.
 
-    Not for use under a `tf.distribute` strategy: `make_adam` and `from_config` give Keras' Adam
-    there.
+    Under a `tf.distribute` strategy the gradients of all replicas are summed before they are
+    clipped (Keras' Adam clips each replica's own), and each replica takes the same step. The state
+    is the same under any strategy and under none.
 
     Args:
         learning_rate, beta_1, beta_2, epsilon, global_clipnorm, name: As for
             `keras.optimizers.Adam`.
-
-    Raises:
-        ValueError: Under a `tf.distribute` strategy.
     """
 
     def __init__(
@@ -33,8 +33,6 @@ class FlatAdam(keras.optimizers.Adam):
         global_clipnorm=None,
         name="flat_adam",
     ):
-        if tf.distribute.has_strategy():
-            raise ValueError("FlatAdam: under a tf.distribute strategy use keras.optimizers.Adam")
         super().__init__(
             learning_rate, beta_1, beta_2, epsilon, global_clipnorm=global_clipnorm, name=name
         )
@@ -56,7 +54,8 @@ class FlatAdam(keras.optimizers.Adam):
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             part = ops.reshape(ops.cast(gradient, dtype), (-1,))
             parts[self._get_variable_index(variable)] = part
-        (gradient,) = self._clip_gradients([ops.concatenate(parts)])
+        gradient = sum_over_replicas(ops.concatenate(parts))
+        (gradient,) = self._clip_gradients([gradient])
 
         step = ops.cast(self.iterations + 1, dtype)
         rate = ops.cast(self.learning_rate, dtype)
@@ -76,15 +75,3 @@ class FlatAdam(keras.optimizers.Adam):
         config = super().get_config()
         names = ("name", "learning_rate", "beta_1", "beta_2", "epsilon", "global_clipnorm")
         return {name: config[name] for name in names}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        if tf.distribute.has_strategy():
-            return keras.optimizers.Adam.from_config(config, custom_objects)
-        return super().from_config(config, custom_objects)
-
-
-def make_adam(learning_rate, global_clipnorm):
-    """A `FlatAdam`, or under a `tf.distribute` strategy a `keras.optimizers.Adam`."""
-    kind = keras.optimizers.Adam if tf.distribute.has_strategy() else FlatAdam
-    return kind(learning_rate, global_clipnorm=global_clipnorm)

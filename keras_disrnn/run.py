@@ -14,6 +14,7 @@ The folder holds
   page of a paper; and `report.html`, which is written last.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -29,9 +30,10 @@ from typing import Literal
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 import yaml
 
-from keras_disrnn import bandit
+from keras_disrnn import bandit, distribute
 from keras_disrnn.analysis import (
     compute_bottlenecks,
     compute_choice_rule,
@@ -240,6 +242,8 @@ class TrainingSettings:
         settle_steps: End a stage with penalties once neither the loss nor a bottleneck has changed
             over so many steps; 0 to take every step.
         tensorboard: A folder for TensorBoard's logs.
+        strategy: "mirrored" shares each batch out to all GPUs of this machine
+            (`tf.distribute.MirroredStrategy`); by default there is one replica.
     """
 
     warmup_steps: int = 1000
@@ -253,6 +257,7 @@ class TrainingSettings:
     choice_weight: float = 0.5
     settle_steps: int = 0
     tensorboard: str | None = None
+    strategy: Literal["mirrored"] | None = None
 
 
 SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
@@ -458,7 +463,9 @@ def run(command, out, data, model, training, seed, *, full=True):
     )
     resumes = check_folder(out, config, "report.html")
     sessions = load_data(data, seed)
-    network = make_model(sessions.train, model, seed)
+    strategy = None if selects else training.strategy
+    with contextlib.nullcontext() if strategy is None else tf.distribute.MirroredStrategy().scope():
+        network = make_model(sessions.train, model, seed)
     sessions = sessions.for_model(network)
     if not selects:
         training = possible_training(sessions.train, training)
@@ -497,11 +504,15 @@ def run(command, out, data, model, training, seed, *, full=True):
         )
         seconds["selection"] = time.monotonic() - began
     else:
+        if strategy is not None:
+            print(f"Each batch is shared out to {distribute.replicas(network)} replica(s)\n")
+        arguments = dataclasses.asdict(training)
+        del arguments["strategy"]
         history = train(
             network,
             sessions.train,
             sessions.held_out,
-            **dataclasses.asdict(training),
+            **arguments,
             seed=seed,
             checkpoint=out / "checkpoint.npz",
             callbacks=[PrintEpochs()],
@@ -529,6 +540,8 @@ def run(command, out, data, model, training, seed, *, full=True):
             for stage, count in steps.items()
             if count
         }
+        if strategy is not None:
+            metrics["replicas"] = distribute.replicas(network)
     write_text(out / "sessions.csv", per_session.to_csv(index=False))
     if full:
         draw(network, sessions, out / "figures", history, metrics, selections=tables)
@@ -871,6 +884,8 @@ def _as_dict(settings):
         # As before there were any, so that a folder of then is taken for what it is.
         for name in ("subject_units", *SUBJECT_PENALTIES):
             del found[name]
+    if isinstance(settings, TrainingSettings) and settings.strategy is None:
+        del found["strategy"]
     return found
 
 

@@ -18,13 +18,14 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_disrnn import distribute
 from keras_disrnn.bottleneck import cost_dtype
-from keras_disrnn.checks import check_integer as check_count
+from keras_disrnn.checks import check_integer
 from keras_disrnn.files import write_atomically
 from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
 from keras_disrnn.model import PENALTIES, SUBJECT_PENALTIES
-from keras_disrnn.optimizer import make_adam
+from keras_disrnn.optimizer import FlatAdam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +78,10 @@ def compile_stage(
         **compile_arguments: Further arguments of `model.compile`.
 
     Raises:
-        ValueError: If the stage is unknown, or needs a dopamine readout that the model has not.
+        ValueError: If the stage is unknown, or needs a dopamine readout that the model has not; or
+            under a `tf.distribute` strategy that a model cannot be trained under.
     """
+    distribute.check_strategy(model, compile_arguments.get("steps_per_execution", 1))
     if not isinstance(stage, Stage) and stage not in STAGES:
         raise ValueError(f"stage: expected one of {tuple(STAGES)}, got {stage!r}")
     plan = stage if isinstance(stage, Stage) else STAGES[stage]
@@ -106,17 +109,19 @@ def compile_stage(
     if "dopamine" in plan.fits:
         losses["dopamine"] = LogDopamineMSE(dtype=dtype) if joint else DopamineMSE(dtype=dtype)
         metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.signals)]
-    model.compile(
-        optimizer=make_adam(learning_rate, clip_norm),
-        loss=losses,
-        loss_weights={"choice": choice_weight, "dopamine": 1.0 - choice_weight} if joint else None,
-        weighted_metrics=metrics,
-        **compile_arguments,
-    )
-    if model.built:
-        # Variables made while `fit` traces its step cost a second trace.
-        model.optimizer.build(model.trainable_variables)
-        model._stage = _CompiledStage(model, settings)
+    weights = {"choice": choice_weight, "dopamine": 1.0 - choice_weight}
+    with distribute.scope(model):
+        model.compile(
+            optimizer=FlatAdam(learning_rate, global_clipnorm=clip_norm),
+            loss=losses,
+            loss_weights=weights if joint else None,
+            weighted_metrics=metrics,
+            **compile_arguments,
+        )
+        if model.built:
+            # Variables made while `fit` traces its step cost a second trace.
+            model.optimizer.build(model.trainable_variables)
+            model._stage = _CompiledStage(model, settings)
 
 
 class _CompiledStage:
@@ -224,7 +229,7 @@ def train(
     sessions = sessions.for_model(model)
     held_out = None if held_out is None else held_out.for_model(model)
     check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps)
-    if tensorboard is not None:
+    if tensorboard is not None and distribute.is_chief(model):
         # Not above: its figures are drawn of what this module trains.
         from keras_disrnn.tensorboard import StageBoard
 
@@ -243,7 +248,7 @@ def train(
         "model": model.get_config(),
         "data": fingerprint(sessions),
     }
-    progress = Progress(checkpoint, settings)
+    progress = Progress(checkpoint, settings, writes=distribute.is_chief(model))
     progress.restore(model)
 
     for index, (stage, count) in enumerate(steps.items()):
@@ -253,12 +258,13 @@ def train(
         if stage == "stage2":
             # The frozen core gives the same latents at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
+        most = 1 if distribute.replicas(model) > 1 else STEPS_PER_EXECUTION
         compile_stage(
             model,
             stage,
             learning_rate,
             choice_weight=choice_weight,
-            steps_per_execution=math.gcd(min(steps_per_epoch, count), STEPS_PER_EXECUTION),
+            steps_per_execution=math.gcd(min(steps_per_epoch, count), most),
         )
         first_epoch = progress.start(stage, model)
         model.fit(
@@ -332,11 +338,12 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settl
         model, sessions, steps_per_epoch, learning_rate, settle_steps: As for `train`.
         steps: Name of each stage to its number of steps.
     """
-    check_count("steps_per_epoch", steps_per_epoch)
+    distribute.check_strategy(model)
+    check_integer("steps_per_epoch", steps_per_epoch)
     if not 0.0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate}")
     for stage, count in steps.items():
-        check_count(f"{stage}_steps", count, 0)
+        check_integer(f"{stage}_steps", count, 0)
         if count > steps_per_epoch and count % steps_per_epoch:
             raise ValueError(
                 f"{stage}_steps: expected a multiple of steps_per_epoch ({steps_per_epoch}), or "
@@ -439,11 +446,13 @@ class Progress(keras.callbacks.Callback):
     Args:
         path: The checkpoint file, or `None` to keep the history in memory only.
         settings: What the run depends on; a checkpoint of other settings is refused.
+        writes: Whether to write the file, too: of several workers only the first does.
     """
 
-    def __init__(self, path, settings):
+    def __init__(self, path, settings, writes=True):
         super().__init__()
         self._path = None if path is None else Path(path)
+        self._writes = writes
         self._settings = json.loads(json.dumps(settings))
         # What is frozen changes from stage to stage, by the stages themselves.
         self._settings["model"].pop("frozen")
@@ -497,8 +506,7 @@ class Progress(keras.callbacks.Callback):
             raise ValueError(
                 f"{os.fspath(self._path)}: expected the state of an optimizer of "
                 f"{len(variables)} variables, got {len(saved['optimizer'])}: the checkpoint was "
-                "made by another version, or with another tf.distribute strategy; go on with that "
-                "one, or use another folder"
+                "made by another version; go on with that one, or use another folder"
             )
         self._assign(variables, saved["optimizer"])
         return saved["epoch"]
@@ -520,7 +528,7 @@ class Progress(keras.callbacks.Callback):
         settled = self._is_settled(epoch + 1)
         if settled:
             self.model.stop_training = True
-        if self._path is not None:
+        if self._path is not None and self._writes:
             self._write(epoch + 1, settled or epoch + 1 == self.params["epochs"])
 
     def _is_settled(self, epoch):

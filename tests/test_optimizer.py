@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_training import make_model, make_sessions
 
-from keras_disrnn.optimizer import FlatAdam, make_adam
+from keras_disrnn.optimizer import FlatAdam
 from keras_disrnn.training import Progress, compile_stage
 
 SHAPES = ((3, 4), (), (5,), (0, 2), (2, 2, 2))
@@ -77,8 +77,8 @@ def test_leaves_a_weight_without_gradient_alone(rng):
 def test_trains_a_model_as_keras_adam_does(stage, dtype, monkeypatch):
     sessions = make_sessions()
     weights = []
-    for make in (make_adam, lambda rate, clip: keras.optimizers.Adam(rate, global_clipnorm=clip)):
-        monkeypatch.setattr("keras_disrnn.training.make_adam", make)
+    for kind in (FlatAdam, keras.optimizers.Adam):
+        monkeypatch.setattr("keras_disrnn.training.FlatAdam", kind)
         model = make_model(dtype=dtype)
         compile_stage(model, stage, learning_rate=1e-2, clip_norm=0.1, steps_per_execution=5)
         model.fit(sessions.dataset(steps=20), epochs=1, verbose=0, shuffle=False)
@@ -104,18 +104,6 @@ def test_is_saved_with_its_state(rng, tmp_path):
     for ours, theirs in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
     assert np.abs(again.optimizer.variables[2].numpy()).max() > 0
-
-
-def test_gives_way_under_a_strategy():
-    config = FlatAdam(3e-3, global_clipnorm=0.5).get_config()
-    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
-        with pytest.raises(ValueError, match=r"FlatAdam: under a tf\.distribute strategy"):
-            FlatAdam()
-        assert type(make_adam(1e-3, 1.0)) is keras.optimizers.Adam
-        plain = FlatAdam.from_config(config)
-    assert type(plain) is keras.optimizers.Adam
-    assert plain.global_clipnorm == 0.5
-    np.testing.assert_allclose(plain.learning_rate.numpy(), 3e-3)
 
 
 def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path):

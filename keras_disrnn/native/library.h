@@ -5,7 +5,7 @@
 namespace disrnn {
 
 // Raised whenever a structure below changes, so that Python never talks to a stale library.
-constexpr int64_t kInterface = 2;
+constexpr int64_t kInterface = 3;
 
 enum Activation : int64_t {
   kLinear, kRelu, kLeakyRelu, kTanh, kSigmoid, kSilu, kElu, kSelu, kSoftplus, kGelu
@@ -46,6 +46,7 @@ struct Problem {
   int64_t noise;         // a Noise value
   int64_t observed;      // how many of the observations a readout reads, after the latents
   int64_t previous;      // 1 where a readout reads the latents of the row before, else 0
+  int64_t first_session; // the number of the first session, which drawn noise is counted by
   uint64_t seed[2];      // of drawn noise; the low 32 bits count
   double max_latent_value;
   const void* features;        // [sessions, rows, observations]; NaN throughout a row: padding

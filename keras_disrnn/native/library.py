@@ -21,7 +21,7 @@ except ImportError:
         return False
 
 
-INTERFACE = 2
+INTERFACE = 3
 """The version of the structures in library.h that the classes below mirror."""
 
 ACTIVATIONS = {
@@ -87,6 +87,7 @@ class _Problem(ctypes.Structure):
                 "noise",
                 "observed",
                 "previous",
+                "first_session",
             )
         ),
         ("seed", ctypes.c_uint64 * 2),
@@ -318,7 +319,7 @@ class Pass:
             parameters: NamedTuple of arrays, in the order of the C structure.
             arrays: Further arrays by the name of their field.
             shapes: Expected shape of every array and parameter.
-            seed: Two integers, or `None`.
+            seed: Two integers, or `None`; perhaps a third, the number of the first session.
             noise: Dict of given noise by the name of its field, or `None`.
             **sizes: Numbers by the name of their field.
         """
@@ -345,7 +346,8 @@ class Pass:
             **{name: address(array) for name, array in arrays.items()},
         )
         if seed is not None:
-            problem.seed[:] = [int(word) & 0xFFFFFFFF for word in seed]
+            problem.seed[:] = [int(word) & 0xFFFFFFFF for word in seed[:2]]
+            problem.first_session = int(seed[2]) if len(seed) > 2 else 0
         return problem, (arrays, weights)
 
     def _keep(self, problem, dtype):

@@ -49,7 +49,7 @@ template <typename T> struct Readout final : Worker {
     int64_t session = first / problem.rows, row = first % problem.rows;
     for (int64_t lane = 0; lane < kLanes; lane++, z += latents) {
       lane_rows[lane] = uint32_t(row);
-      lane_sessions[lane] = uint32_t(session);
+      lane_sessions[lane] = uint32_t(problem.first_session + session);
       // A lane without a row reads what another does, and what it makes of it goes nowhere.
       read[lane] = lane >= present ? read[0] : problem.previous && row == 0 ? initial : z;
       if (++row == problem.rows) row = 0, session++;

@@ -70,7 +70,8 @@ class Readout(Pass):
             features: `(sessions, rows, observations)`; a row of NaN has no cost.
             initial: Latents before the first row, `(latents,)`.
             parameters: `ReadoutParameters` of arrays.
-            seed: Two integers, to draw noise; or `None`.
+            seed: Two integers, to draw noise, or `None`; perhaps a third, the number of the first
+                session in the batch that these are a part of.
             noise: Standard normal draws to use instead, `(sessions, rows, inputs)`; or `None`.
             costs: Whether to compute the bottlenecks' cost.
 
@@ -191,7 +192,7 @@ def run_readout(
         features: Tensor `(sessions, rows, observations)`; a row of NaN has no cost.
         initial: Tensor `(latents,)`.
         observed, previous: As for `Readout`.
-        seed: Integer tensor of two numbers, to draw noise; or `None`.
+        seed: Integer tensor, to draw noise, as for `Readout.forward`; or `None`.
         noise: Standard normal draws `(sessions, rows, inputs)` to use instead; or `None`. No
             gradients with respect to them.
         switch: Boolean tensor that turns the noise off where it is false, or `None`.

@@ -89,7 +89,8 @@ template <typename T> struct Recurrence final : Worker {
     block = which;
     first = block * kLanes;
     present = problem.sessions - first < kLanes ? problem.sessions - first : kLanes;
-    for (int64_t lane = 0; lane < kLanes; lane++) lane_sessions[lane] = uint32_t(first + lane);
+    for (int64_t lane = 0; lane < kLanes; lane++)
+      lane_sessions[lane] = uint32_t(problem.first_session + first + lane);
     // Lanes without a session stay at 0, and are never real.
     std::memset(feature, 0, observations * kRegisters * sizeof(V));
     std::memset(z, 0, latents * kRegisters * sizeof(V));

@@ -87,7 +87,8 @@ class Recurrence(Pass):
             initial: Latents before the first row, `(sessions, latents)`.
             parameters: `Parameters` of arrays.
             mask: Boolean `(sessions, rows)`, false for further rows to pass over, or `None`.
-            seed: Two integers, to draw noise; or `None`.
+            seed: Two integers, to draw noise, or `None`; perhaps a third, the number of the first
+                session in the batch that these are a part of.
             noise: Standard normal draws to use instead, in the order and shapes of
                 `DisRNNCell.draw_noise`; or `None`.
             costs: Whether to compute the bottlenecks' costs.
@@ -214,7 +215,7 @@ def run_core(cell, features, initial, mask=None, seed=None, noise=None, switch=N
         features: Tensor `(sessions, rows, observations)`; a row of NaN is passed over.
         initial: Tensor `(sessions, latents)`.
         mask: Boolean tensor `(sessions, rows)`, false for further rows to pass over, or `None`.
-        seed: Integer tensor of two numbers, to draw noise; or `None`.
+        seed: Integer tensor, to draw noise, as for `Recurrence.forward`; or `None`.
         noise: A dict as `DisRNNCell.draw_noise` gives it, to use instead; or `None`. No gradients
             with respect to it.
         switch: Boolean tensor that turns the noise off where it is false, or `None`.

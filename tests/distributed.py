@@ -1,0 +1,267 @@
+"""What a process does that trains under a strategy; also run as a script, by test_distribute.py.
+
+TensorFlow's devices and workers are set once, before it does anything, so each kind of strategy
+needs a process of its own.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+LENGTHS = (12, 2, 7, 12, 1)
+"""Trials of each session. Batches of two of them leave a replica without a session in the last."""
+
+
+def make_sessions(lengths=LENGTHS):
+    """Sessions of these lengths, with forced trials and missing responses in some."""
+    from keras_disrnn import bandit
+    from keras_disrnn.data import Columns, sessions_from_table
+
+    played = bandit.simulate(
+        bandit.QLearning(),
+        bandit.DriftingBandit(),
+        sessions=len(lengths),
+        trials=max(lengths),
+        seed=3,
+    )
+    table = played.to_table()
+    table["forced"] = table["trial"] % 5 == 1
+    table.loc[table["trial"] % 4 == 2, "dopamine"] = np.nan
+    kept = np.repeat(lengths, max(lengths))
+    columns = Columns(dopamine="dopamine", forced="forced", trial="trial")
+    return sessions_from_table(table[table["trial"] < kept], columns)
+
+
+def make_model(strategy=None, **arguments):
+    import keras_disrnn
+
+    defaults = {"latents": 2, "update_units": 3, "update_layers": 1, "seed": 1}
+    if "subjects" in arguments:
+        defaults["subject_units"] = 1
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        model = keras_disrnn.DisRNNModel(**defaults, **arguments)
+        model.build((None, None, model.observations))
+    return model
+
+
+def outcome(model, history):
+    """Numbers to compare: of the history (without times), and the weights."""
+    return {
+        "history": {name: list(map(float, values)) for name, values in history.items()},
+        "weights": [weight.numpy().tolist() for weight in model.weights],
+    }
+
+
+def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
+    """Two epochs of a stage with Keras' own `fit`."""
+    from keras_disrnn.training import compile_stage, with_latents
+
+    model = make_model(strategy, **arguments)
+    sessions = make_sessions()
+    if model.subjects:
+        subjects = [str(i % model.subjects) for i in range(sessions.n_sessions)]
+        sessions = dataclasses.replace(sessions, subjects=subjects).for_model(model)
+    if stage == "stage2":
+        (sessions,) = with_latents(model, sessions)
+    compile_stage(model, stage, 1e-2)
+    steps = -(-sessions.n_sessions // (batch_size or sessions.n_sessions))
+    history = model.fit(
+        sessions.dataset(batch_size, steps=2 * steps),
+        epochs=2,
+        steps_per_epoch=steps,
+        validation_data=sessions.dataset(batch_size) if validate else None,
+        verbose=0,
+        shuffle=False,
+    ).history
+    if validate:
+        scores = model.evaluate(sessions.dataset(3), verbose=0, return_dict=True)
+        history |= {f"evaluated_{name}": [value] for name, value in scores.items()}
+    return outcome(model, history)
+
+
+def train_all(
+    strategy, batch_size, checkpoint=None, stop_after=None, returns_model=False, **arguments
+):
+    """All four stages by `train`; perhaps stopped after so many epochs."""
+    import keras
+
+    from keras_disrnn import train
+
+    class Stop(keras.callbacks.Callback):
+        left = stop_after
+
+        def on_epoch_end(self, epoch, logs=None):
+            if self.left is not None:
+                self.left -= 1
+                if self.left == 0:
+                    raise KeyboardInterrupt
+
+    sessions = make_sessions()
+    model = make_model(strategy, **arguments)
+    with contextlib.suppress(KeyboardInterrupt):
+        history = train(
+            model,
+            sessions,
+            sessions.subset(np.arange(3)),
+            warmup_steps=4,
+            stage1_steps=4,
+            stage2_steps=4,
+            joint_steps=4,
+            steps_per_epoch=2,
+            batch_size=batch_size,
+            learning_rate=1e-2,
+            checkpoint=checkpoint,
+            callbacks=[Stop()],
+            verbose=0,
+        )
+        numbers = history.drop(columns=["stage", "seconds"]).fillna(-1.0)
+        got = outcome(model, numbers.to_dict("list"))
+        return (got, model) if returns_model else got
+    return None
+
+
+def train_and_save(strategy, folder, **settings):
+    """`train_all`, its model as a `.keras` file and a SavedModel, and what it puts out."""
+    from keras_disrnn.export import export
+
+    got, model = train_all(strategy, returns_model=True, **settings)
+    model.save(f"{folder}/model.keras")
+    export(model, f"{folder}/saved_model")
+    outputs = model.predict(make_sessions().dataset(2), verbose=0)
+    return got | {"outputs": {name: output.tolist() for name, output in outputs.items()}}
+
+
+def run_folder(strategy, out, mirrored):
+    """What metrics.json of a small run has, without its times."""
+    from keras_disrnn.run import ModelSettings, SyntheticData, TrainingSettings, run
+
+    metrics = run(
+        "fit",
+        out,
+        SyntheticData(sessions=5, held_out_sessions=3, trials=9),
+        ModelSettings(latents=2, update_units=3, update_layers=1),
+        TrainingSettings(2, 2, 2, steps_per_epoch=2, strategy="mirrored" if mirrored else None),
+        seed=0,
+        full=False,
+    )
+    del metrics["seconds"]
+    return metrics
+
+
+def draw(strategy):
+    """The noise of five sessions, of the layers' Keras and native implementation."""
+    from keras_disrnn import distribute
+    from keras_disrnn.native import Parameters, Recurrence
+
+    model = make_model(strategy, implementation="keras")
+    cell, readout = model.core.cell, model.choice_readout
+    features = np.zeros((5, 3, 2), "float32")
+
+    def step():
+        with distribute.share(features) as mine:
+            noise = dict(cell.draw_noise(3, len(mine)))
+            noise["readout"] = tf.transpose(readout.bottleneck.draw_noise((len(mine), 3, 2)))
+            first = distribute.first_session() or 0
+            parameters = Parameters(*(x.numpy() for x in Parameters.of_cell(cell)))
+            native = Recurrence("leaky_relu", 2.0).draws(
+                mine, np.zeros((len(mine), 2), "float32"), parameters, (1, 2, first)
+            )
+            return noise | {f"native_{i}": tf.constant(part) for i, part in enumerate(native)}
+
+    if strategy is None:
+        drawn = step()
+    else:
+        parts = strategy.run(step)
+        drawn = {
+            name: tf.concat(strategy.experimental_local_results(part), -1)
+            for name, part in parts.items()
+        }
+    return {
+        "history": {name: part.numpy().ravel().tolist() for name, part in drawn.items()},
+        "weights": [],
+    }
+
+
+def refusals(strategy):
+    """The messages of errors."""
+    from keras_disrnn.training import compile_stage
+
+    sessions = make_sessions()
+    model, outside = make_model(strategy), make_model()
+    compile_stage(model, "stage1")
+    batches = sessions.dataset(2)
+    split = strategy.experimental_distribute_dataset(batches)
+
+    def inside():
+        with strategy.scope():
+            compile_stage(outside, "stage1")
+
+    messages = []
+    for refused in (
+        lambda: model.fit(sessions.features),
+        lambda: model.fit(batches, validation_data=split),
+        lambda: compile_stage(model, "stage1", steps_per_execution=5),
+        inside,
+    ):
+        try:
+            refused()
+        except ValueError as error:
+            messages.append(str(error))
+    return {"messages": messages}
+
+
+DOES = {
+    does.__name__: does
+    for does in (fit_stage, train_all, train_and_save, run_folder, draw, refusals)
+}
+
+
+def difference(one, other):
+    """The largest difference of weights, and of the history with its name."""
+    weights = (
+        max(
+            float(np.abs(np.subtract(a, b)).max(initial=0.0))
+            for a, b in zip(one["weights"], other["weights"], strict=True)
+        )
+        if one["weights"]
+        else 0.0
+    )
+    assert one["history"].keys() == other["history"].keys()
+    history = {
+        name: float(np.abs(np.subtract(values, other["history"][name])).max())
+        for name, values in one["history"].items()
+    }
+    worst = max(history, key=history.get)
+    return {"weights": weights, "history": history[worst], "worst": worst}
+
+
+def make_strategy(kind, replicas=2, worker=0, ports=()):
+    if kind == "multi_worker":
+        workers = [f"127.0.0.1:{port}" for port in ports]
+        task = {"type": "worker", "index": worker}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
+    )
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+
+def main(strategy, cases, compare=True):
+    """Prints, for each case, the outcome, or how it differs from that of a single process."""
+    strategy = make_strategy(**strategy)
+    for does, arguments in cases:
+        got = DOES[does](strategy, **arguments)
+        if compare and does != "refusals":
+            got = difference(DOES[does](None, **arguments), got)
+        print("RESULT " + json.dumps(got), flush=True)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
