@@ -98,6 +98,7 @@ def fit_here(sessions, warmup, steps, seed):
         stage1_steps=steps,
         stage2_steps=0,
         learning_rate=1e-3,
+        settle_steps=0,
         seed=seed,
         verbose=0,
     )

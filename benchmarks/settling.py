@@ -66,6 +66,7 @@ def fit(data, seed, given):
             model,
             parts["train"][0],
             **{**counts, "warmup_steps": before, f"{stage}_steps": given.steps},
+            settle_steps=0,
             seed=seed,
             callbacks=[watch],
             verbose=0,

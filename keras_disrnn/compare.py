@@ -114,8 +114,9 @@ def fit_disrnn(sessions, model, training, seed, folder=None):
         paths = None if folder is None else folder / "paths"
         report = functools.partial(print, flush=True)
         return select(make, sessions, training, seed=seed, folder=paths, report=report)[0]
-    network = make_model(sessions, model, seed)
-    settings = dataclasses.asdict(possible_training(sessions, training))
+    with training.scope():
+        network = make_model(sessions, model, seed)
+    settings = possible_training(sessions, training).arguments()
     checkpoint = None if folder is None else folder / "checkpoint.npz"
     train(network, sessions, **settings, seed=seed, checkpoint=checkpoint, verbose=0)
     return network

@@ -240,7 +240,8 @@ class TrainingSettings:
         learning_rate: Of Adam.
         choice_weight: Weight of choice against dopamine in the joint stage.
         settle_steps: End a stage with penalties once neither the loss nor a bottleneck has changed
-            over so many steps; 0 to take every step.
+            over so many steps; 0 to take every step. By default 500 steps, or a little more where
+            `steps_per_epoch` does not divide them.
         tensorboard: A folder for TensorBoard's logs.
         strategy: "mirrored" shares each batch out to all GPUs of this machine
             (`tf.distribute.MirroredStrategy`); by default there is one replica.
@@ -255,9 +256,21 @@ class TrainingSettings:
     buckets: int = 1
     learning_rate: float = 1e-3
     choice_weight: float = 0.5
-    settle_steps: int = 0
+    settle_steps: int | None = None
     tensorboard: str | None = None
     strategy: Literal["mirrored"] | None = None
+
+    def arguments(self):
+        """Those that `train` takes: all but the strategy, which a model is made under."""
+        found = dataclasses.asdict(self)
+        del found["strategy"]
+        return found
+
+    def scope(self):
+        """The scope to make the model in."""
+        if self.strategy is None:
+            return contextlib.nullcontext()
+        return tf.distribute.MirroredStrategy().scope()
 
 
 SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
@@ -464,7 +477,7 @@ def run(command, out, data, model, training, seed, *, full=True):
     resumes = check_folder(out, config, "report.html")
     sessions = load_data(data, seed)
     strategy = None if selects else training.strategy
-    with contextlib.nullcontext() if strategy is None else tf.distribute.MirroredStrategy().scope():
+    with contextlib.nullcontext() if selects else training.scope():
         network = make_model(sessions.train, model, seed)
     sessions = sessions.for_model(network)
     if not selects:
@@ -506,13 +519,11 @@ def run(command, out, data, model, training, seed, *, full=True):
     else:
         if strategy is not None:
             print(f"Each batch is shared out to {distribute.replicas(network)} replica(s)\n")
-        arguments = dataclasses.asdict(training)
-        del arguments["strategy"]
         history = train(
             network,
             sessions.train,
             sessions.held_out,
-            **arguments,
+            **training.arguments(),
             seed=seed,
             checkpoint=out / "checkpoint.npz",
             callbacks=[PrintEpochs()],

@@ -178,7 +178,7 @@ def train(
     buckets=1,
     learning_rate=1e-3,
     choice_weight=0.5,
-    settle_steps=0,
+    settle_steps=None,
     tensorboard=None,
     seed=0,
     checkpoint=None,
@@ -201,7 +201,7 @@ def train(
         choice_weight: As for `compile_stage`.
         settle_steps: A stage with penalties ends early once neither the loss nor a bottleneck has
             changed over so many steps (see `has_settled`); a multiple of `steps_per_epoch`, at
-            least four of it, or 0 to take every step.
+            least four of it, or 0 to take every step; `None` for `default_settle_steps`.
         tensorboard: A folder for TensorBoard's logs (see `keras_disrnn.tensorboard.StageBoard`).
         seed: Of the order in which batches are drawn (the model has a seed of its own).
         checkpoint: A file to keep the state in after each epoch. If it exists, training goes on
@@ -229,6 +229,8 @@ def train(
     sessions = sessions.for_model(model)
     held_out = None if held_out is None else held_out.for_model(model)
     check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps)
+    if settle_steps is None:
+        settle_steps = default_settle_steps(steps_per_epoch)
     if tensorboard is not None and distribute.is_chief(model):
         # Not above: its figures are drawn of what this module trains.
         from keras_disrnn.tensorboard import StageBoard
@@ -331,7 +333,7 @@ def fingerprint(sessions):
     return digest.hexdigest()[:16]
 
 
-def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps=0):
+def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps=None):
     """Raises ValueError where `train` could not begin with these settings.
 
     Args:
@@ -373,8 +375,18 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settl
             raise ValueError("sessions: no dopamine target has weight: nothing to fit in stage 2")
 
 
+SETTLE_STEPS = 500
+"""The window that agents with known graphs are found as well with as with every step
+(benchmarks/settling.py)."""
+
 LEAST_EPOCHS = 4
 """A window of fewer epochs tells nothing of a trend."""
+
+
+def default_settle_steps(steps_per_epoch):
+    """The least window of at least `SETTLE_STEPS` steps and `LEAST_EPOCHS` whole epochs."""
+    return steps_per_epoch * max(LEAST_EPOCHS, math.ceil(SETTLE_STEPS / steps_per_epoch))
+
 
 SETTLED_LOSS = 1e-4
 SETTLED_SIGMA = 0.02

@@ -10,7 +10,13 @@ import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.data import Columns, sessions_from_table
 from keras_disrnn.run import ModelSettings, SyntheticData, TrainingSettings, run
-from keras_disrnn.training import SETTLED_LOSS, SETTLED_SIGMA, has_settled, train
+from keras_disrnn.training import (
+    SETTLED_LOSS,
+    SETTLED_SIGMA,
+    default_settle_steps,
+    has_settled,
+    train,
+)
 
 SETTLE = {"warmup_steps": 12, "stage1_steps": 12, "stage2_steps": 12, "steps_per_epoch": 2}
 
@@ -76,6 +82,11 @@ def test_a_stage_at_rest_ends_where_it_would_without_a_stop(sessions, tmp_path):
         np.testing.assert_array_equal(a, b)
     again = train(make_model(), sessions, **settings)
     assert len(again) == len(history), "a stage that ended early is finished"
+
+
+@pytest.mark.parametrize(("epoch", "window"), [(2, 500), (30, 510), (100, 500), (200, 800)])
+def test_the_window_is_of_whole_epochs(epoch, window):
+    assert default_settle_steps(epoch) == window
 
 
 @pytest.mark.parametrize("settle_steps", [7, 6, 9])
