@@ -11,6 +11,7 @@ needed to find a structure does not blunt the model that has it.
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -207,29 +208,30 @@ def _select(stage, sessions, settings, seed, store, report):
                 ),
             )
         )
-    table, chosen, weights, notes = _choose(stage, totals, folds, starts)
+    table, chosen, notes = _choose(stage, totals, folds, starts)
+    part = functools.partial(_part, stage, sessions, settings, folds, starts, seed, store, report)
+    weights, gain = part(chosen, "unmixed")
+    if gain is not None:
+        notes.append(
+            "The latents of the chosen fit were mixtures: where one of their bottlenecks was "
+            f"closed, training went on to '{_describe(stage, weights)}', at a loss that is smaller "
+            f"by {gain:.2g}. The scores are of the mixtures."
+        )
+    if chosen + 1 < len(stage.scales) and _is_mixed(stage, weights):
+        parted, gain = part(chosen + 1, "unmixed-stronger")
+        if gain is not None and not _is_mixed(stage, parted):
+            lost, tolerance = _compare_scores(stage, sessions, weights, parted)
+            if lost <= tolerance:
+                weights, chosen = parted, chosen + 1
+                table["chosen"] = np.arange(len(table)) == chosen
+                notes.append(
+                    f"At the multiple {table['scale'].iloc[chosen - 1]:g} the latents stayed "
+                    f"mixtures. At {table['scale'].iloc[chosen]:g}, where mixtures were out of "
+                    f"reach, they part to '{_describe(stage, weights)}', which predicts the "
+                    f"training sessions within {max(lost, 0):.2g} as well: it is taken."
+                )
     scale = table["scale"].iloc[chosen]
     stage.set_scale(scale)
-    if settings.unmix_steps and _mixing_edges(stage.graph(stage.with_weights(weights))):
-        graph = stage.graph(stage.model)
-        others = [path["weights"][chosen] for path in (*starts, *folds)]
-        others = [
-            other
-            for other in others
-            if other is not weights and same_graph(stage.graph(stage.with_weights(other)), graph)
-        ]
-        path = store.path(
-            f"{stage.name}-unmixed",
-            lambda: _unmix(stage, sessions, settings, [weights, *others], seed, report),
-        )
-        if len(path["weights"]):
-            (weights,) = path["weights"]
-            graph = describe_graph(stage.graph(stage.with_weights(weights)))
-            notes.append(
-                "The latents of the chosen fit were mixtures: where one of their bottlenecks was "
-                f"closed, training went on to '{graph}', at a loss that is smaller by "
-                f"{path['losses'][0]:.2g}. The scores are of the mixtures."
-            )
     latents = _latents(stage.graph(stage.with_weights(weights)))
     if settings.settle_steps:
         stage.train(sessions, settings.settle_steps, settings.learning_rate / 5, seed)
@@ -242,6 +244,49 @@ def _select(stage, sessions, settings, seed, store, report):
     notes += stage.unclear()
     report(f"{stage.name}: chosen x{scale:g}, {describe_graph(stage.graph(stage.model))}")
     return Selection(table, tuple(notes))
+
+
+def _part(stage, sessions, settings, folds, starts, seed, store, report, rung, name):
+    """The fit of a multiple, its latents parted where they are mixtures.
+
+    Returns:
+        Its weights, and by how much parting lowered the loss, or `None` where nothing was parted.
+    """
+    stage.set_scale(stage.scales[rung])
+    weights, graph, _ = _representative(stage, folds, starts, rung)
+    if not settings.unmix_steps or not _is_mixed(stage, weights):
+        return weights, None
+    others = [path["weights"][rung] for path in (*starts, *folds)]
+    others = [
+        other
+        for other in others
+        if other is not weights and same_graph(stage.graph(stage.with_weights(other)), graph)
+    ]
+    path = store.path(
+        f"{stage.name}-{name}",
+        lambda: _unmix(stage, sessions, settings, [weights, *others], seed, report),
+    )
+    if not len(path["weights"]):
+        return weights, None
+    return path["weights"][0], float(path["losses"][0])
+
+
+def _is_mixed(stage, weights):
+    return bool(_mixing_edges(stage.graph(stage.with_weights(weights))))
+
+
+def _describe(stage, weights):
+    return describe_graph(stage.graph(stage.with_weights(weights)))
+
+
+def _compare_scores(stage, sessions, weights, others):
+    """What other weights lose of the likelihood, without noise, and what counts as a loss."""
+    sums = []
+    for each in (weights, others):
+        stage.with_weights(each)
+        sums.append(stage.totals(sessions).sum(axis=0))
+    one, other = (float(stage.score(each)) for each in sums)
+    return one - other, stage.tolerance(sums[0])
 
 
 def _latents(graph):
@@ -377,7 +422,7 @@ def _climb(stage, sessions, split, settings, learning_rate, seed, report, label)
 
 
 def _choose(stage, totals, folds, starts):
-    """The table of multiples, the row to take, its weights, and what is not clear-cut.
+    """The table of multiples, the row to take, and what is not clear-cut.
 
     Args:
         stage: What is being chosen for.
@@ -448,7 +493,7 @@ def _choose(stage, totals, folds, starts):
                 f"The sparser graph '{describe_graph(graphs[nearest])}' is only just out of reach: "
                 f"it costs {cost[nearest]:.2g}, standard error {cost_errors[nearest]:.2g}."
             )
-    return table, chosen, rungs[chosen][0], notes
+    return table, chosen, notes
 
 
 def _representative(stage, folds, starts, rung):

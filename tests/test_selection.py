@@ -19,6 +19,7 @@ from keras_disrnn.selection import (
     _Closed,
     _mixing_edges,
     _representative,
+    _select,
     _unmix,
     choose,
     select,
@@ -283,6 +284,70 @@ def test_of_the_trials_that_part_mixtures_the_best_is_kept(ends, expected):
     path = _unmix(_Landscape(ends), None, QUICK, candidates, 0, lambda line: None)
     assert [weights[1] for weights in path["weights"]] == ([] if expected is None else [expected])
     assert path["losses"] == pytest.approx([] if expected is None else [0.5 - expected])
+
+
+class _Chosen(_Landscape):
+    """The landscape as a stage to select in; the third of its weights tells of multiple and fit."""
+
+    title, higher_is_better, restarts, base, scales = "likelihood", True, True, {}, QUICK.scales
+
+    def __init__(self, ends, scores):
+        super().__init__(ends)
+        self._scores = scores
+
+    def set_scale(self, scale):
+        self.scale = scale
+
+    def totals(self, sessions):
+        return np.array([[self._scores[self.now[2]], 1.0]])
+
+    @staticmethod
+    def score(sums):
+        return sums[..., 0] / sums[..., 1]
+
+    @staticmethod
+    def tolerance(pooled):
+        return 0.002
+
+    def openness(self, model):
+        return 1.0
+
+    def unclear(self):
+        return []
+
+
+class _Shelf:
+    """A store of paths whose weaker multiple is the better one by 0.003."""
+
+    def path(self, name, make):
+        if "unmixed" in name:
+            return make()
+        fits = [(MIXED, 0.5, "weak"), (MIXED, 0.5, "strong")]
+        totals = np.array([[[0.620, 1.0]] * 6, [[0.617, 1.0]] * 6])
+        return {"weights": fits, "losses": [0.5, 0.5], "totals": totals}
+
+
+@pytest.mark.parametrize(
+    ("edge", "scores", "taken"),
+    [
+        # Parted at the stronger multiple, and nearly as good.
+        ("strong", {"weak": 0.620, "strong": 0.6185}, 1),
+        # As sparse, but worse by what counts.
+        ("strong", {"weak": 0.620, "strong": 0.6175}, 0),
+        # Parted where it was chosen: nothing else is tried.
+        ("weak", {"weak": 0.620, "strong": 0.620}, 0),
+        # Parted nowhere.
+        ("none", {"weak": 0.620, "strong": 0.620}, 0),
+    ],
+)
+def test_mixtures_give_way_to_a_stronger_multiple_that_parts_them(sessions, edge, scores, taken):
+    stage = _Chosen({(edge, ("z1", "z2")): (PARTED, 0.49)}, scores)
+    settings = dataclasses.replace(QUICK, unmix_steps=1, settle_steps=0)
+    found = _select(stage, sessions, settings, 0, _Shelf(), lambda line: None)
+    assert list(np.flatnonzero(found.table["chosen"])) == [taken]
+    assert found.scale == stage.scale == QUICK.scales[taken]
+    assert (stage.now[0] == PARTED) == (edge != "none" and scores["strong"] != 0.6175)
+    assert any("where mixtures were out of reach" in note for note in found.notes) == bool(taken)
 
 
 def test_a_bottleneck_is_held_closed_while_others_train(sessions):
