@@ -118,8 +118,7 @@ def _without_penalties(fits, pooled):
 
 def _is_chance(likelihoods):
     """Whether a model gives all arms the same: drawn, it would press the others together."""
-    arms = 1 / likelihoods[0]
-    return np.ptp(likelihoods) == 0 and abs(arms - round(arms)) < 1e-9
+    return bool(np.allclose(likelihoods, 1 / round(1 / likelihoods[0]), rtol=0, atol=1e-6))
 
 
 def _agreement(fits):
