@@ -64,7 +64,7 @@ def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
     model = make_model(strategy, **arguments)
     sessions = make_sessions()
     if model.subjects:
-        subjects = [str(i % model.subjects) for i in range(sessions.n_sessions)]
+        subjects = tuple(str(i % model.subjects) for i in range(sessions.n_sessions))
         sessions = dataclasses.replace(sessions, subjects=subjects).for_model(model)
     if stage == "stage2":
         (sessions,) = with_latents(model, sessions)

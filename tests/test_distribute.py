@@ -146,7 +146,9 @@ def test_three_replicas_and_several_subjects():
     cases = [["fit_stage", {"stage": "joint", **case}]]
     cases.append(["fit_stage", {"stage": "joint", **case, "implementation": "native"}])
     for got in run_mirrored(cases, replicas=3):
-        check(got, "float64")
+        # Adam divides by 1e-7 where a gradient is zero but for rounding, as unused dimensions' are.
+        assert got["weights"] <= 1e-8, got
+        assert got["history"] <= 1e-5, got
 
 
 @pytest.mark.slow
