@@ -260,7 +260,12 @@ def _run_ray(function, tasks, workers, threads, retries, started, waiting):
     if own:
         machine = {}
         if not os.environ.get("RAY_ADDRESS"):
-            machine = {"num_cpus": workers and workers * threads, "include_dashboard": False}
+            # "local": what is left of a cluster that was killed is not to be looked for.
+            machine = {
+                "address": "local",
+                "num_cpus": workers and workers * threads,
+                "include_dashboard": False,
+            }
         ray.init(log_to_driver=False, **machine)
     try:
         if workers is None:
