@@ -17,13 +17,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 import pandas as pd
 
 
 def make_watch(windows, steps_per_epoch):
     """A callback that notes where each window would end a stage, and the weights there."""
-    from keras_disrnn.training import has_settled
+    from keras_disrnn.training import has_settled, trained_sigmas
 
     class Watch(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -31,15 +30,7 @@ def make_watch(windows, steps_per_epoch):
 
         def on_epoch_end(self, epoch, logs=None):
             self._losses.append(logs["loss"])
-            self._sigmas.append(
-                np.concatenate(
-                    [
-                        np.abs(keras.ops.convert_to_numpy(weight)).ravel()
-                        for weight in self.model.trainable_variables
-                        if weight.name == "raw_sigma"
-                    ]
-                )
-            )
+            self._sigmas.append(trained_sigmas(self.model))
             for window in set(windows) - set(self.ends):
                 epochs = window // steps_per_epoch
                 if len(self._losses) > epochs and has_settled(

@@ -13,14 +13,12 @@ from keras_disrnn.analysis.bottlenecks import embedding_names
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
+from keras_disrnn.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.losses import log_likelihood
 from keras_disrnn.model import DisRNNModel
 
 TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
 """What an embedding can be fitted to, and the readouts that this asks."""
-
-_NOISE_FLOOR = 1e-9
-"""Least noise variance, as a share of the response's: simulated dopamine can be met exactly."""
 
 
 class Adaptation(NamedTuple):
@@ -86,7 +84,7 @@ def adapt(model, sessions, targets="choice"):
             raise ValueError(f"{kind}: the model was made for {want}, the sessions have {got}")
     if targets == "joint" and not model.signals:
         raise ValueError("targets: expected a model of dopamine for 'joint', got one of choices")
-    own = {name: _sessions_of(sessions, [name]) for name in names}
+    own = {name: sessions.of_subjects([name]) for name in names}
     for name, part in own.items():
         if not part.choice_weight.any():
             raise ValueError(f"sessions: expected a free choice of subject {name!r}, got none")
@@ -136,7 +134,7 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
     for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
         scores[moment] = {}
         for part, sessions in (("train", train), ("held_out", held_out)):
-            own = _sessions_of(sessions, fitted)
+            own = sessions.of_subjects(fitted)
             evaluation = compute_evaluation(network, own, batch_size=batch_size)
             scores[moment][part] = evaluation.summary
             tables.append(evaluation.per_session.assign(part=part, moment=moment))
@@ -164,10 +162,6 @@ def add_subjects(model, names):
             value = np.concatenate([value, np.repeat(mean, len(names), axis=0)])
         variable.assign(value)
     return larger
-
-
-def _sessions_of(sessions, subjects):
-    return sessions.subset(np.array([name in subjects for name in sessions.subjects]))
 
 
 def _read_dimensions(model, readouts):
@@ -205,7 +199,7 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
     )
     responses_count = response_weight.sum(axis=(0, 1))
     floor = [
-        _NOISE_FLOOR * np.var(responses[..., k][response_weight[..., k] > 0])
+        NOISE_FLOOR * np.var(responses[..., k][response_weight[..., k] > 0])
         for k in range(len(recorded))
     ]
     features, choice, weight, responses, response_weight = map(

@@ -25,8 +25,8 @@ from keras_disrnn.plots import plot_comparison, save_figure
 from keras_disrnn.run import (
     SyntheticData,
     TableData,
+    begin_folder,
     check_folder,
-    environment,
     load_data,
     load_model,
     load_sessions,
@@ -34,8 +34,6 @@ from keras_disrnn.run import (
     plain_config,
     possible_training,
     save_model,
-    write_config,
-    write_json,
 )
 from keras_disrnn.selection import SelectionSettings, select
 from keras_disrnn.training import STAGES, check_training, fingerprint, train
@@ -205,7 +203,7 @@ def compare(out, data, settings, model, training, seed):
     way = "selection" if isinstance(training, SelectionSettings) else "training"
     config = {kind: data, "settings": settings, "model": model, way: training, "seed": seed}
     config = plain_config(config)
-    check_folder(out, config, "table.csv")
+    resumes = check_folder(out, config, "table.csv")
     check_integer("replicates", settings.replicates, 1)
     check_integer("starts", settings.starts, 1)
     if settings.leave_one_subject_out:
@@ -234,7 +232,8 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(sessions)
         _check(plan, {}, sessions, settings, model, training, seed)
         folds, estimates = {}, []
-        _begin(out, config)
+        if not resumes:
+            begin_folder(out, config, "compare")
         for split in leave_one_subject_out(sessions):
             subject = split.held_out.subjects[0]
             print(f"Without {subject}:")
@@ -254,7 +253,8 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(parts.train)
         held_out = [parts.held_out] if model.subject_units else []
         _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
-        _begin(out, config)
+        if not resumes:
+            begin_folder(out, config, "compare")
         fitted, estimates = _fit(plan, parts.train, out / "models")
         table = compute_comparison({**fitted, **loaded}, sessions, **ways)
 
@@ -291,14 +291,6 @@ def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
                 training.learning_rate,
                 training.settle_steps,
             )
-
-
-def _begin(out, config):
-    """Makes the folder, unless it is there to go on with."""
-    if not (out / "config.yaml").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "environment.json", environment("compare"))
-        write_config(out, config)
 
 
 def _file_name(name):
@@ -377,7 +369,7 @@ def _calibrate(name, sessions, fitted, folder):
     model = fitted[name]
     if isinstance(model, dict):
         return {
-            subject: one.calibrate(baselines.subject_sessions(sessions, subject))
+            subject: one.calibrate(sessions.of_subjects([subject]))
             for subject, one in model.items()
         }
     return model.calibrate(sessions)

@@ -320,7 +320,7 @@ def _take_subjects(sessions, settings, part):
                 f"subjects: expected subjects with sessions in the {part}, got {name!r}; there are "
                 f"{known}"
             )
-    return sessions.subset(np.isin(np.asarray(sessions.subjects), settings.subjects))
+    return sessions.of_subjects(settings.subjects)
 
 
 def _without_padding(*parts):
@@ -500,9 +500,7 @@ def run(command, out, data, model, training, seed, *, full=True):
     seconds = {"data": time.monotonic() - began}
 
     if not resumes:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "environment.json", environment(command))
-        write_config(out, config)
+        begin_folder(out, config, command)
     print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
     history, selections = None, {}
     if selects:
@@ -600,6 +598,13 @@ def check_folder(out, config, last):
             "or the same settings to go on with it"
         )
     return True
+
+
+def begin_folder(out, config, command):
+    """Makes the folder of a run, which tells from then on what it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "environment.json", _environment(command))
+    write_config(out, config)
 
 
 def _differences(stored, given, path=""):
@@ -905,7 +910,7 @@ def write_config(folder, config):
     write_text(Path(folder) / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def environment(command):
+def _environment(command):
     packages = ("keras-disrnn", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
     return {
         "command": command,

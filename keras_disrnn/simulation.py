@@ -216,17 +216,17 @@ def compare_behaviour(out, data, settings, seed):
             return ScheduledBandit.from_table(rows, settings.better, data.columns.session), None
         return make_environment(settings.environment), int(own.trials_per_session.mean())
 
+    def by_subject():
+        for subject in dict.fromkeys(sessions.subjects):
+            own = sessions.of_subjects([subject])
+            yield subject, own, *world_of(table.iloc[np.concatenate(own.rows)], own)
+
     everyone = [(None, sessions, *world_of(table, sessions))]
-    by_subject = []
-    for subject in dict.fromkeys(sessions.subjects):
-        own = sessions.subset(np.array([name == subject for name in sessions.subjects]))
-        rows = table.iloc[np.concatenate(own.rows)]
-        by_subject.append((subject, own, *world_of(rows, own)))
     agents = {}
     for name, path in settings.models.items():
         model = _load_any(path)
         # Refuses a subject that the model does not know.
-        played = by_subject if sessions.for_model(model).subject_names else everyone
+        played = by_subject() if sessions.for_model(model).subject_names else everyone
         agents[name] = [
             (agent_from_model(model, subject or name, subject=subject), *rest)
             for subject, *rest in played

@@ -252,13 +252,12 @@ def load_part(whole, subject):
     parts = {}
     for part in ("train", "held_out"):
         sessions = getattr(whole, part)
-        mask = [name == subject for name in sessions.subjects]
-        if not any(mask):
+        if subject not in sessions.subjects:
             raise ValueError(
                 f"subject {subject!r} has no session in the {part.replace('_', '-')} part: hold "
                 'out others, leave it out with "subjects", or fit all subjects "pooled"'
             )
-        parts[part] = sessions.subset(mask)
+        parts[part] = sessions.of_subjects([subject])
     return dataclasses.replace(whole, **parts, truth=None)
 
 

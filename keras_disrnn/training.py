@@ -392,6 +392,16 @@ SETTLED_LOSS = 1e-4
 SETTLED_SIGMA = 0.02
 
 
+def trained_sigmas(model):
+    """The noise level of each bottleneck that trains, a list of numbers."""
+    return [
+        float(sigma)
+        for weight in model.trainable_variables
+        if weight.name == "raw_sigma"
+        for sigma in np.abs(keras.ops.convert_to_numpy(weight)).ravel()
+    ]
+
+
 def has_settled(losses, sigmas):
     """Whether training has come to rest in a window of epochs.
 
@@ -547,14 +557,7 @@ class Progress(keras.callbacks.Callback):
         window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]
         if not window or not self.model.penalised:
             return False
-        self._sigmas.append(
-            [
-                float(sigma)
-                for weight in self.model.trainable_variables
-                if weight.name == "raw_sigma"
-                for sigma in np.abs(keras.ops.convert_to_numpy(weight)).ravel()
-            ]
-        )
+        self._sigmas.append(trained_sigmas(self.model))
         self._sigmas = self._sigmas[-window - 1 :]
         losses = [row["loss"] for row in self._rows[-window:]]
         return epoch > window and has_settled(losses, self._sigmas)

@@ -252,7 +252,8 @@ def test_an_interrupted_comparison_goes_on(tmp_path, capsys, more):
     path = write_subjects(several_subjects(2, sessions=8), tmp_path / "table.csv")
     left_out = "--settings.leave_one_subject_out=true" in more
     command = [
-        "compare", f"--data.table={path}", "--data.held_out_every=2", "--data.held_out_offset=1",
+        "compare", f"--data.table={path}", "--data.columns.dopamine=dopamine",
+        "--data.held_out_every=2", "--data.held_out_offset=1",
         "--settings.cognitive=['actor-critic']", "--settings.gru_units=2", *more, *FAST,
     ]  # fmt: skip
     assert main([*command, f"--out={tmp_path / 'whole'}"]) == 0

@@ -183,8 +183,8 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
     if model.subjects and several > 1:
         raise ValueError(
             "sessions: expected those of one subject, as each has formulas of its own, got those "
-            f"of {several}; pass keras_disrnn.baselines.subject_sessions(sessions, "
-            f"{sessions.subjects[0]!r}), or use compute_subject_rates"
+            f"of {several}; pass sessions.of_subjects([{sessions.subjects[0]!r}]), or use "
+            "compute_subject_rates"
         )
     embedding = embedding_of(model, sessions.subjects[0] if model.subjects else None)
     if model.observations != sessions.observations:
@@ -278,7 +278,7 @@ def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
     """
     rows = []
     for subject in dict.fromkeys(sessions.subjects):
-        own = sessions.subset(np.array([name == subject for name in sessions.subjects]))
+        own = sessions.of_subjects([subject])
         rates = compute_formulas(model, own, threshold=threshold).learning_rates()
         alpha = rates.groupby("latent", sort=False)["alpha"].max()
         named = {f"learning rate {latent}": value for latent, value in alpha.items()}

@@ -15,7 +15,7 @@ from keras_disrnn.losses import log_likelihood
 _SESSIONS_AT_ONCE = 8
 """Sessions are padded to a multiple of this, so that few shapes have to be compiled."""
 
-_NOISE_FLOOR = 1e-9
+NOISE_FLOOR = 1e-9
 """Least noise variance, as a share of the response's: simulated dopamine can be met exactly."""
 
 
@@ -113,7 +113,7 @@ def loss_and_gradient(model_type, arms, targets, affine):
                     offset = mean - gain * centre
                 residual = dopamine - gain * error - offset
                 variance = tf.reduce_sum(dopamine_weight * residual**2, over) / count
-                variance += _NOISE_FLOOR * spread
+                variance += NOISE_FLOOR * spread
                 loss += tf.reduce_sum(0.5 * count * (tf.math.log(2.0 * math.pi * variance) + 1.0))
                 map_ = tf.stack([gain, offset])
         return loss, tape.gradient(loss, values), map_

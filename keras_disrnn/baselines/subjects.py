@@ -1,6 +1,5 @@
 """A model of its own for each subject."""
 
-import numpy as np
 import pandas as pd
 
 
@@ -22,16 +21,11 @@ def fit_subjects(make_model, sessions, *arguments, **settings):
     for subject in dict.fromkeys(sessions.subjects):
         model = make_model()
         try:
-            model.fit_sessions(subject_sessions(sessions, subject), *arguments, **settings)
+            model.fit_sessions(sessions.of_subjects([subject]), *arguments, **settings)
         except ValueError as error:
             raise ValueError(f"subject {subject!r}: {error}") from error
         models[subject] = model
     return models
-
-
-def subject_sessions(sessions, subject):
-    """The sessions of one subject."""
-    return sessions.subset(np.array([name == subject for name in sessions.subjects]))
 
 
 def subject_estimates(models):

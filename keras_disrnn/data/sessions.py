@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -483,6 +483,17 @@ class Sessions:
             rows=None if self.rows is None else tuple(self.rows[i] for i in picked),
             latents=None if self.latents is None else self.latents[picked],
         )
+
+    def of_subjects(self, names: Collection[str]) -> Sessions:
+        """Picks every session of some subjects.
+
+        Args:
+            names: The subjects' names; those without sessions are passed over.
+
+        Raises:
+            ValueError: If no session is of any of them.
+        """
+        return self.subset([name in names for name in self.subjects])
 
     def dataset(
         self,
