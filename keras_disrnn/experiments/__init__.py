@@ -1,0 +1,1 @@
+"""Experiments from data to a folder of results."""

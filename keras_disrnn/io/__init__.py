@@ -1,0 +1,1 @@
+"""Models in files: Keras files, SavedModels, the authors' parameters."""
