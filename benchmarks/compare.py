@@ -142,7 +142,7 @@ def run_ours(shape, arrays, implementation, stage2):
     import keras
 
     import keras_disrnn
-    from keras_disrnn.training import compute_latents
+    from keras_disrnn.models.latents import compute_latents
 
     keras_disrnn.native.yield_processors()  # as the command line does
     signals = 1 if shape.dopamine or stage2 else 0

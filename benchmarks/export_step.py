@@ -205,7 +205,7 @@ class CProgram:
 
 def make_export(folder):
     import keras_disrnn
-    from keras_disrnn.export import export
+    from keras_disrnn.io.saved_model import export
 
     model = keras_disrnn.DisRNNModel(latents=LATENTS, seed=0)
     model.build((None, None, 2))

@@ -43,8 +43,10 @@ def models():
 
     import tensorflow as tf
 
-    from keras_disrnn import DisRNNModel, baselines, export
+    from keras_disrnn import DisRNNModel
     from keras_disrnn.bandit import agent_from_model
+    from keras_disrnn.io import saved_model as export
+    from keras_disrnn.models import baselines
 
     disrnn = DisRNNModel(latents=5, seed=0)
     disrnn.build((None, None, 2))

@@ -65,8 +65,8 @@ def main():
     parser.add_argument("--failures", action="store_true", help="print what was found instead")
     given = parser.parse_args()
 
-    from keras_disrnn.files import write_text
     from keras_disrnn.plots import plot_recovery, save_figure
+    from keras_disrnn.utils.files import write_text
 
     table = read(given.folders)
     groups = list(table.groupby(["agent", "size"], sort=False))

@@ -107,7 +107,7 @@ def fit_here(sessions, warmup, steps, seed):
 
 def fit_there(python, sessions, fitted, warmup, steps, seed):
     """Has the reference train, in a process of its own, and reads its parameters."""
-    from keras_disrnn.interop import from_haiku
+    from keras_disrnn.io.reference import from_haiku
 
     source = fitted.with_name(f"{fitted.stem}-data.npz")
     choice = np.where(sessions.choice_weight > 0, sessions.choice, -1)
@@ -142,8 +142,9 @@ def main():
         return
     import pandas as pd
 
-    from keras_disrnn.recovery import compute_recovery
-    from keras_disrnn.run import SyntheticData, simulate_data
+    from keras_disrnn.experiments.data import simulate_data
+    from keras_disrnn.experiments.recovery import compute_recovery
+    from keras_disrnn.experiments.settings import SyntheticData
 
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import pandas as pd
 
 def make_watch(windows, steps_per_epoch):
     """A callback that notes where each window would end a stage, and the weights there."""
-    from keras_disrnn.training import has_settled, trained_sigmas
+    from keras_disrnn.training.settling import has_settled, trained_sigmas
 
     class Watch(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -44,8 +44,8 @@ def make_watch(windows, steps_per_epoch):
 def fit(data, seed, given):
     """The rows of one seed: of each stage at the end of each window, and of all steps."""
     from keras_disrnn import DisRNNModel, train
-    from keras_disrnn.recovery import compute_recovery
-    from keras_disrnn.run import simulate_data
+    from keras_disrnn.experiments.data import simulate_data
+    from keras_disrnn.experiments.recovery import compute_recovery
 
     parts = simulate_data(data, seed)
     model = DisRNNModel(seed=seed)
@@ -115,8 +115,8 @@ def main():
     parser.add_argument("--out", default="runs/settling")
     given = parser.parse_args()
 
-    from keras_disrnn.files import write_text
-    from keras_disrnn.run import SyntheticData
+    from keras_disrnn.experiments.settings import SyntheticData
+    from keras_disrnn.utils.files import write_text
 
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def fits_of(out):
 
 
 def measure_engines(folder, engines, workers):
-    from keras_disrnn.workers import run_tasks
+    from keras_disrnn.experiments.workers import run_tasks
 
     print("engine | to the first result, s | a further task, ms\n---|---|---")
     for engine in engines:
@@ -208,7 +208,8 @@ def measure_reference(folder, config, own, wall, steps, reference_python):
     import compare
 
     from keras_disrnn.data import Columns
-    from keras_disrnn.run import TableData, load_data
+    from keras_disrnn.experiments.data import load_data
+    from keras_disrnn.experiments.settings import TableData
 
     data = dict(yaml.safe_load(config.read_text())["data"]["mice"])
     table = TableData(data["table"], Columns(**data["columns"]))

@@ -1,25 +1,52 @@
-"""Disentangled recurrent networks for choice and dopamine, in Keras."""
+"""Disentangled recurrent networks for choice and dopamine, in Keras.
 
-from keras_disrnn.bottleneck import InformationBottleneck
-from keras_disrnn.cell import DisRNNCell
-from keras_disrnn.core import DisRNN
-from keras_disrnn.model import DisRNNModel
-from keras_disrnn.readouts import ChoiceReadout, DopamineReadout
-from keras_disrnn.res_mlp import ResidualMLP
-from keras_disrnn.subjects import SubjectEmbedding
-from keras_disrnn.training import compile_stage, train
+Names and submodules load when they are first used, so that `import keras_disrnn` is quick and does
+not import TensorFlow.
+"""
+
+import importlib
+
 from keras_disrnn.version import __version__
 
-__all__ = [
-    "ChoiceReadout",
-    "DisRNN",
-    "DisRNNCell",
-    "DisRNNModel",
-    "DopamineReadout",
-    "InformationBottleneck",
-    "ResidualMLP",
-    "SubjectEmbedding",
-    "__version__",
-    "compile_stage",
-    "train",
-]
+_HOMES = {
+    "ChoiceReadout": "keras_disrnn.layers.readouts",
+    "DisRNN": "keras_disrnn.layers.disrnn",
+    "DisRNNCell": "keras_disrnn.layers.disrnn_cell",
+    "DisRNNModel": "keras_disrnn.models.disrnn_model",
+    "DopamineReadout": "keras_disrnn.layers.readouts",
+    "InformationBottleneck": "keras_disrnn.layers.information_bottleneck",
+    "ResidualMLP": "keras_disrnn.layers.residual_mlp",
+    "SubjectEmbedding": "keras_disrnn.layers.subject_embedding",
+    "compile_stage": "keras_disrnn.training.stages",
+    "train": "keras_disrnn.training.fit",
+}
+"""Public names and the modules that define them."""
+
+_SUBMODULES = {
+    "analysis": "keras_disrnn.analysis",
+    "bandit": "keras_disrnn.bandit",
+    "baselines": "keras_disrnn.models.baselines",
+    "data": "keras_disrnn.data",
+    "datasets": "keras_disrnn.datasets",
+    "experiments": "keras_disrnn.experiments",
+    "export": "keras_disrnn.io.saved_model",
+    "plots": "keras_disrnn.plots",
+}
+"""Public submodules and where they are."""
+
+__all__ = ["__version__", *_HOMES, *_SUBMODULES]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _SUBMODULES:
+        value = importlib.import_module(_SUBMODULES[name])
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -13,23 +13,14 @@ from typing import Literal
 import jsonargparse
 import pandas as pd
 
-from keras_disrnn import compare as comparisons
-from keras_disrnn import native, simulation
-from keras_disrnn import recovery as recoveries
-from keras_disrnn import run as runs
-from keras_disrnn import study as studies
-from keras_disrnn.adaptation import adapt_and_score
+from keras_disrnn import native
 from keras_disrnn.analysis import (
-    ablation_markdown,
     comparison_markdown,
-    compute_ablation,
     compute_embedding_correlations,
     compute_embeddings,
     compute_subject_rates,
     open_embeddings,
 )
-from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
-from keras_disrnn.compare import ComparisonSettings, OptionalTable
 from keras_disrnn.data import (
     Photometry,
     Source1Columns,
@@ -39,9 +30,32 @@ from keras_disrnn.data import (
     read_table,
     sessions_from_table,
 )
-from keras_disrnn.exchange import CONFIG, PARAMS, read_reference, write_reference
-from keras_disrnn.export import export as export_model
-from keras_disrnn.files import new_folder, write_text
+from keras_disrnn.experiments import behaviour as simulation
+from keras_disrnn.experiments import comparison as comparisons
+from keras_disrnn.experiments import recovery as recoveries
+from keras_disrnn.experiments import run as runs
+from keras_disrnn.experiments import study as studies
+from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablation_markdown, compute_ablation
+from keras_disrnn.experiments.adaptation import adapt_and_score
+from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
+from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.figures import draw
+from keras_disrnn.experiments.folder import load_results, load_run, load_training, write_config
+from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.settings import (
+    BATCH_SIZE,
+    SYNTHETIC_COLUMNS,
+    ModelSettings,
+    SyntheticData,
+    TableData,
+    TrainingSettings,
+    plain_config,
+)
+from keras_disrnn.experiments.study import BaselineSettings, StudySettings
+from keras_disrnn.io.keras_file import load_model, save_model
+from keras_disrnn.io.reference_files import CONFIG, PARAMS, read_reference, write_reference
+from keras_disrnn.io.saved_model import export as export_model
 from keras_disrnn.plots import (
     plot_ablation,
     plot_embeddings,
@@ -49,11 +63,8 @@ from keras_disrnn.plots import (
     plot_recovery_by_sessions,
     save_figure,
 )
-from keras_disrnn.run import ModelSettings, SyntheticData, TableData, TrainingSettings
-from keras_disrnn.selection import SelectionSettings
-from keras_disrnn.simulation import BehaviourSettings, EnvironmentSettings
-from keras_disrnn.study import BaselineSettings, StudySettings
-from keras_disrnn.training import TrainingDiverged
+from keras_disrnn.training.checkpoint import TrainingDiverged
+from keras_disrnn.utils.files import new_folder, plain, write_json, write_text
 
 
 def demo(
@@ -170,14 +181,14 @@ def evaluate(run: str, table: str | None = None, out: str | None = None):
     """
     if out is not None and Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new file")
-    model, data, seed = runs.load_run(run)
+    model, data, seed = load_run(run)
     if table is None:
-        metrics, _ = runs.compute_metrics(model, runs.load_data(data, seed))
+        metrics, _ = runs.compute_metrics(model, load_data(data, seed))
     else:
         metrics = runs.score_sessions(model, _read_like(data, table))
     if out is not None:
-        runs.write_json(out, metrics)
-    print(json.dumps(runs.plain(metrics), indent=2))
+        write_json(out, metrics)
+    print(json.dumps(plain(metrics), indent=2))
 
 
 def export(run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model"):
@@ -189,9 +200,9 @@ def export(run: str, out: str, format: Literal["saved_model", "reference"] = "sa
         format: A SavedModel; or params.json and config.json of `disentangled-rnns`.
     """
     if Path(run).is_file():
-        model, record = runs.load_model(run, kind=None), None
+        model, record = load_model(run, kind=None), None
     else:
-        (model, _, _), record = runs.load_run(run), run
+        (model, _, _), record = load_run(run), run
     if format == "reference":
         write_reference(model, out)
         print(f"Wrote {out}: {PARAMS} and {CONFIG}")
@@ -216,7 +227,7 @@ def import_(params: str, out: str, configuration: str | None = None):
     if Path(out).suffix != ".keras":
         raise ValueError(f"{out}: expected a file that ends in .keras")
     model = read_reference(params, configuration)
-    runs.save_model(model, out)
+    save_model(model, out)
     print(f"Wrote {out}: {model.core.cell.latents} latents, {model.count_params()} parameters")
 
 
@@ -230,9 +241,9 @@ def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006
     """
     if Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, data, seed = runs.load_run(run)
-    sessions = runs.load_data(data, seed)
-    runs.draw(model, sessions, out, formats=formats, **runs.load_results(run))
+    model, data, seed = load_run(run)
+    sessions = load_data(data, seed)
+    draw(model, sessions, out, formats=formats, **load_results(run))
     print(f"Wrote {out}")
 
 
@@ -258,11 +269,11 @@ def ablate(
     """
     if Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, data, data_seed = runs.load_run(run)
-    training = runs.load_training(run)
+    model, data, data_seed = load_run(run)
+    training = load_training(run)
     if steps is None and not training.stage2_steps:
         raise ValueError(f"steps: expected a number, as {run} has no stage 2 to take it from")
-    sessions = runs.load_data(data, data_seed)
+    sessions = load_data(data, data_seed)
     ablation = compute_ablation(
         model,
         sessions.train,
@@ -306,11 +317,11 @@ def subjects(run: str, out: str, known: str | None = None, column: str = "subjec
         if column not in facts:
             raise ValueError(f"{known}: no column {column!r}, got {', '.join(facts.columns)}")
         facts = facts.assign(subject=facts[column])
-    model, data, seed = runs.load_run(run)
+    model, data, seed = load_run(run)
     embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
     if facts is not None:
         correlations = compute_embedding_correlations(embeddings, facts)
-    rates = compute_subject_rates(model, runs.load_data(data, seed).train)
+    rates = compute_subject_rates(model, load_data(data, seed).train)
     if facts is not None:
         more = compute_embedding_correlations(rates, facts)
         correlations = pd.concat([correlations, more], ignore_index=True)
@@ -347,18 +358,18 @@ def adapt(run: str, data: TableData, out: str, targets: Literal["choice", "joint
     """
     if Path(out).exists():
         raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, _, _ = runs.load_run(run)
-    parts = runs.load_data(data, 0)
+    model, _, _ = load_run(run)
+    parts = load_data(data, 0)
     adaptation, scores, sessions = adapt_and_score(
-        model, parts.train, parts.held_out, targets, runs.BATCH_SIZE
+        model, parts.train, parts.held_out, targets, BATCH_SIZE
     )
     with new_folder(out) as folder:
         config = {"run": run, "data": data, "targets": targets}
-        runs.write_config(folder, runs.plain_config(config))
+        write_config(folder, plain_config(config))
         write_text(folder / "subjects.csv", adaptation.subjects.to_csv(index=False))
         write_text(folder / "sessions.csv", sessions.to_csv(index=False))
-        runs.write_json(folder / "metrics.json", scores)
-        runs.save_model(adaptation.model, folder / "model.keras")
+        write_json(folder / "metrics.json", scores)
+        save_model(adaptation.model, folder / "model.keras")
     print(adaptation.subjects.to_string(index=False))
     for kind, score, name in (
         ("choice", "normalized_likelihood", "normalized likelihood"),
@@ -397,7 +408,7 @@ def compare(
         seed: Of synthetic data, starts, initial weights, noise, batches and resamples.
     """
     # The parser makes a list of a tuple, so the two are compared as plain values.
-    given, default = (runs.plain_config({"data": each}) for each in (data, OptionalTable()))
+    given, default = (plain_config({"data": each}) for each in (data, OptionalTable()))
     if data.table is None and given != default:
         raise ValueError("data.table: expected a file, as other settings of data are given")
     chosen = synthetic if data.table is None else data
@@ -605,7 +616,7 @@ def main(arguments=None):
 
 def _read_like(data, table):
     if not isinstance(data, TableData):
-        columns = runs.SYNTHETIC_COLUMNS
+        columns = SYNTHETIC_COLUMNS
         return sessions_from_table(table, columns)
     return sessions_from_table(table, data.columns, arms=data.arms, reward_kind=data.reward_kind)
 

@@ -59,7 +59,8 @@ def outcome(model, history):
 
 def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
     """Two epochs of a stage with Keras' own `fit`."""
-    from keras_disrnn.training import compile_stage, with_latents
+    from keras_disrnn.training.fit import with_latents
+    from keras_disrnn.training.stages import compile_stage
 
     model = make_model(strategy, **arguments)
     sessions = make_sessions()
@@ -127,7 +128,7 @@ def train_all(
 
 def train_and_save(strategy, folder, **settings):
     """`train_all`, its model as a `.keras` file and a SavedModel, and what it puts out."""
-    from keras_disrnn.export import export
+    from keras_disrnn.io.saved_model import export
 
     got, model = train_all(strategy, returns_model=True, **settings)
     model.save(f"{folder}/model.keras")
@@ -138,7 +139,8 @@ def train_and_save(strategy, folder, **settings):
 
 def run_folder(strategy, out, mirrored):
     """What metrics.json of a small run has, without its times."""
-    from keras_disrnn.run import ModelSettings, SyntheticData, TrainingSettings, run
+    from keras_disrnn.experiments.run import run
+    from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, TrainingSettings
 
     metrics = run(
         "fit",
@@ -155,8 +157,8 @@ def run_folder(strategy, out, mirrored):
 
 def draw(strategy):
     """The noise of five sessions, of the layers' Keras and native implementation."""
-    from keras_disrnn import distribute
     from keras_disrnn.native import Parameters, Recurrence
+    from keras_disrnn.utils import distribute
 
     model = make_model(strategy, implementation="keras")
     cell, readout = model.core.cell, model.choice_readout
@@ -189,7 +191,7 @@ def draw(strategy):
 
 def refusals(strategy):
     """The messages of errors."""
-    from keras_disrnn.training import compile_stage
+    from keras_disrnn.training.stages import compile_stage
 
     sessions = make_sessions()
     model, outside = make_model(strategy), make_model()

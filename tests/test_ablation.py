@@ -6,9 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import keras_disrnn
-from keras_disrnn.analysis import ablation_markdown, compute_ablation, compute_evaluation
-from keras_disrnn.analysis.ablation import verdict
+from keras_disrnn.analysis import compute_evaluation
 from keras_disrnn.data import Sessions
+from keras_disrnn.experiments.ablation import ablation_markdown, compute_ablation, verdict
 from keras_disrnn.plots import plot_ablation
 
 # Each latent is a leaky average of one observation; who reads it is what the test has to find.

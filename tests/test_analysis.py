@@ -21,7 +21,7 @@ from keras_disrnn.analysis import (
     sorted_latents,
 )
 from keras_disrnn.data import Sessions
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
 OPEN, CLOSED = 0.02, 0.97
 

@@ -8,11 +8,12 @@ import tensorflow as tf
 from oracle import run_cognitive, simulate_cognitive
 from scipy.optimize import approx_fprime
 
-from keras_disrnn import bandit, baselines
+from keras_disrnn import bandit
 from keras_disrnn.analysis import compute_comparison, compute_evaluation
-from keras_disrnn.baselines import fitting
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_column
-from keras_disrnn.export import export
+from keras_disrnn.io.saved_model import export
+from keras_disrnn.models import baselines
+from keras_disrnn.models.baselines import fitting
 
 PARAMETERS = {
     baselines.QLearning: {"alpha": 0.35, "kappa_1": 1.8, "kappa_2": 1.1},

@@ -8,11 +8,7 @@ import pytest
 import scipy.optimize
 
 from keras_disrnn import bandit
-from keras_disrnn.analysis import (
-    better_arms_of,
-    compute_behaviour,
-    compute_behaviour_distances,
-)
+from keras_disrnn.analysis import better_arms_of, compute_behaviour, compute_behaviour_distances
 from keras_disrnn.analysis.behaviour import RIDGE
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.plots import plot_behaviour

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_disrnn.checks import check_integer, check_number
+from keras_disrnn.utils.checks import check_integer, check_number
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])

@@ -11,6 +11,7 @@ import sys
 import zipfile
 
 import keras
+import keras_disrnn
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +19,10 @@ import tensorflow as tf
 import yaml
 
 import keras_disrnn
-import keras_disrnn.export
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
-from keras_disrnn.run import ModelSettings, TrainingSettings, load_model
+from keras_disrnn.experiments.settings import ModelSettings, TrainingSettings
+from keras_disrnn.io.keras_file import load_model
 
 QUICK = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",

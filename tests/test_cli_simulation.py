@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 import keras_disrnn
-from keras_disrnn import bandit, baselines
+from keras_disrnn import bandit
 from keras_disrnn.cli import main
 from keras_disrnn.data import sessions_from_table
-from keras_disrnn.export import export
-from keras_disrnn.simulation import load_agent
+from keras_disrnn.experiments.behaviour import load_agent
+from keras_disrnn.io.saved_model import export
+from keras_disrnn.models import baselines
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
         played[-1] += (sessions,)
         return sessions
 
-    monkeypatch.setattr("keras_disrnn.simulation.simulate", simulate)
+    monkeypatch.setattr("keras_disrnn.experiments.behaviour.simulate", simulate)
     command = [
         "behaviour", f"--data.table={tmp_path / 'two.csv'}", "--data.columns.session=day",
         f"--settings.models={{'m': '{tmp_path / 'model.keras'}'}}", "--settings.times=2",

@@ -8,7 +8,7 @@ import pytest
 import test_parker
 import yaml
 
-from keras_disrnn import bandit, baselines
+from keras_disrnn import bandit
 from keras_disrnn.analysis import (
     Predictions,
     comparison_latex,
@@ -26,6 +26,7 @@ from keras_disrnn.data import (
     sessions_from_table,
     split_by_session,
 )
+from keras_disrnn.models import baselines
 from keras_disrnn.plots import plot_comparison
 
 SCORES = ("normalized_likelihood", "mse", "r2")

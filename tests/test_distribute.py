@@ -23,7 +23,7 @@ from distributed import (
 )
 
 import keras_disrnn
-from keras_disrnn.training import compile_stage
+from keras_disrnn.training.stages import compile_stage
 
 SCRIPT = Path(__file__).with_name("distributed.py")
 TOLERANCES = {"float32": 3e-5, "float64": 1e-13}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from keras_disrnn import bandit
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
 PAGE = Path(__file__).parents[1] / "docs" / "simulation.md"
 

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from parameters import assert_same_parameters
 
 import keras_disrnn
-from keras_disrnn import baselines, exchange, interop, run
 from keras_disrnn.cli import main
-from keras_disrnn.pickles import read_pickle
-from keras_disrnn.training import STAGES, compile_stage
+from keras_disrnn.io import reference as interop
+from keras_disrnn.io import reference_files as exchange
+from keras_disrnn.io.keras_file import load_model, save_model
+from keras_disrnn.io.pickles import read_pickle
+from keras_disrnn.models import baselines
+from keras_disrnn.training.stages import STAGES, compile_stage
 
 REFERENCE_PYTHON = "REFERENCE_PYTHON"
 
@@ -39,7 +42,7 @@ def test_json_comes_in_and_goes_out_exactly(golden, tmp_path, name, capsys):
     (tmp_path / "c.json").write_text(json.dumps(config))
     files = [f"--params={tmp_path}/p.json", f"--configuration={tmp_path}/c.json"]
     assert main(["import", *files, f"--out={tmp_path}/model.keras"]) == 0
-    model = run.load_model(tmp_path / "model.keras")
+    model = load_model(tmp_path / "model.keras")
     outputs = model(subject_last(arrays["xs"], name))["choice"]
     np.testing.assert_allclose(outputs, arrays["noiseless_outputs"][..., :2], atol=1e-5)
 
@@ -175,7 +178,7 @@ def test_bad_files_are_named(golden, tmp_path):
 def test_a_model_that_the_reference_lacks_is_not_exported(tmp_path, capsys):
     model = keras_disrnn.DisRNNModel(latents=2)
     model.build((None, None, 2))
-    run.save_model(model, tmp_path / "model.keras")
+    save_model(model, tmp_path / "model.keras")
     command = ["export", f"--run={tmp_path}/model.keras", f"--out={tmp_path}/out"]
     assert main([*command, "--format=reference"]) == 1
     assert "'post'" in capsys.readouterr().err

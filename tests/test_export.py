@@ -20,9 +20,12 @@ import yaml
 from hypothesis import strategies as st
 
 import keras_disrnn
-from keras_disrnn import bandit, baselines, export, run
+from keras_disrnn import bandit
 from keras_disrnn.analysis import Predictions, compute_evaluation
 from keras_disrnn.data import sessions_from_table
+from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS
+from keras_disrnn.io import saved_model as export
+from keras_disrnn.models import baselines
 
 EXPORTS = Path(__file__).parents[1] / "exports"
 OTHER_PYTHON = "OTHER_TENSORFLOW_PYTHON"
@@ -397,7 +400,7 @@ def test_nothing_is_overwritten(tmp_path):
     assert list((tmp_path / "model").iterdir()) == []
 
 
-@pytest.mark.parametrize("call", ["os.rename", "keras_disrnn.export.write_text"])
+@pytest.mark.parametrize("call", ["os.rename", "keras_disrnn.io.saved_model.write_text"])
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, call):
     model = keras_disrnn.DisRNNModel(latents=2)
     model.build((None, None, 2))
@@ -607,7 +610,7 @@ def test_the_trained_model_of_this_repository_predicts_new_sessions():
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), sessions=200, trials=200, seed=987654
     )
-    sessions = sessions_from_table(played.to_table(), run.SYNTHETIC_COLUMNS)
+    sessions = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS)
 
     outputs = loaded.serve(sessions.features)
     told = Predictions(outputs["choice"].numpy(), outputs["dopamine"].numpy())

@@ -13,8 +13,9 @@ from keras_disrnn.analysis import (
     rule_tables,
 )
 from keras_disrnn.data import Sessions
-from keras_disrnn.model import DisRNNModel
-from keras_disrnn.training import compute_latents, train
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.training.fit import train
 
 
 def linear(network, maps, constants):

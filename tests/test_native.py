@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_disrnn import (
-    ChoiceReadout,
-    DisRNN,
-    DisRNNModel,
-    DopamineReadout,
-    compile_stage,
-    implementation,
-    losses,
-    native,
-)
+from keras_disrnn import ChoiceReadout, DisRNN, DisRNNModel, DopamineReadout, compile_stage, native
+from keras_disrnn.layers import implementation
 from keras_disrnn.native import library
+from keras_disrnn.objectives import losses
 
 AVAILABLE = native.why_not("tanh", keras.DTypePolicy("float32"))
 needs_library = pytest.mark.skipif(AVAILABLE is not None, reason=str(AVAILABLE))

@@ -8,8 +8,13 @@ import tensorflow as tf
 from parameters import assert_same_parameters
 
 import keras_disrnn
-from keras_disrnn import interop
-from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE, log_likelihood
+from keras_disrnn.io import reference as interop
+from keras_disrnn.objectives.losses import (
+    ChoiceCrossentropy,
+    DopamineMSE,
+    LogDopamineMSE,
+    log_likelihood,
+)
 
 GOLDEN = ("disrnn_small", "neuro_small")
 

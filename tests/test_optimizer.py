@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from test_training import make_model, make_sessions
 
-from keras_disrnn.optimizer import FlatAdam
-from keras_disrnn.training import Progress, compile_stage
+from keras_disrnn.objectives.optimizer import FlatAdam
+from keras_disrnn.training.checkpoint import Progress
+from keras_disrnn.training.stages import compile_stage
 
 SHAPES = ((3, 4), (), (5,), (0, 2), (2, 2, 2))
 
@@ -78,7 +79,7 @@ def test_trains_a_model_as_keras_adam_does(stage, dtype, monkeypatch):
     sessions = make_sessions()
     weights = []
     for kind in (FlatAdam, keras.optimizers.Adam):
-        monkeypatch.setattr("keras_disrnn.training.FlatAdam", kind)
+        monkeypatch.setattr("keras_disrnn.training.stages.FlatAdam", kind)
         model = make_model(dtype=dtype)
         compile_stage(model, stage, learning_rate=1e-2, clip_norm=0.1, steps_per_execution=5)
         model.fit(sessions.dataset(steps=20), epochs=1, verbose=0, shuffle=False)

@@ -21,7 +21,7 @@ from keras_disrnn.analysis import (
     compute_update_rules,
 )
 from keras_disrnn.data import Sessions
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import (
     plot_bottlenecks,
     plot_choice_rule,

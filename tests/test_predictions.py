@@ -6,7 +6,7 @@ import pytest
 
 from keras_disrnn.analysis import add_predictions, compute_session_trace
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_session
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
 NAN = np.nan
 

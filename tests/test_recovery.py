@@ -13,15 +13,11 @@ from keras_disrnn.analysis import compute_formulas, compute_graph, describe_grap
 from keras_disrnn.analysis.graph import choice_part, make_graph
 from keras_disrnn.bandit import QLearning
 from keras_disrnn.cli import main
+from keras_disrnn.experiments.data import simulate_data
+from keras_disrnn.experiments.recovery import TRUTHS, compute_recovery, recover, summarize_recovery
+from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
 from keras_disrnn.plots import plot_recovery, plot_recovery_by_sessions
-from keras_disrnn.recovery import (
-    TRUTHS,
-    compute_recovery,
-    recover,
-    summarize_recovery,
-)
-from keras_disrnn.run import ModelSettings, SyntheticData, simulate_data
-from keras_disrnn.selection import SelectionSettings
 
 SMALL = SyntheticData(8, 6, 15, "reward_seeking")
 SHAPE = ModelSettings(latents=2, update_layers=1, choice_layers=1, dopamine_layers=1)

@@ -10,9 +10,7 @@ from keras_disrnn import bandit
 from keras_disrnn.analysis import compute_evaluation
 from keras_disrnn.analysis.graph import make_graph
 from keras_disrnn.data import Columns, k_fold, sessions_from_table
-from keras_disrnn.model import PENALTIES
-from keras_disrnn.plots import plot_selection
-from keras_disrnn.selection import (
+from keras_disrnn.experiments.selection import (
     STAGE1_PENALTIES,
     SelectionSettings,
     _Choice,
@@ -24,7 +22,9 @@ from keras_disrnn.selection import (
     choose,
     select,
 )
-from keras_disrnn.training import TrainingDiverged
+from keras_disrnn.models.penalties import PENALTIES
+from keras_disrnn.plots import plot_selection
+from keras_disrnn.training.checkpoint import TrainingDiverged
 
 QUICK = SelectionSettings(
     scales=[0.5, 3.0],

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from keras_disrnn import bandit, baselines
+from keras_disrnn import bandit
 from keras_disrnn.bandit import (
     BlockBandit,
     DriftingBandit,
@@ -17,8 +17,9 @@ from keras_disrnn.bandit import (
     simulate,
 )
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
-from keras_disrnn.export import export
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.io.saved_model import export
+from keras_disrnn.models import baselines
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
 def disrnn(**arguments):

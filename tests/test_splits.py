@@ -15,8 +15,8 @@ from keras_disrnn.data import (
     split_by_session,
     summary,
 )
-from keras_disrnn.model import DisRNNModel
-from keras_disrnn.training import compile_stage
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.training.stages import compile_stage
 
 
 def make_sessions(lengths, per_subject=4, rng=None):

@@ -30,13 +30,15 @@ from keras_disrnn.analysis import (
 from keras_disrnn.analysis.evaluation import compute_evaluation, session_totals, stored_totals
 from keras_disrnn.analysis.graph import cluster_graphs, graph_from_dict, graph_to_dict, make_graph
 from keras_disrnn.analysis.studies import StudyFit
-from keras_disrnn.baselines import QLearning
 from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.settings import ModelSettings, TableData, TrainingSettings
+from keras_disrnn.experiments.study import BaselineSettings, StudySettings, plan_study, run_study
+from keras_disrnn.experiments.workers import WorkerDied, run_tasks
+from keras_disrnn.io.keras_file import load_model
+from keras_disrnn.models.baselines import QLearning
 from keras_disrnn.plots import plot_penalty_curves, plot_subject_scores
-from keras_disrnn.run import ModelSettings, TableData, TrainingSettings, load_data, load_model
-from keras_disrnn.study import BaselineSettings, StudySettings, plan_study, run_study
-from keras_disrnn.workers import WorkerDied, run_tasks
 
 TINY = {"latents": 2, "update_units": 3, "update_layers": 1, "choice_layers": 1}
 TRAINING = {"warmup_steps": 0, "stage1_steps": 4, "stage2_steps": 0, "steps_per_epoch": 2}
@@ -222,7 +224,7 @@ def test_two_at_once_are_refused(study, trials):
 
 @pytest.fixture
 def without_report(monkeypatch):
-    monkeypatch.setattr("keras_disrnn.study.write_study", lambda *arguments: None)
+    monkeypatch.setattr("keras_disrnn.experiments.study.write_study", lambda *arguments: None)
 
 
 def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials, without_report):
@@ -239,7 +241,7 @@ def test_a_study_stopped_before_its_table_was_there_goes_on(
 ):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("keras_disrnn.study._Table", None)  # Calling it is the stop.
+        patch.setattr("keras_disrnn.experiments.study._Table", None)  # Calling it is the stop.
         with pytest.raises(TypeError):
             run_study(out, settings_of(trials), workers=0)
     assert len(run_study(out, settings_of(trials), workers=0)) == 4
@@ -705,7 +707,7 @@ def test_why_a_worker_died_is_said_as_far_as_it_is_known(code, hint):
 
 @pytest.mark.slow
 def test_a_worker_that_has_served_long_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_disrnn.workers.TASKS_A_WORKER", 2)
+    monkeypatch.setattr("keras_disrnn.experiments.workers.TASKS_A_WORKER", 2)
     tasks = [(number, str(tmp_path)) for number in (1, 2, 6, 7)]
     outcomes = list(run_tasks(double, tasks, engine="local", workers=1))
     assert [outcome.value[0] for outcome in outcomes] == [2, 4, 12, 14]

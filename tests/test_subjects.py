@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import keras
+import keras_disrnn
 import numpy as np
 import oracle
 import pandas as pd
@@ -13,9 +14,7 @@ import scipy.stats
 import tensorflow as tf
 
 import keras_disrnn
-import keras_disrnn.export
-from keras_disrnn import bandit, interop, native
-from keras_disrnn.adaptation import adapt, adapt_and_score, add_subjects
+from keras_disrnn import bandit, native
 from keras_disrnn.analysis import (
     compute_bottlenecks,
     compute_choice_rule,
@@ -36,9 +35,11 @@ from keras_disrnn.analysis import (
 from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_session
 from keras_disrnn.data.tfds import examples_from_sessions
-from keras_disrnn.model import SUBJECT_PENALTIES
+from keras_disrnn.experiments.adaptation import adapt, adapt_and_score, add_subjects
+from keras_disrnn.experiments.settings import ModelSettings, plain_config
+from keras_disrnn.io import reference as interop
+from keras_disrnn.models.penalties import SUBJECT_PENALTIES
 from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_rules
-from keras_disrnn.run import ModelSettings, plain_config
 
 NAMES = ("ada", "bob", "cyd", "dan")
 SMALL = {**parameters.SMALL, "subjects": NAMES, "subject_units": 2}

@@ -9,13 +9,14 @@ import tensorflow as tf
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.data import Columns, sessions_from_table
-from keras_disrnn.run import ModelSettings, SyntheticData, TrainingSettings, run
-from keras_disrnn.training import (
+from keras_disrnn.experiments.run import run
+from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, TrainingSettings
+from keras_disrnn.training.fit import train
+from keras_disrnn.training.settling import (
     SETTLED_LOSS,
     SETTLED_SIGMA,
     default_settle_steps,
     has_settled,
-    train,
 )
 
 SETTLE = {"warmup_steps": 12, "stage1_steps": 12, "stage2_steps": 12, "steps_per_epoch": 2}

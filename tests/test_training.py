@@ -14,13 +14,9 @@ import pytest
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
-from keras_disrnn.training import (
-    StopOnNaN,
-    TrainingDiverged,
-    compile_stage,
-    train,
-    with_latents,
-)
+from keras_disrnn.training.checkpoint import StopOnNaN, TrainingDiverged
+from keras_disrnn.training.fit import train, with_latents
+from keras_disrnn.training.stages import compile_stage
 
 
 def make_sessions(sessions=24, trials=20, seed=3):

@@ -1,10 +1,5 @@
 """What a fitted model holds and predicts, as plain tables and arrays."""
 
-from keras_disrnn.analysis.ablation import (
-    Ablation,
-    ablation_markdown,
-    compute_ablation,
-)
 from keras_disrnn.analysis.behaviour import (
     Behaviour,
     better_arms_of,
@@ -65,7 +60,6 @@ from keras_disrnn.analysis.subjects import (
 from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 __all__ = [
-    "Ablation",
     "Behaviour",
     "ChoiceRule",
     "DopamineRule",
@@ -73,13 +67,11 @@ __all__ = [
     "Formulas",
     "Predictions",
     "UpdateRule",
-    "ablation_markdown",
     "add_predictions",
     "better_arms_of",
     "bottleneck_matrices",
     "comparison_latex",
     "comparison_markdown",
-    "compute_ablation",
     "compute_agreement",
     "compute_behaviour",
     "compute_behaviour_distances",

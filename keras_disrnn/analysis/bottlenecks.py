@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.metrics import OPEN_BELOW
+from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 COUNT_OPEN_BELOW = (0.1, 0.25, 0.5)
 COUNT_CLOSED_ABOVE = 0.9

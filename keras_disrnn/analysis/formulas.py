@@ -9,8 +9,8 @@ import pandas as pd
 from keras_disrnn.analysis import rules
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names
 from keras_disrnn.analysis.subjects import embedding_of
-from keras_disrnn.metrics import OPEN_BELOW
-from keras_disrnn.training import compute_latents
+from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 MOST_REWARDS = 8
 """With more values of reward than this there is no formula for each."""

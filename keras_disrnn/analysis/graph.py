@@ -3,7 +3,7 @@
 import networkx
 
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, embedding_names, latent_names
-from keras_disrnn.metrics import OPEN_BELOW
+from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 READOUTS = {"choice": "choice readout", "dopamine": "dopamine readout"}
 

@@ -20,8 +20,8 @@ from keras_disrnn.analysis.bottlenecks import (
     observation_names_of,
 )
 from keras_disrnn.analysis.subjects import embedding_of, embedding_ranges
-from keras_disrnn.metrics import OPEN_BELOW
-from keras_disrnn.training import compute_latents
+from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 RANGE_PERCENTILES = (0.5, 99.5)
 """The part of a latent's values in given data that a rule is computed over."""

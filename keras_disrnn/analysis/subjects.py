@@ -6,8 +6,8 @@ import pandas as pd
 import scipy.stats
 
 from keras_disrnn.analysis.bottlenecks import check_built, compute_bottlenecks, embedding_names
-from keras_disrnn.data.sessions import suggest
-from keras_disrnn.metrics import OPEN_BELOW
+from keras_disrnn.objectives.metrics import OPEN_BELOW
+from keras_disrnn.utils.checks import suggest
 
 MOST_PERMUTED = 7
 """Of so many subjects every permutation is tried for a p value."""

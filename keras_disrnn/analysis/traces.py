@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.bottlenecks import latent_names
-from keras_disrnn.training import compute_latents
+from keras_disrnn.models.latents import compute_latents
 
 
 def compute_session_trace(model, sessions, index):

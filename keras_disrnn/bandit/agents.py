@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from keras_disrnn.checks import check_number
+from keras_disrnn.utils.checks import check_number
 
 
 class Agent(Protocol):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.special
 
-from keras_disrnn.checks import check_integer, check_number
+from keras_disrnn.utils.checks import check_integer, check_number
 
 
 class Environment(Protocol):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_disrnn.bandit.agents import softmax
-from keras_disrnn.checks import check_integer
+from keras_disrnn.utils.checks import check_integer
 
 SESSIONS_AT_ONCE = 2048
 """A step is compiled for so many sessions, whichever are played: one program rounds in one way."""

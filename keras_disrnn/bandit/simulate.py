@@ -9,7 +9,7 @@ import pandas as pd
 
 from keras_disrnn.bandit.agents import value_of_chosen
 from keras_disrnn.bandit.environments import better_arms
-from keras_disrnn.checks import check_integer
+from keras_disrnn.utils.checks import check_integer
 
 # Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
 # block outgrows the processor's caches. It bounds the working memory, too.

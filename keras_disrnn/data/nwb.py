@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data.photometry import Photometry, Recording, photometry_responses
-from keras_disrnn.data.sessions import suggest
+from keras_disrnn.utils.checks import suggest
 
 
 def read_nwb(

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data.photometry import Photometry, Recording, preprocess, response
-from keras_disrnn.data.sessions import suggest
 from keras_disrnn.data.table import read_table
+from keras_disrnn.utils.checks import suggest
 
 
 @dataclasses.dataclass(frozen=True)

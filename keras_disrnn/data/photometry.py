@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.signal
 import scipy.stats
 
-from keras_disrnn.data.sessions import suggest
+from keras_disrnn.utils.checks import suggest
 
 REFERENCES = ("control", "slow", "median")
 _RATES = (1.0, 1e5)  # of photometry, in Hz; anything else is a clock in another unit

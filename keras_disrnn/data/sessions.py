@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from keras_disrnn.checks import check_integer
+from keras_disrnn.utils.checks import check_integer, suggest
 
 REWARD_KINDS = ("binary", "real")
 SUBJECT = "subject"
@@ -935,15 +934,6 @@ def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
         if name in reasons
     )
     return dataclasses.replace(sessions.subset(kept), dropped=sessions.dropped + dropped)
-
-
-def suggest(name: str, candidates: Sequence[str]) -> str:
-    """Ends an error message about an unknown name with the ones most like it, if any are."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3)
-    if not close:
-        return ""
-    return f"; did you mean {' or '.join(repr(by_lower[match]) for match in close)}?"
 
 
 def _concatenate(

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.checks import check_integer
-from keras_disrnn.data.sessions import Sessions, suggest
+from keras_disrnn.data.sessions import Sessions
+from keras_disrnn.utils.checks import check_integer, suggest
 
 
 class Split(NamedTuple):

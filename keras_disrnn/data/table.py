@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.sessions import Origin, Sessions, assemble, suggest
+from keras_disrnn.data.sessions import Origin, Sessions, assemble
+from keras_disrnn.utils.checks import suggest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t"}
 _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_disrnn.checks import check_integer
-from keras_disrnn.data.sessions import REWARD_KINDS, Sessions, suggest
+from keras_disrnn.data.sessions import REWARD_KINDS, Sessions
+from keras_disrnn.utils.checks import check_integer, suggest
 
 _REQUIRED = ("subject", "session", "choice", "reward")
 _OPTIONAL = ("dopamine", "forced", "missed", "observations")

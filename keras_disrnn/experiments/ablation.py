@@ -10,15 +10,10 @@ import pandas as pd
 from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
-from keras_disrnn.checks import check_integer
-from keras_disrnn.training import (
-    STAGES,
-    STEPS_PER_EXECUTION,
-    Stage,
-    StopOnNaN,
-    compile_stage,
-    with_latents,
-)
+from keras_disrnn.training.checkpoint import StopOnNaN
+from keras_disrnn.training.fit import with_latents
+from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
+from keras_disrnn.utils.checks import check_integer
 
 SMALLEST_EFFECT = {"choice": 0.002, "dopamine": 0.005}
 """The smallest loss that counts: of normalized likelihood for choice, of R^2 for dopamine."""

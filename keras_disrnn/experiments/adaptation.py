@@ -13,9 +13,9 @@ from keras_disrnn.analysis.bottlenecks import embedding_names
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
-from keras_disrnn.baselines.fitting import NOISE_FLOOR
-from keras_disrnn.losses import log_likelihood
-from keras_disrnn.model import DisRNNModel
+from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.objectives.losses import log_likelihood
 
 TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
 """What an embedding can be fitted to, and the readouts that this asks."""

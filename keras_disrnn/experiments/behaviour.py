@@ -9,11 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from keras_disrnn.analysis import (
-    better_arms_of,
-    compute_behaviour,
-    compute_behaviour_distances,
-)
+from keras_disrnn.analysis import better_arms_of, compute_behaviour, compute_behaviour_distances
 from keras_disrnn.bandit import (
     BlockBandit,
     DriftingBandit,
@@ -21,11 +17,11 @@ from keras_disrnn.bandit import (
     agent_from_model,
     simulate,
 )
-from keras_disrnn.compare import COGNITIVE
 from keras_disrnn.data import Columns, read_table, sessions_from_table
-from keras_disrnn.files import write_text
+from keras_disrnn.experiments.comparison import COGNITIVE
+from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.plots import plot_behaviour, save_figure
-from keras_disrnn.run import load_model
+from keras_disrnn.utils.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)

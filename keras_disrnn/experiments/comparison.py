@@ -10,7 +10,6 @@ from typing import Literal
 
 import pandas as pd
 
-from keras_disrnn import baselines
 from keras_disrnn.analysis import (
     comparison_latex,
     comparison_markdown,
@@ -18,25 +17,20 @@ from keras_disrnn.analysis import (
     compute_fold_comparison,
     true_predictions,
 )
-from keras_disrnn.checks import check_integer
 from keras_disrnn.data import leave_one_subject_out
-from keras_disrnn.files import new_folder, write_text
+from keras_disrnn.experiments.data import load_data, load_sessions
+from keras_disrnn.experiments.folder import begin_folder, check_folder
+from keras_disrnn.experiments.run import make_model, possible_training
+from keras_disrnn.experiments.selection import SelectionSettings, select
+from keras_disrnn.experiments.settings import SyntheticData, TableData, plain_config
+from keras_disrnn.experiments.tensorboard import stage_boards
+from keras_disrnn.io.keras_file import load_model, save_model
+from keras_disrnn.models import baselines
 from keras_disrnn.plots import plot_comparison, save_figure
-from keras_disrnn.run import (
-    SyntheticData,
-    TableData,
-    begin_folder,
-    check_folder,
-    load_data,
-    load_model,
-    load_sessions,
-    make_model,
-    plain_config,
-    possible_training,
-    save_model,
-)
-from keras_disrnn.selection import SelectionSettings, select
-from keras_disrnn.training import STAGES, check_training, fingerprint, train
+from keras_disrnn.training.fit import check_training, fingerprint, train
+from keras_disrnn.training.stages import STAGES
+from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.files import new_folder, write_text
 
 COGNITIVE = {
     "Q": baselines.QLearning,
@@ -114,9 +108,17 @@ def fit_disrnn(sessions, model, training, seed, folder=None):
         return select(make, sessions, training, seed=seed, folder=paths, report=report)[0]
     with training.scope():
         network = make_model(sessions, model, seed)
-    settings = possible_training(sessions, training).arguments()
+    training = possible_training(sessions, training)
     checkpoint = None if folder is None else folder / "checkpoint.npz"
-    train(network, sessions, **settings, seed=seed, checkpoint=checkpoint, verbose=0)
+    train(
+        network,
+        sessions,
+        **training.arguments(),
+        seed=seed,
+        checkpoint=checkpoint,
+        callbacks=stage_boards(training.tensorboard),
+        verbose=0,
+    )
     return network
 
 

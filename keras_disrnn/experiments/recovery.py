@@ -22,11 +22,14 @@ from keras_disrnn.analysis.graph import (
     make_graph,
     same_graph,
 )
-from keras_disrnn.files import write_text
-from keras_disrnn.run import make_model, plain_config, save_model, simulate_data
-from keras_disrnn.selection import select
-from keras_disrnn.training import compute_latents
-from keras_disrnn.workers import run_tasks
+from keras_disrnn.experiments.data import simulate_data
+from keras_disrnn.experiments.run import make_model
+from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.settings import plain_config
+from keras_disrnn.experiments.workers import run_tasks
+from keras_disrnn.io.keras_file import save_model
+from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.utils.files import write_text
 
 
 def _graph(updates, choice, dopamine):

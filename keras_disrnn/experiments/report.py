@@ -1,7 +1,6 @@
 """The reports of a run and of a study: one HTML page, with its figures, that needs no package."""
 
 import base64
-import functools
 import json
 from pathlib import Path
 
@@ -11,48 +10,11 @@ import pandas as pd
 import yaml
 
 from keras_disrnn.analysis.comparison import comparison_cells
+from keras_disrnn.analysis.scores import tabulate_scores, with_error
 from keras_disrnn.analysis.studies import CHOSEN
-from keras_disrnn.files import write_text
+from keras_disrnn.plots.captions import FIGURES
+from keras_disrnn.utils.files import write_text
 from keras_disrnn.version import __version__
-
-FIGURES = {
-    "penalties": (
-        "Choice of the penalties",
-        "Cross-validated score of each multiple of the penalties. Bars: standard error of the "
-        "difference to the best, paired by session, which the choice goes by; band: of the best "
-        "score by itself. Below, what the fit to all training sessions leaves open. The ring is "
-        "the choice.",
-    ),
-    "bottlenecks": (
-        "Bottlenecks",
-        "Dark is open: information flows. A model that found a small cognitive model has few open "
-        "latents, each fed by few inputs. The last panel shows what the dopamine readout reads, "
-        "where there is one.",
-    ),
-    "choice_rule": ("Choice rule", "What the choice readout makes of the open latents."),
-    "dopamine_rule": (
-        "Dopamine rule",
-        "What the dopamine readout predicts from the open latents, for each choice and reward.",
-    ),
-    "update_rules": (
-        "Update rules",
-        "How each open latent changes on a trial, by its value, for each choice and reward.",
-    ),
-    "subjects": (
-        "Subjects",
-        "What tells the subjects apart: each one's place along the open dimensions of the "
-        "embedding, in the order of the first.",
-    ),
-    "session": (
-        "A held-out session",
-        "Choices and rewards, the model's predictions, its latents, and the dopamine response.",
-    ),
-    "dopamine": ("Dopamine, held out", "Predicted against recorded responses."),
-    "learning_curves": (
-        "Learning curves",
-        "Training and held-out sessions. A loss means something else in each stage.",
-    ),
-}
 
 
 def write_report(folder, config, summaries, selections=None):
@@ -70,7 +32,7 @@ def write_report(folder, config, summaries, selections=None):
     page = _template("report.html").render(
         title=folder.resolve().name,
         metrics=metrics,
-        scores=tabulate_scores(metrics, _with_error),
+        scores=tabulate_scores(metrics, with_error),
         tables={
             name: table.to_html(float_format=lambda value: f"{value:.4g}", border=0)
             for name, table in summaries.items()
@@ -197,7 +159,7 @@ def _html(table):
 
 def _template(name):
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_disrnn", "."),
+        loader=jinja2.PackageLoader("keras_disrnn.experiments"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
@@ -206,40 +168,3 @@ def _template(name):
 
 def _figure(path, title, text):
     return {"title": title, "text": text, "data": base64.b64encode(path.read_bytes()).decode()}
-
-
-def tabulate_scores(metrics, cell):
-    """The scores of a run's metrics.json, as they are printed.
-
-    Args:
-        metrics: The contents of metrics.json.
-        cell: Function of a dict of scores and the name of one in it, which may be absent, to text.
-
-    Returns:
-        A list of rows (name, training, held out).
-    """
-    parts = [metrics["train"], metrics["held_out"]]
-    rows = [("normalized likelihood of choice", ("choice",), "normalized_likelihood")]
-    if "true_agent" in parts[0]:
-        agent = ("true_agent", "choice")
-        rows.append(("the same, of the true agent", agent, "normalized_likelihood"))
-        rows.append(("the same, model minus true agent", ("true_agent",), "difference"))
-    if "dopamine" in parts[0]:
-        rows.append(("mean squared error of dopamine", ("dopamine",), "mse"))
-        rows.append(("R² of dopamine", ("dopamine",), "r2"))
-    return [
-        (name, *(cell(functools.reduce(_inside, path, part), key) for part in parts))
-        for name, path, key in rows
-    ]
-
-
-def _inside(scores, name):
-    return scores.get(name, {})
-
-
-def _with_error(scores, key):
-    value, error = scores.get(key), scores.get(f"{key}_se")
-    if value is None:
-        return "–"
-    digits = 5 if key == "difference" else 4
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

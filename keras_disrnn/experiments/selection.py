@@ -19,12 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.ablation import SMALLEST_EFFECT
-from keras_disrnn.analysis.bottlenecks import (
-    compute_bottlenecks,
-    latent_names,
-    participation_ratio,
-)
+from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, latent_names, participation_ratio
 from keras_disrnn.analysis.evaluation import (
     jackknife_se,
     mean_squared_error,
@@ -40,9 +35,11 @@ from keras_disrnn.analysis.graph import (
     same_graph,
 )
 from keras_disrnn.data.splits import k_fold
-from keras_disrnn.files import write_atomically
-from keras_disrnn.model import PENALTIES
-from keras_disrnn.training import TrainingDiverged, fingerprint, train
+from keras_disrnn.experiments.ablation import SMALLEST_EFFECT
+from keras_disrnn.models.penalties import PENALTIES
+from keras_disrnn.training.checkpoint import TrainingDiverged
+from keras_disrnn.training.fit import fingerprint, train
+from keras_disrnn.utils.files import write_atomically
 
 STAGE2_PENALTIES = ("dopamine_penalty", "dopamine_subject_penalty")
 STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in (*STAGE2_PENALTIES, "l2_scale"))

@@ -33,7 +33,6 @@ import keras
 import pandas as pd
 import yaml
 
-from keras_disrnn import compare as comparisons
 from keras_disrnn.analysis import (
     comparison_latex,
     comparison_markdown,
@@ -45,34 +44,33 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.analysis.graph import graph_from_dict
 from keras_disrnn.analysis.studies import StudyFit, describe, row_names
-from keras_disrnn.checks import check_integer
-from keras_disrnn.compare import ComparisonSettings
 from keras_disrnn.data import Columns
-from keras_disrnn.files import write_atomically, write_text
-from keras_disrnn.model import PENALTIES
+from keras_disrnn.experiments import comparison as comparisons
+from keras_disrnn.experiments.comparison import ComparisonSettings
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.folder import write_config
+from keras_disrnn.experiments.report import STUDY_FIGURES, write_study_report
+from keras_disrnn.experiments.run import make_model, possible_training, run
+from keras_disrnn.experiments.settings import (
+    BATCH_SIZE,
+    ModelSettings,
+    TableData,
+    TrainingSettings,
+    plain_config,
+)
+from keras_disrnn.experiments.workers import check_engine, run_tasks
+from keras_disrnn.io.keras_file import save_model
+from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.plots import (
     plot_comparison,
     plot_penalty_curves,
     plot_subject_scores,
     save_figure,
 )
-from keras_disrnn.report import STUDY_FIGURES, write_study_report
-from keras_disrnn.run import (
-    BATCH_SIZE,
-    ModelSettings,
-    TableData,
-    TrainingSettings,
-    load_data,
-    make_model,
-    plain_config,
-    possible_training,
-    run,
-    save_model,
-    write_config,
-    write_json,
-)
-from keras_disrnn.training import STAGES, check_training
-from keras_disrnn.workers import check_engine, run_tasks
+from keras_disrnn.training.fit import check_training
+from keras_disrnn.training.stages import STAGES
+from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.files import write_atomically, write_json, write_text
 
 SCALED = tuple(name for name in PENALTIES if name != "l2_scale")
 """What a multiple multiplies."""

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
-from keras_disrnn.training import stage_of
+from keras_disrnn.training.stages import stage_of
+
+
+def stage_boards(folder):
+    """Returns the callbacks that log to `folder`: one `StageBoard`, or none if it is `None`."""
+    return [] if folder is None else [StageBoard(folder)]
 
 
 class StageBoard(keras.callbacks.TensorBoard):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_disrnn import native
-from keras_disrnn.checks import check_integer
+from keras_disrnn.utils.checks import check_integer
 
 ENGINES = ("inline", "local", "ray")
 

@@ -10,10 +10,11 @@ import pandas as pd
 import yaml
 
 from keras_disrnn.analysis import compute_bottlenecks, open_latents
-from keras_disrnn.files import write_text
-from keras_disrnn.metrics import OPEN_BELOW
-from keras_disrnn.model import DisRNNModel
-from keras_disrnn.report import FIGURES, tabulate_scores
+from keras_disrnn.analysis.scores import tabulate_scores
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.objectives.metrics import OPEN_BELOW
+from keras_disrnn.plots.captions import FIGURES
+from keras_disrnn.utils.files import write_text
 from keras_disrnn.version import __version__
 
 Z_95 = 1.96
@@ -75,7 +76,7 @@ def write_card(file, title, model, contract, record):
         for name, figure in record.figures.items():
             shutil.copyfile(figure, file.parent / "figures" / f"{name}.png")
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_disrnn", "."),
+        loader=jinja2.PackageLoader("keras_disrnn.io"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,7 +12,7 @@ of the input weights, which are put in order on the way.
 
 import numpy as np
 
-from keras_disrnn.model import CHOICE_AND_REWARD, DisRNNModel
+from keras_disrnn.models.disrnn_model import CHOICE_AND_REWARD, DisRNNModel
 
 _PLAIN = "hk_disentangled_rnn"
 _NEURAL = "hk_neuro_disentangled_rnn"

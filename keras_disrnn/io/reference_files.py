@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_disrnn.files import new_folder, write_text
-from keras_disrnn.interop import from_haiku, to_haiku
-from keras_disrnn.pickles import read_pickle
+from keras_disrnn.io.pickles import read_pickle
+from keras_disrnn.io.reference import from_haiku, to_haiku
+from keras_disrnn.utils.files import new_folder, write_text
 
 PARAMS = "params.json"
 CONFIG = "config.json"

@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_disrnn import native
-from keras_disrnn.card import read_record, write_card
-from keras_disrnn.files import new_folder, write_text
+from keras_disrnn.io.card import read_record, write_card
+from keras_disrnn.utils.files import new_folder, write_text
 from keras_disrnn.version import __version__
 
 FORMAT = "keras_disrnn.export"

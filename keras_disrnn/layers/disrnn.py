@@ -4,8 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn.cell import DisRNNCell
-from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
+from keras_disrnn.layers.disrnn_cell import DisRNNCell
+from keras_disrnn.layers.implementation import check_implementation, runs_natively, seed_or_noise
 from keras_disrnn.native import run_core
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.bottleneck import InformationBottleneck
-from keras_disrnn.checks import check_integer
-from keras_disrnn.res_mlp import ResidualMLP
+from keras_disrnn.layers.information_bottleneck import InformationBottleneck
+from keras_disrnn.layers.residual_mlp import ResidualMLP
+from keras_disrnn.utils.checks import check_integer
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

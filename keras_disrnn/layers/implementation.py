@@ -5,7 +5,7 @@ import logging
 from keras import ops
 
 from keras_disrnn import native
-from keras_disrnn.distribute import first_session
+from keras_disrnn.utils.distribute import first_session
 
 IMPLEMENTATIONS = ("auto", "native", "keras")
 

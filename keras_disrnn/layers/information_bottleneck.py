@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_disrnn.distribute import draw_share
+from keras_disrnn.utils.distribute import draw_share
 
 MIN_SIGMA = 1e-5
 INITIAL_SIGMA_RANGE = (0.0, 0.05)

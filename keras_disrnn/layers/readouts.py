@@ -3,13 +3,13 @@
 import keras
 from keras import ops
 
-from keras_disrnn.bottleneck import InformationBottleneck
-from keras_disrnn.cell import derive_seeds
-from keras_disrnn.checks import check_integer
-from keras_disrnn.core import clean, shift
-from keras_disrnn.implementation import check_implementation, runs_natively, seed_or_noise
+from keras_disrnn.layers.disrnn import clean, shift
+from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.layers.implementation import check_implementation, runs_natively, seed_or_noise
+from keras_disrnn.layers.information_bottleneck import InformationBottleneck
+from keras_disrnn.layers.residual_mlp import ResidualMLP
 from keras_disrnn.native import run_readout
-from keras_disrnn.res_mlp import ResidualMLP
+from keras_disrnn.utils.checks import check_integer
 
 CHOICE_AND_REWARD = 2
 """The first two observations are the trial's choice and reward; the dopamine readout reads them."""

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_disrnn.checks import check_integer
+from keras_disrnn.utils.checks import check_integer
 
 LEAKY_SLOPE = 0.01
 

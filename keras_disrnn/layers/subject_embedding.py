@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.bottleneck import InformationBottleneck
-from keras_disrnn.cell import derive_seeds
-from keras_disrnn.checks import check_integer
+from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.layers.information_bottleneck import InformationBottleneck
+from keras_disrnn.utils.checks import check_integer
 
 _WHOLE_NUMBERS = {"float16": 2**11, "bfloat16": 2**8}
 """Up to where half precision tells whole numbers apart."""

@@ -7,44 +7,16 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn import distribute, native
-from keras_disrnn.bottleneck import cost_dtype
-from keras_disrnn.cell import derive_seeds
-from keras_disrnn.checks import check_integer
-from keras_disrnn.core import DisRNN, clean, row_mask
-from keras_disrnn.metrics import OpenBottlenecks
-from keras_disrnn.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
-from keras_disrnn.subjects import SubjectEmbedding, check_subjects
-
-PENALTIES = (
-    "latent_penalty",
-    "update_obs_penalty",
-    "update_latent_penalty",
-    "choice_penalty",
-    "dopamine_penalty",
-    "l2_scale",
-)
-
-SUBJECT_PENALTIES = (
-    "subject_penalty",
-    "update_subject_penalty",
-    "choice_subject_penalty",
-    "dopamine_subject_penalty",
-)
-"""Those that only a model of several subjects has."""
-
-
-class _Penalty:
-    """A price as an attribute of the model: a number to read, a variable to the traced step."""
-
-    def __set_name__(self, owner, name):
-        self._name = name
-
-    def __get__(self, model, owner=None):
-        return self if model is None else float(model._penalties[self._name].numpy())
-
-    def __set__(self, model, value):
-        model._penalties[self._name].assign(check_penalty(self._name, value))
+from keras_disrnn import native
+from keras_disrnn.layers.disrnn import DisRNN, clean, row_mask
+from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.layers.information_bottleneck import cost_dtype
+from keras_disrnn.layers.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
+from keras_disrnn.layers.subject_embedding import SubjectEmbedding, check_subjects
+from keras_disrnn.models.penalties import PENALTIES, SUBJECT_PENALTIES, Penalty, check_penalty
+from keras_disrnn.objectives.metrics import OpenBottlenecks
+from keras_disrnn.utils import distribute
+from keras_disrnn.utils.checks import check_integer
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -110,16 +82,16 @@ class DisRNNModel(keras.Model):
         `signals=0`).
     """
 
-    latent_penalty = _Penalty()
-    update_obs_penalty = _Penalty()
-    update_latent_penalty = _Penalty()
-    choice_penalty = _Penalty()
-    dopamine_penalty = _Penalty()
-    l2_scale = _Penalty()
-    subject_penalty = _Penalty()
-    update_subject_penalty = _Penalty()
-    choice_subject_penalty = _Penalty()
-    dopamine_subject_penalty = _Penalty()
+    latent_penalty = Penalty()
+    update_obs_penalty = Penalty()
+    update_latent_penalty = Penalty()
+    choice_penalty = Penalty()
+    dopamine_penalty = Penalty()
+    l2_scale = Penalty()
+    subject_penalty = Penalty()
+    update_subject_penalty = Penalty()
+    choice_subject_penalty = Penalty()
+    dopamine_subject_penalty = Penalty()
 
     def __init__(
         self,
@@ -629,14 +601,3 @@ class DisRNNModel(keras.Model):
         if not self.subject_names:
             return {}
         return {"subjects": list(self.subject_names), "subject_units": self.subject_units}
-
-
-def check_penalty(name, value):
-    """`value` as a float; raises ValueError where it cannot be a penalty."""
-    value = float(value)
-    if not 0.0 <= value < float("inf"):
-        raise ValueError(
-            f"{name}: expected a number of at least 0, got {value:g}"
-            + (" (did you write 1-3 for 1e-3?)" if value < 0 else "")
-        )
-    return value

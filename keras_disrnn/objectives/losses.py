@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_disrnn import native
-from keras_disrnn.distribute import mean_over_replicas, scale_loss
+from keras_disrnn.utils.distribute import mean_over_replicas, scale_loss
 
 _REDUCTION = "mean_with_sample_weight"
 

@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_disrnn.distribute import sum_over_replicas
-from keras_disrnn.losses import log_likelihood
+from keras_disrnn.objectives.losses import log_likelihood
+from keras_disrnn.utils.distribute import sum_over_replicas
 
 OPEN_BELOW = 0.5
 """A bottleneck counts as open below this sigma: information can flow (model graph, figures)."""

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn.distribute import sum_over_replicas
+from keras_disrnn.utils.distribute import sum_over_replicas
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

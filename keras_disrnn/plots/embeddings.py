@@ -3,15 +3,7 @@
 import numpy as np
 
 from keras_disrnn.analysis.subjects import beside, compute_embedding_correlations
-from keras_disrnn.plots.style import (
-    FAINT,
-    INK,
-    SMALL,
-    colour,
-    new_figure,
-    note,
-    warn_left_out,
-)
+from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure, note, warn_left_out
 
 MAX_PANELS = 12
 MOST_NAMED = 40

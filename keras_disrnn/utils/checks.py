@@ -1,7 +1,11 @@
 """Checks of numbers that a user gives."""
 
+from __future__ import annotations
+
+import difflib
 import math
 import operator
+from collections.abc import Sequence
 
 
 def check_integer(name, value, least=1, most=None):
@@ -54,3 +58,12 @@ def check_number(name, value, least, most=math.inf):
     if not (math.isfinite(number) and least <= number <= most):
         raise ValueError(f"{name}: expected a finite number{bounds}, got {value!r}")
     return number
+
+
+def suggest(name: str, candidates: Sequence[str]) -> str:
+    """Ends an error message about an unknown name with the ones most like it, if any are."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3)
+    if not close:
+        return ""
+    return f"; did you mean {' or '.join(repr(by_lower[match]) for match in close)}?"

@@ -1,10 +1,14 @@
 """Writing files and folders so that a reader never sees half of one."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 
 def write_atomically(path, write):
@@ -61,3 +65,21 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def plain(value):
+    """`value` in JSON's types; a number that is not finite becomes null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path, value):
+    """Writes a dict of scores as JSON, atomically; numbers that are not finite become null."""
+    write_text(path, json.dumps(plain(value), indent=2))

@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_disrnn.bandit import agents
-from keras_disrnn.baselines.cognitive import CognitiveModel
-from keras_disrnn.baselines.fitting import Parameter
-from keras_disrnn.baselines.values import RATE
+from keras_disrnn.models.baselines.cognitive import CognitiveModel
+from keras_disrnn.models.baselines.fitting import Parameter
+from keras_disrnn.models.baselines.values import RATE
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

@@ -3,10 +3,14 @@
 import keras
 from keras import ops
 
-from keras_disrnn.checks import check_integer
-from keras_disrnn.core import clean, shift
-from keras_disrnn.losses import ChoiceCrossentropy, DopamineMSE
-from keras_disrnn.metrics import DopamineMeanSquaredError, DopamineR2, NormalizedLikelihood
+from keras_disrnn.layers.disrnn import clean, shift
+from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE
+from keras_disrnn.objectives.metrics import (
+    DopamineMeanSquaredError,
+    DopamineR2,
+    NormalizedLikelihood,
+)
+from keras_disrnn.utils.checks import check_integer
 
 TARGETS = ("choice", "dopamine", "joint")
 """What a baseline can be fitted to: choices only, dopamine only, or both at once."""

@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.bandit.agents import MappedDopamine
-from keras_disrnn.baselines import fitting
-from keras_disrnn.baselines.base import Baseline
-from keras_disrnn.checks import check_integer, check_number
-from keras_disrnn.core import clean
+from keras_disrnn.layers.disrnn import clean
+from keras_disrnn.models.baselines import fitting
+from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.utils.checks import check_integer, check_number
 
 
 class _Within(keras.constraints.Constraint):

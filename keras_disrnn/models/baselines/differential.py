@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_disrnn.baselines.fitting import Parameter
-from keras_disrnn.baselines.values import KAPPAS, RATE, ValueModel
+from keras_disrnn.models.baselines.fitting import Parameter
+from keras_disrnn.models.baselines.values import KAPPAS, RATE, ValueModel
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

@@ -10,7 +10,7 @@ import scipy.optimize
 import scipy.stats
 import tensorflow as tf
 
-from keras_disrnn.losses import log_likelihood
+from keras_disrnn.objectives.losses import log_likelihood
 
 _SESSIONS_AT_ONCE = 8
 """Sessions are padded to a multiple of this, so that few shapes have to be compiled."""

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.baselines.base import Baseline
-from keras_disrnn.cell import derive_seeds
-from keras_disrnn.checks import check_integer
-from keras_disrnn.core import clean
 from keras_disrnn.data import split_by_session
+from keras_disrnn.layers.disrnn import clean
+from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.utils.checks import check_integer
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

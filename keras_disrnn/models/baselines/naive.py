@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.baselines.base import Baseline
+from keras_disrnn.models.baselines.base import Baseline
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

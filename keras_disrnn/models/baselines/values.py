@@ -3,8 +3,8 @@
 from keras import ops
 
 from keras_disrnn.bandit import agents
-from keras_disrnn.baselines.cognitive import CognitiveModel
-from keras_disrnn.baselines.fitting import Parameter
+from keras_disrnn.models.baselines.cognitive import CognitiveModel
+from keras_disrnn.models.baselines.fitting import Parameter
 
 RATE = {"lower": 0, "upper": 1, "start": (0.05, 0.95)}
 KAPPA = {"lower": -float("inf"), "upper": float("inf"), "start": (0.0, 4.0), "scales": True}
