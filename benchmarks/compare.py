@@ -113,17 +113,17 @@ def make_model(shape, signals, implementation="auto"):
     """Our model of a shape, built."""
     import keras_disrnn
 
-    dopamine_units, dopamine_layers = shape.dopamine or (8, 2)
+    dopamine_units, num_dopamine_layers = shape.dopamine or (8, 2)
     model = keras_disrnn.DisRNNModel(
-        signals=signals,
-        latents=shape.latents,
+        num_signals=signals,
+        num_latents=shape.num_latents,
         update_units=shape.update[0],
-        update_layers=shape.update[1],
+        num_update_layers=shape.update[1],
         choice_units=shape.choice[0],
-        choice_layers=shape.choice[1],
+        num_choice_layers=shape.choice[1],
         dopamine_units=dopamine_units,
-        dopamine_layers=dopamine_layers,
-        dopamine_latents="post",
+        num_dopamine_layers=num_dopamine_layers,
+        dopamine_timing="post",
         **{f"{name}_penalty": value for name, value in PENALTIES.items()},
         dopamine_penalty=DOPAMINE_PENALTY,
         l2_scale=L2,
@@ -142,7 +142,7 @@ def run_ours(shape, arrays, implementation, stage2):
     import keras
 
     import keras_disrnn
-    from keras_disrnn.models.latents import compute_latents
+    from keras_disrnn.models.latents import predict_latents
 
     keras_disrnn.native.yield_processors()  # as the command line does
     signals = 1 if shape.dopamine or stage2 else 0
@@ -151,7 +151,7 @@ def run_ours(shape, arrays, implementation, stage2):
     keras_disrnn.compile_stage(model, stage, steps_per_execution=shape.steps)
     inputs = features = arrays["features"]
     if stage2:
-        inputs = {"features": features, "latents": compute_latents(model, features)}
+        inputs = {"features": features, "latents": predict_latents(model, features)}
     turns = Turns(shape.steps, shape.steps, lambda: model.predict_on_batch(features))
     turns._began = began
     targets = {"choice": arrays["choice"]}
@@ -180,7 +180,7 @@ def run_reference(shape, arrays):
     settings = {
         "obs_size": 2,
         "output_size": 2,
-        "latent_size": shape.latents,
+        "latent_size": shape.num_latents,
         "update_net_n_units_per_layer": shape.update[0],
         "update_net_n_layers": shape.update[1],
         "choice_net_n_units_per_layer": shape.choice[0],
@@ -283,8 +283,8 @@ def make_arrays(name):
         played = bandit.simulate(
             bandit.QLearning(),
             bandit.DriftingBandit(),
-            sessions=shape.sessions,
-            trials=shape.trials,
+            num_sessions=shape.sessions,
+            num_trials=shape.trials,
             seed=0,
         )
         sessions = sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))

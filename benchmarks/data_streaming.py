@@ -84,7 +84,7 @@ def fit(folder, trials):
     from keras_disrnn.data import stream_from_tfds
 
     batches = stream_from_tfds(split_of(folder, trials), BATCH, trials=TRIALS)
-    model = keras_disrnn.DisRNNModel(latents=2, update_units=4, update_layers=1, seed=0)
+    model = keras_disrnn.DisRNNModel(num_latents=2, update_units=4, num_update_layers=1, seed=0)
     keras_disrnn.compile_stage(model, "warmup")
     model.fit(batches, epochs=1, shuffle=False, verbose=0)
 

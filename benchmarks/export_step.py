@@ -207,7 +207,7 @@ def make_export(folder):
     import keras_disrnn
     from keras_disrnn.io.saved_model import export
 
-    model = keras_disrnn.DisRNNModel(latents=LATENTS, seed=0)
+    model = keras_disrnn.DisRNNModel(num_latents=LATENTS, seed=0)
     model.build((None, None, 2))
     export(model, folder / "model")
 

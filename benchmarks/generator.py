@@ -32,7 +32,9 @@ def ours(agent, sessions, trials):
     from keras_disrnn import bandit
 
     start, busy = time.perf_counter(), time.process_time()
-    bandit.simulate(agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=0)
+    bandit.simulate(
+        agent, bandit.DriftingBandit(), num_sessions=sessions, num_trials=trials, seed=0
+    )
     count = sessions * trials
     return count / (time.perf_counter() - start), count / (time.process_time() - busy)
 
@@ -48,7 +50,7 @@ def models():
     from keras_disrnn.io import saved_model as export
     from keras_disrnn.models import baselines
 
-    disrnn = DisRNNModel(latents=5, seed=0)
+    disrnn = DisRNNModel(num_latents=5, seed=0)
     disrnn.build((None, None, 2))
     folder = tempfile.TemporaryDirectory()
     export.export(disrnn, f"{folder.name}/model")

@@ -59,7 +59,7 @@ def step_seconds(turns, sessions, trials, latents, units):
     choice = rng.integers(0, 2, (sessions, trials + 1)).astype("int32")
     weight = np.ones_like(choice, "float32")
     model = keras_disrnn.DisRNNModel(
-        signals=0, latents=latents, update_units=units, update_layers=LAYERS, seed=0
+        num_signals=0, num_latents=latents, update_units=units, num_update_layers=LAYERS, seed=0
     )
     model.build((None, None, 2))
     steps = 5

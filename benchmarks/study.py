@@ -53,7 +53,11 @@ def write_small(folder):
     tables = []
     for subject in range(4):
         played = bandit.simulate(
-            bandit.QLearning(), bandit.DriftingBandit(), sessions=30, trials=150, seed=subject
+            bandit.QLearning(),
+            bandit.DriftingBandit(),
+            num_sessions=30,
+            num_trials=150,
+            seed=subject,
         )
         table = played.to_table()[["session", "choice", "reward"]]
         tables.append(

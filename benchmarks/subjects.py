@@ -22,8 +22,8 @@ def play(names, alphas, sessions, trials, seed):
         played = bandit.simulate(
             bandit.QLearning(alpha=float(alpha)),
             bandit.DriftingBandit(),
-            sessions=sessions,
-            trials=trials,
+            num_sessions=sessions,
+            num_trials=trials,
             seed=seed + number,
         )
         table = played.to_table().assign(subject=name)

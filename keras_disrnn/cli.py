@@ -228,7 +228,7 @@ def import_(params: str, out: str, configuration: str | None = None):
         raise ValueError(f"{out}: expected a file that ends in .keras")
     model = read_reference(params, configuration)
     save_model(model, out)
-    print(f"Wrote {out}: {model.core.cell.latents} latents, {model.count_params()} parameters")
+    print(f"Wrote {out}: {model.core.cell.num_latents} latents, {model.count_params()} parameters")
 
 
 def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006 - for the parser
@@ -618,7 +618,9 @@ def _read_like(data, table):
     if not isinstance(data, TableData):
         columns = SYNTHETIC_COLUMNS
         return sessions_from_table(table, columns)
-    return sessions_from_table(table, data.columns, arms=data.arms, reward_kind=data.reward_kind)
+    return sessions_from_table(
+        table, data.columns, num_arms=data.num_arms, reward_kind=data.reward_kind
+    )
 
 
 def _finish(out, metrics):

@@ -25,8 +25,8 @@ def make_sessions(lengths=LENGTHS):
     played = bandit.simulate(
         bandit.QLearning(),
         bandit.DriftingBandit(),
-        sessions=len(lengths),
-        trials=max(lengths),
+        num_sessions=len(lengths),
+        num_trials=max(lengths),
         seed=3,
     )
     table = played.to_table()
@@ -40,12 +40,12 @@ def make_sessions(lengths=LENGTHS):
 def make_model(strategy=None, **arguments):
     import keras_disrnn
 
-    defaults = {"latents": 2, "update_units": 3, "update_layers": 1, "seed": 1}
+    defaults = {"num_latents": 2, "update_units": 3, "num_update_layers": 1, "seed": 1}
     if "subjects" in arguments:
         defaults["subject_units"] = 1
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         model = keras_disrnn.DisRNNModel(**defaults, **arguments)
-        model.build((None, None, model.observations))
+        model.build((None, None, model.num_observations))
     return model
 
 
@@ -145,8 +145,8 @@ def run_folder(strategy, out, mirrored):
     metrics = run(
         "fit",
         out,
-        SyntheticData(sessions=5, held_out_sessions=3, trials=9),
-        ModelSettings(latents=2, update_units=3, update_layers=1),
+        SyntheticData(num_sessions=5, num_held_out_sessions=3, num_trials=9),
+        ModelSettings(num_latents=2, update_units=3, num_update_layers=1),
         TrainingSettings(2, 2, 2, steps_per_epoch=2, strategy="mirrored" if mirrored else None),
         seed=0,
         full=False,

@@ -3,13 +3,13 @@
 import numpy as np
 
 SMALL = {
-    "latents": 3,
+    "num_latents": 3,
     "update_units": 4,
-    "update_layers": 1,
+    "num_update_layers": 1,
     "choice_units": 3,
-    "choice_layers": 1,
+    "num_choice_layers": 1,
     "dopamine_units": 3,
-    "dopamine_layers": 1,
+    "num_dopamine_layers": 1,
     "seed": 1,
 }
 

@@ -30,8 +30,8 @@ def known_model():
     """A linear model: latent j moves by 0.3 towards its source, 0 or 1 made -1 or 1."""
     latents = len(SOURCES)
     model = keras_disrnn.DisRNNModel(
-        observations=len(OBSERVATIONS), latents=latents, update_units=1, update_layers=0,
-        choice_units=2, choice_layers=0, dopamine_units=1, dopamine_layers=0, seed=0,
+        num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1, num_update_layers=0,
+        choice_units=2, num_choice_layers=0, dopamine_units=1, num_dopamine_layers=0, seed=0,
         l2_scale=0.0, choice_penalty=1e-5, dopamine_penalty=1e-5,
     )  # fmt: skip
     model.build((None, None, len(OBSERVATIONS)))
@@ -114,11 +114,11 @@ def test_the_scores_are_those_of_the_models(known, ablation):
         scores["dopamine"]["mse"], rel=1e-5
     )
     # Held at its mean, a latent of a linear readout costs its weight squared times its variance.
-    latents = np.asarray(model.latents(held_out.features))
+    latents = np.asarray(model.compute_latents(held_out.features))
     before = np.concatenate([np.zeros_like(latents[:, :1]), latents[:, :-1]], axis=1)[:, 1:]
     responses = held_out.dopamine[:, 1:, 0]
     read = before[..., 1]
-    mean = np.asarray(model.latents(known[1].features))[..., 1].mean()
+    mean = np.asarray(model.compute_latents(known[1].features))[..., 1].mean()
     held = np.asarray(model(held_out.features)["dopamine"])[:, 1:, 0] + read - mean
     assert effects.loc[("dopamine", "z2"), "held_mse"] == pytest.approx(
         np.mean((held - responses) ** 2), rel=1e-4
@@ -127,7 +127,9 @@ def test_the_scores_are_those_of_the_models(known, ablation):
 
 def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
     _, train, held_out = known
-    model = keras_disrnn.DisRNNModel(observations=5, signals=0, latents=2, update_layers=0, seed=0)
+    model = keras_disrnn.DisRNNModel(
+        num_observations=5, num_signals=0, num_latents=2, num_update_layers=0, seed=0
+    )
     model.build((None, None, 5))
     parts = [
         Sessions.from_trials(

@@ -34,18 +34,23 @@ def set_sigma(bottleneck, values):
     bottleneck.raw_sigma.assign(np.asarray(values, "float32") - 1e-5)
 
 
-def make_model(latents=3, seed=5, **arguments):
+def make_model(num_latents=3, seed=5, **arguments):
     """A small model with random parameters, every bottleneck open."""
     model = DisRNNModel(
-        latents=latents, update_units=4, update_layers=2, choice_layers=1, seed=seed, **arguments
+        num_latents=num_latents,
+        update_units=4,
+        num_update_layers=2,
+        num_choice_layers=1,
+        seed=seed,
+        **arguments,
     )
-    model.build((None, None, model.observations))
+    model.build((None, None, model.num_observations))
     rng = np.random.default_rng(seed)
     for layer in flat(model.bottlenecks.values()):
         set_sigma(layer, np.full(layer.raw_sigma.shape, OPEN))
         if layer.raw_multiplier is not None:
             layer.raw_multiplier.assign(rng.uniform(0.5, 1.5, layer.raw_multiplier.shape))
-    model.core.cell.initial_latents.assign(rng.uniform(-0.5, 0.5, latents))
+    model.core.cell.initial_latents.assign(rng.uniform(-0.5, 0.5, num_latents))
     return model
 
 
@@ -61,7 +66,7 @@ def make_sessions(rng, arms=2, signals=1, lengths=(12, 7, 9, 12), observations=N
         forced=[np.arange(length) == 3 for length in lengths],
         missed=[np.arange(length) == 5 for length in lengths],
         observations=None if observations is None else [rng.normal(size=n) for n in lengths],
-        arms=arms,
+        num_arms=arms,
     )
 
 
@@ -74,7 +79,7 @@ def log_softmax(logits):
 
 
 def test_table_names_every_bottleneck():
-    model = make_model(latents=2, observations=3)
+    model = make_model(num_latents=2, num_observations=3)
     cell = model.core.cell
     set_sigma(cell.latent_bottleneck, [0.3, 0.1])
     set_sigma(cell.update_obs_bottleneck, [[0.11, 0.12, 0.13], [0.21, 0.22, 0.23]])
@@ -118,7 +123,7 @@ def test_table_names_every_bottleneck():
 
 
 def test_matrices_hold_the_table_the_right_way_round():
-    model = make_model(latents=2)
+    model = make_model(num_latents=2)
     set_sigma(model.core.cell.update_latent_bottleneck, [[0.1, 0.9], [0.3, 0.4]])
     matrices = bottleneck_matrices(compute_bottlenecks(model))
     assert list(matrices) == ["latent", "update", "choice", "dopamine"]
@@ -132,14 +137,14 @@ def test_matrices_hold_the_table_the_right_way_round():
 
 def test_matrices_keep_the_order_of_more_than_nine_latents():
     names = [f"z{i}" for i in range(1, 13)]
-    matrices = bottleneck_matrices(compute_bottlenecks(make_model(latents=12)))
+    matrices = bottleneck_matrices(compute_bottlenecks(make_model(num_latents=12)))
     assert list(matrices["update"].index) == names
     assert list(matrices["update"].columns) == ["choice", "reward", *names]
     assert list(matrices["choice"].index) == names
 
 
 def test_open_latents_and_their_order():
-    model = make_model(latents=4)
+    model = make_model(num_latents=4)
     set_sigma(model.core.cell.latent_bottleneck, [0.6, 0.45, 0.9, 0.01])
     assert open_latents(model) == ["z2", "z4"]
     assert open_latents(model, threshold=0.7) == ["z1", "z2", "z4"]
@@ -148,7 +153,7 @@ def test_open_latents_and_their_order():
 
 
 def test_counts_by_threshold_and_without():
-    model = make_model(latents=5)
+    model = make_model(num_latents=5)
     set_sigma(model.choice_readout.bottleneck, [0.05, 0.2, 0.4, 0.7, 1.3])
     counts = count_bottlenecks(compute_bottlenecks(model))
     choice = counts.loc["choice"]
@@ -165,14 +170,14 @@ def test_counts_by_threshold_and_without():
 
 
 def test_a_model_without_dopamine_has_three_groups():
-    table = compute_bottlenecks(make_model(signals=0))
+    table = compute_bottlenecks(make_model(num_signals=0))
     assert list(table["group"].unique()) == ["latent", "update", "choice"]
     assert "dopamine" not in bottleneck_matrices(table)
     assert "dopamine" not in count_bottlenecks(table).index
 
 
 def test_extra_observations_have_names_of_their_own():
-    table = compute_bottlenecks(make_model(latents=1, observations=4))
+    table = compute_bottlenecks(make_model(num_latents=1, num_observations=4))
     sources = table.query("group == 'update'")["source"]
     assert list(sources) == ["choice", "reward", "observation_1", "observation_2", "z1"]
 
@@ -191,7 +196,7 @@ def test_bad_models_and_names_are_refused():
 
 @pytest.mark.parametrize("arms", [2, 3])
 def test_choice_rule_of_one_latent_is_the_network_along_a_line(arms):
-    model = make_model(arms=arms)
+    model = make_model(num_arms=arms)
     set_sigma(model.choice_readout.bottleneck, [CLOSED, OPEN, CLOSED])
     rule = compute_choice_rule(model, points=5)
     assert rule.latents == rule.open_latents == ("z2",)
@@ -211,7 +216,7 @@ def test_choice_rule_of_one_latent_is_the_network_along_a_line(arms):
 
 
 def test_choice_rule_varies_the_two_most_open_of_five():
-    model = make_model(latents=5)
+    model = make_model(num_latents=5)
     set_sigma(model.choice_readout.bottleneck, [0.3, 0.05, 0.4, 0.1, 0.2])
     rule = compute_choice_rule(model, points=4, reference=[0.1, 0.2, 0.3, 0.4, 0.5])
     assert rule.latents == ("z2", "z4")
@@ -242,7 +247,7 @@ def test_choice_rule_without_open_latents_is_one_constant():
 
 
 def test_ranges_follow_the_latents_of_given_features(rng):
-    model = make_model(latents=1)
+    model = make_model(num_latents=1)
     features = make_sessions(rng).features
     latents = [oracle.run_core(model.core.cell, session)[0] for session in features]
     real = ~np.isnan(features).all(-1)
@@ -253,7 +258,7 @@ def test_ranges_follow_the_latents_of_given_features(rng):
 
 
 def test_a_latent_that_never_moves_has_a_range():
-    model = make_model(latents=1)
+    model = make_model(num_latents=1)
     cell = model.core.cell
     # w = sigmoid(u) of 0: the latent keeps its initial value.
     cell.update_network.output_kernel.assign(np.zeros(cell.update_network.output_kernel.shape))
@@ -265,7 +270,7 @@ def test_a_latent_that_never_moves_has_a_range():
 
 @pytest.mark.parametrize("reads", ["pre", "post"])
 def test_dopamine_rule_is_the_network_for_each_choice_and_reward(reads):
-    model = make_model(latents=2, dopamine_latents=reads, signals=2)
+    model = make_model(num_latents=2, dopamine_timing=reads, num_signals=2)
     set_sigma(model.dopamine_readout.bottleneck, [OPEN, CLOSED, OPEN, CLOSED])
     # A latent that the choice stage closed is still there for the dopamine readout.
     set_sigma(model.core.cell.latent_bottleneck, [CLOSED, CLOSED])
@@ -273,7 +278,7 @@ def test_dopamine_rule_is_the_network_for_each_choice_and_reward(reads):
     assert rule.latents == ("z1",)
     assert rule.open_observations == ("choice",)
     assert rule.reads == reads
-    assert rule.signals == ("nacc", "dms")
+    assert rule.num_signals == ("nacc", "dms")
     np.testing.assert_array_equal(rule.choices, [0, 0, 1, 1])
     np.testing.assert_array_equal(rule.rewards, [0, 1, 0, 1])
     assert rule.prediction.shape == (4, 3, 2)
@@ -285,7 +290,7 @@ def test_dopamine_rule_is_the_network_for_each_choice_and_reward(reads):
 
 
 def test_dopamine_rule_over_two_latents_three_arms_and_real_rewards():
-    model = make_model(arms=3)
+    model = make_model(num_arms=3)
     set_sigma(model.dopamine_readout.bottleneck, [0.2, CLOSED, 0.1, CLOSED, CLOSED])
     rule = compute_dopamine_rule(model, points=4, rewards=(-1.0, 0.5))
     assert rule.latents == ("z3", "z1")
@@ -311,7 +316,7 @@ def test_dopamine_rule_without_open_latents_has_one_value_a_combination():
 
 def test_dopamine_rule_needs_a_dopamine_readout():
     with pytest.raises(ValueError, match="dopamine readout"):
-        compute_dopamine_rule(make_model(signals=0))
+        compute_dopamine_rule(make_model(num_signals=0))
 
 
 def numpy_update(cell, network, observations, z):
@@ -373,7 +378,7 @@ def test_update_rules_put_the_most_open_other_latent_first():
 
 
 def test_update_rules_hold_extra_observations():
-    model = make_model(latents=1, observations=3)
+    model = make_model(num_latents=1, num_observations=3)
     (rule,) = compute_update_rules(model, points=3, extra_observations=[0.7])
     after = numpy_update(model.core.cell, 0, np.array([1.0, 0.0, 0.7]), np.array([2.0]))
     assert rule.change[2, 2] == pytest.approx(after - 2.0, abs=1e-5)
@@ -426,7 +431,7 @@ def targets_by_hand(model, sessions):
                     for row in rows
                     if sessions.dopamine_weight[session, row, k] > 0
                 ]
-                for k in range(sessions.signals)
+                for k in range(sessions.num_signals)
             ]
         )
     return log_p, responses
@@ -496,7 +501,7 @@ def test_scores_are_pooled_over_counted_targets(rng, batch_size):
 @pytest.mark.parametrize("arms", [2, 3])
 @pytest.mark.parametrize("per_arm", [True, False])
 def test_difference_to_a_reference_is_paired_by_session(rng, arms, per_arm):
-    model, sessions = make_model(arms=arms), make_sessions(rng, arms=arms)
+    model, sessions = make_model(num_arms=arms), make_sessions(rng, arms=arms)
     log_p, _ = targets_by_hand(model, sessions)
     trials = sessions.features.shape[1] - 1
     probability = rng.dirichlet(np.ones(arms), (sessions.n_sessions, trials))
@@ -544,7 +549,7 @@ def test_bad_references_are_refused(rng):
 
 
 def test_several_signals_are_scored_apart_and_on_average(rng):
-    model, sessions = make_model(signals=2), make_sessions(rng, signals=2)
+    model, sessions = make_model(num_signals=2), make_sessions(rng, signals=2)
     _, responses = targets_by_hand(model, sessions)
     signals = [[session[k] for session in responses] for k in range(2)]
     result = compute_evaluation(model, sessions)
@@ -564,7 +569,7 @@ def test_several_signals_are_scored_apart_and_on_average(rng):
 
 
 def test_a_signal_that_was_never_recorded_does_not_count(rng):
-    model, sessions = make_model(signals=2), make_sessions(rng, signals=2)
+    model, sessions = make_model(num_signals=2), make_sessions(rng, signals=2)
     sessions.dopamine_weight[..., 1] = 0
     dopamine = compute_evaluation(model, sessions).summary["dopamine"]
     first, second = (dopamine["signals"][name] for name in sessions.signal_names)
@@ -594,7 +599,7 @@ def test_one_session_has_no_standard_error(rng):
 
 
 def test_a_model_without_dopamine_has_no_dopamine_scores(rng):
-    model, sessions = make_model(signals=0), make_sessions(rng)
+    model, sessions = make_model(num_signals=0), make_sessions(rng)
     per_session, summary = compute_evaluation(model, sessions)
     assert list(summary) == ["choice"]
     assert "sse" not in per_session
@@ -623,7 +628,7 @@ def test_extreme_logits_and_offsets_lose_no_digits(rng):
 
 
 def test_predictions_stand_beside_their_trials(rng):
-    model, sessions = make_model(signals=2), make_sessions(rng, signals=2)
+    model, sessions = make_model(num_signals=2), make_sessions(rng, signals=2)
     _, responses = targets_by_hand(model, sessions)
     table = compute_dopamine_predictions(model, sessions, batch_size=2)
     expected = [pair for k in range(2) for session in responses for pair in session[k]]
@@ -635,7 +640,7 @@ def test_predictions_stand_beside_their_trials(rng):
 
 @pytest.mark.parametrize("reads", ["pre", "post"])
 def test_trace_of_a_session_is_aligned_by_trial(rng, reads):
-    model, sessions = make_model(dopamine_latents=reads), make_sessions(rng)
+    model, sessions = make_model(dopamine_timing=reads), make_sessions(rng)
     trace = compute_session_trace(model, sessions, 1)
     assert len(trace) == 7
     assert list(trace["trial"]) == list(range(7))
@@ -666,7 +671,7 @@ def test_trace_of_a_session_is_aligned_by_trial(rng, reads):
 
 
 def test_trace_counts_sessions_like_a_list(rng):
-    model, sessions = make_model(arms=3, signals=0), make_sessions(rng, arms=3, signals=0)
+    model, sessions = make_model(num_arms=3, num_signals=0), make_sessions(rng, arms=3, signals=0)
     last = compute_session_trace(model, sessions, -1)
     assert last.equals(compute_session_trace(model, sessions, 3))
     assert last["session"].iloc[0] == sessions.ids[3]

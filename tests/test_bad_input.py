@@ -342,7 +342,7 @@ def check_told(error):
 def test_any_table_is_read_whole_or_refused(table, bare, reward_kind, arms):
     columns = Columns() if bare else COLUMNS
     try:
-        sessions = sessions_from_table(table, columns, reward_kind=reward_kind, arms=arms)
+        sessions = sessions_from_table(table, columns, reward_kind=reward_kind, num_arms=arms)
     except Exception as error:
         check_told(error)
         return

@@ -17,10 +17,10 @@ from keras_disrnn.bandit import (
 )
 
 
-def play(sessions=40, trials=60, seed=2, agent=None, environment=None, **arguments):
+def play(num_sessions=40, num_trials=60, seed=2, agent=None, environment=None, **arguments):
     return simulate(
         agent or QLearning(), environment or DriftingBandit(),
-        sessions=sessions, trials=trials, seed=seed, **arguments,
+        num_sessions=num_sessions, num_trials=num_trials, seed=seed, **arguments,
     )  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_reward_probabilities_start_uniform_and_drift_within_bounds():
 def test_a_session_depends_on_its_seed_and_index_alone():
     whole = play(50)
     part = play(20, first_session=30)
-    longer = play(50, trials=90)
+    longer = play(50, num_trials=90)
     for name in ("choice", "reward", "dopamine", "reward_probability", "variables"):
         np.testing.assert_array_equal(getattr(whole, name)[30:], getattr(part, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(longer, name)[:, :60])
@@ -277,15 +277,18 @@ def test_table_has_one_row_a_trial():
         (lambda: DifferentialForgettingQLearning(alpha_2=1.1), "alpha_2"),
         (lambda: RewardSeeking(alpha=1.1), "alpha"),
         (lambda: RewardSeeking(beta=-1), "beta"),
-        (lambda: play(agent=RewardSeeking(), environment=DriftingBandit(arms=3)), "2 arms, got 3"),
+        (
+            lambda: play(agent=RewardSeeking(), environment=DriftingBandit(num_arms=3)),
+            "2 arms, got 3",
+        ),
         (lambda: LeakyActorCritic(alpha_critic=-0.1), "alpha_critic"),
         (lambda: LeakyActorCritic(learn=-0.1), "learn"),
         (lambda: LeakyActorCritic(forget=1.5), "forget"),
         (lambda: play(first_session=2**63), "first_session"),
         (lambda: DriftingBandit(sigma=-0.1), "sigma"),
-        (lambda: DriftingBandit(arms=1), "arms"),
-        (lambda: play(sessions=0), "sessions"),
-        (lambda: play(trials=0), "trials"),
+        (lambda: DriftingBandit(num_arms=1), "arms"),
+        (lambda: play(num_sessions=0), "sessions"),
+        (lambda: play(num_trials=0), "trials"),
         (lambda: play(seed=-1), "seed"),
     ],
 )

@@ -54,14 +54,14 @@ def irregular(rng):
         dopamine=[np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)) for n in lengths],
         forced=[rng.random(n) < 0.3 for n in lengths],
         missed=missed,
-        arms=3,
+        num_arms=3,
         subjects=["a", "b", "a"],
     )
 
 
 def every_model(**shape):
     """One fitted model of each kind."""
-    signals = shape.get("signals", 1)
+    signals = shape.get("num_signals", 1)
     naive = {"rewarded": [1.5] * signals, "unrewarded": [-0.5] * signals} if signals else {}
     return [
         baselines.Naive(**naive, **shape),
@@ -75,7 +75,7 @@ def every_model(**shape):
 
 @by_name
 def test_equations_against_a_plain_loop(model_type, irregular):
-    model = model_type(**PARAMETERS[model_type], arms=3)
+    model = model_type(**PARAMETERS[model_type], num_arms=3)
     outputs = model.predict(irregular.dataset(), verbose=0)
     for index, features in enumerate(irregular.features):
         logits, errors = run_cognitive(model_type.__name__, PARAMETERS[model_type], features, 3)
@@ -164,8 +164,8 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
     played = bandit.simulate(
         bandit.QLearning(alpha=0.3, beta=3.0),
         bandit.DriftingBandit(),
-        sessions=100,
-        trials=60,
+        num_sessions=100,
+        num_trials=60,
         seed=3,
     )
     sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
@@ -241,7 +241,7 @@ def test_calibration_is_the_least_squares_line():
 
 
 def test_naive_is_the_means(irregular):
-    model = baselines.Naive(arms=3).fit_sessions(irregular)
+    model = baselines.Naive(num_arms=3).fit_sessions(irregular)
     counted = irregular.dopamine_weight[..., 0] > 0
     reward, recorded = irregular.features[..., 1][counted], irregular.dopamine[..., 0][counted]
     outputs = model.predict(irregular.dataset(), verbose=0)
@@ -263,7 +263,7 @@ def test_gru_learns_and_comes_back_by_its_seed():
     scores = compute_evaluation(first, sessions).summary
     assert scores["choice"]["normalized_likelihood"] > 0.55
     assert scores["dopamine"]["r2"] > 0.6
-    choice_only = baselines.GRU(8, signals=0, seed=1)
+    choice_only = baselines.GRU(8, num_signals=0, seed=1)
     choice_only.fit_sessions(sessions, steps=20)
     assert set(choice_only(sessions.features)) == {"choice"}
 
@@ -314,7 +314,7 @@ def test_keras_own_fit_and_evaluate():
     assert last["dopamine_r2"] == pytest.approx(scores["dopamine"]["r2"], rel=1e-3)
 
 
-@pytest.mark.parametrize("shape", [{}, {"signals": 0}, {"arms": 3, "signals": 2}])
+@pytest.mark.parametrize("shape", [{}, {"num_signals": 0}, {"num_arms": 3, "num_signals": 2}])
 def test_saved_models_are_the_same(shape, make_features, tmp_path):
     features = make_features(sessions=3, rows=6, lengths=(6, 4, 6))
     features[0, 2] = np.nan
@@ -334,7 +334,7 @@ def test_an_export_gives_the_same_numbers(index, make_features, tmp_path):
     model = every_model()[index]
     features = make_features(sessions=3, rows=6, lengths=(6, 4, 6))
     features[0, 2] = np.nan
-    expected = {**model(features), "latents": model.latents(features)}
+    expected = {**model(features), "latents": model.compute_latents(features)}
     export(model, tmp_path / "model")
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     served = loaded.serve(features)
@@ -396,15 +396,15 @@ def good_sessions(**changes):
             "signals: expected sessions with 1",
         ),
         (
-            lambda: baselines.QLearning(signals=0).fit_sessions(good_sessions(), "joint"),
+            lambda: baselines.QLearning(num_signals=0).fit_sessions(good_sessions(), "joint"),
             "expected 'choice', as QLearning predicts no dopamine",
         ),
         (lambda: baselines.QLearning().fit_sessions(good_sessions(), "both"), "targets: expected"),
-        (lambda: baselines.QLearning(arms=3).fit_sessions(good_sessions()), "arms: expected"),
+        (lambda: baselines.QLearning(num_arms=3).fit_sessions(good_sessions()), "arms: expected"),
         (lambda: baselines.Naive().fit_sessions(good_sessions(reward=[[1] * 4])), "unrewarded"),
         (lambda: baselines.QLearning().fit_sessions(good_sessions(), starts=0), "starts: expected"),
         (
-            lambda: baselines.QLearning(signals=2).fit_sessions(
+            lambda: baselines.QLearning(num_signals=2).fit_sessions(
                 good_sessions(dopamine=[np.ones((4, 2))]), "dopamine"
             ),
             "expected 'joint' for 2 dopamine signals",

@@ -160,7 +160,11 @@ def test_regression_by_another_optimizer(mixed):
 
 def play(agent, sessions=150, trials=150, seed=0, environment=None):
     played = bandit.simulate(
-        agent, environment or bandit.BlockBandit(), sessions=sessions, trials=trials, seed=seed
+        agent,
+        environment or bandit.BlockBandit(),
+        num_sessions=sessions,
+        num_trials=trials,
+        seed=seed,
     )
     table = played.to_table()
     read = sessions_from_table(table, COLUMNS)
@@ -264,7 +268,7 @@ def test_bad_arguments_are_named(mixed):
 
 
 def test_three_arms_have_all_but_the_regression():
-    _, sessions = play(bandit.QLearning(), 20, 50, environment=bandit.BlockBandit(arms=3))
+    _, sessions = play(bandit.QLearning(), 20, 50, environment=bandit.BlockBandit(num_arms=3))
     behaviour = compute_behaviour(sessions, replicates=5)
     assert "there are 3" in behaviour.skipped["regression"]
     assert "reward_weight" not in set(behaviour.table["statistic"])

@@ -11,7 +11,6 @@ import sys
 import zipfile
 
 import keras
-import keras_disrnn
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,10 +25,10 @@ from keras_disrnn.io.keras_file import load_model
 
 QUICK = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
-    "--training.steps_per_epoch=2", "--model.latents=3", "--model.update_units=4",
-    "--model.update_layers=1",
+    "--training.steps_per_epoch=2", "--model.num_latents=3", "--model.update_units=4",
+    "--model.num_update_layers=1",
 ]  # fmt: skip
-SMALL_DATA = ["--data.sessions=12", "--data.held_out_sessions=6", "--data.trials=15"]
+SMALL_DATA = ["--data.num_sessions=12", "--data.num_held_out_sessions=6", "--data.num_trials=15"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trials():
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=9, trials=12, seed=1
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=9, num_trials=12, seed=1
     )
     table = played.to_table().rename(columns={"choice": "went_right", "session": "day"})
     table["forced"] = np.arange(len(table)) % 7 == 3
@@ -142,7 +141,12 @@ def test_the_card_of_its_export_tells_data_scores_and_settings(demo):
 def test_the_true_agents_score_is_that_of_its_probabilities(demo):
     metrics = json.loads((demo / "metrics.json").read_text())
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=15, seed=0, first_session=12
+        bandit.QLearning(),
+        bandit.DriftingBandit(),
+        num_sessions=6,
+        num_trials=15,
+        seed=0,
+        first_session=12,
     )
     expected = np.exp(np.log(played.chosen_probability).mean())
     truth = metrics["held_out"]["true_agent"]["choice"]["normalized_likelihood"]
@@ -175,9 +179,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(demo, tmp_path, capsys):
     process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not (folder / "report.html").exists()
-    other = [*QUICK[:-1], "--model.update_layers=2"]
+    other = [*QUICK[:-1], "--model.num_update_layers=2"]
     assert main(["demo", f"--out={folder}", *SMALL_DATA, *other]) == 1
-    assert "another setting of model.update_layers" in capsys.readouterr().err
+    assert "another setting of model.num_update_layers" in capsys.readouterr().err
     assert main(["demo", f"--out={folder}", *SMALL_DATA, *QUICK]) == 0
     assert "Going on in" in capsys.readouterr().out
     whole, resumed = (keras.models.load_model(f / "model.keras") for f in (demo, folder))
@@ -187,7 +191,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(demo, tmp_path, capsys):
 
 def test_a_config_file_and_flags_over_it(demo, tmp_path):
     config = yaml.safe_load((demo / "config.yaml").read_text())
-    assert config["model"]["latents"] == 3
+    assert config["model"]["num_latents"] == 3
     out = tmp_path / "again"
     arguments = ["--seed=5", "--training.stage2_steps=0"]
     assert main(["demo", f"--config={demo / 'config.yaml'}", f"--out={out}", *arguments]) == 0
@@ -284,7 +288,7 @@ def test_a_bad_table_is_refused_before_anything_is_written(trials, tmp_path, cap
     break_it(trials).to_csv(tmp_path / "trials.csv", index=False)
     assert run_fit(
         tmp_path / "trials.csv", tmp_path / "fit", "--data.columns.dopamine=dopamine",
-        "--data.columns.forced=forced", "--data.columns.trial=trial", "--data.arms=2",
+        "--data.columns.forced=forced", "--data.columns.trial=trial", "--data.num_arms=2",
     ) == 1  # fmt: skip
     error = capsys.readouterr().err
     assert error.startswith("keras-disrnn: error: ")
@@ -316,7 +320,7 @@ def test_settings_have_the_defaults_of_what_they_set(settings, function):
     ("arguments", "message"),
     [
         (["--model.latent_penalty=-2"], "did you write 1-3 for 1e-3?"),
-        (["--model.latents=many"], "model.latents"),
+        (["--model.num_latents=many"], "model.latents"),
         (["--model.latent_penalti=1"], "latent_penalti"),
         (["--training.steps_per_epoch=0"], "steps_per_epoch"),
         (["--training.warmup_steps=3"], "warmup_steps"),
@@ -375,7 +379,7 @@ def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path, 
         assert main(["simulate", f"--model={tmp_path}/evil.keras", f"--out={tmp_path}/a.csv"]) == 1
         assert "it names 'evil_module'" in capsys.readouterr().err
     rewrite_config(demo / "model.keras", tmp_path / "same.keras", lambda config: None)
-    assert load_model(tmp_path / "same.keras").core.cell.latents == 3
+    assert load_model(tmp_path / "same.keras").core.cell.num_latents == 3
     for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):
         (tmp_path / "no.keras").write_bytes(content)
         with pytest.raises(ValueError, match="expected a model saved as a .keras file"):

@@ -27,7 +27,7 @@ def model(tmp_path_factory):
 def animals(tmp_path_factory):
     """A table of sessions in blocks, in a user's own names."""
     played = bandit.simulate(
-        bandit.QLearning(), bandit.BlockBandit(), sessions=12, trials=60, seed=3
+        bandit.QLearning(), bandit.BlockBandit(), num_sessions=12, num_trials=60, seed=3
     )
     names = {"reward_probability_0": "p_left", "reward_probability_1": "p_right"}
     table = played.to_table().rename(columns={"session": "day", **names})
@@ -47,7 +47,7 @@ def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys
     assert "5 sessions, 150 trials" in capsys.readouterr().out
     table = pd.read_csv(out)
     played = bandit.simulate(
-        load_agent(model), bandit.DriftingBandit(), sessions=5, trials=30, seed=0
+        load_agent(model), bandit.DriftingBandit(), num_sessions=5, num_trials=30, seed=0
     )
     np.testing.assert_array_equal(table["choice"], played.choice.reshape(-1))
     assert table["subject"].unique().tolist() == ["learner"]
@@ -132,7 +132,7 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     table["subject"] = np.where(table["day"].isin(days[:4]), "ada", "bob")
     table.to_csv(tmp_path / "two.csv", index=False)
     model = keras_disrnn.DisRNNModel(
-        latents=1, update_layers=1, subjects=("bob", "cyd", "ada"), subject_units=1, seed=0
+        num_latents=1, num_update_layers=1, subjects=("bob", "cyd", "ada"), subject_units=1, seed=0
     )
     model.build((None, None, 3))
     model.save(tmp_path / "model.keras")
@@ -153,8 +153,8 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     assert main([*command, f"--out={tmp_path / 'out'}"]) == 0
     (first, schedules, settings, ada), (second, others, more, _) = played
     assert (first, schedules, second, others) == ("ada", 4, "bob", 8)
-    assert (settings["sessions"], settings["first_session"]) == (8, 0)
-    assert (more["sessions"], more["first_session"]) == (16, 8)
+    assert (settings["num_sessions"], settings["first_session"]) == (8, 0)
+    assert (more["num_sessions"], more["first_session"]) == (16, 8)
     # Each plays the schedules of its own sessions, by its own embedding.
     own = table.loc[table["subject"] == "ada", "p_left"]
     trials = ada.reward_probability[:4, :, 0].reshape(-1)
@@ -181,7 +181,7 @@ def test_a_run_folder_and_a_saved_model_play(model, tmp_path):
     keras_model.save(run / "model.keras")
     assert load_agent(run).name == "run"
     export(keras_model, tmp_path / "exported")
-    settings = {"sessions": 6, "trials": 20, "seed": 1}
+    settings = {"num_sessions": 6, "num_trials": 20, "seed": 1}
     saved = bandit.simulate(load_agent(tmp_path / "exported"), bandit.BlockBandit(), **settings)
     own = bandit.simulate(load_agent(run), bandit.BlockBandit(), **settings)
     np.testing.assert_allclose(saved.choice_probability, own.choice_probability, atol=1e-5)

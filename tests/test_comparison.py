@@ -33,15 +33,15 @@ SCORES = ("normalized_likelihood", "mse", "r2")
 FAST = ["--settings.starts=1", "--settings.gru_steps=10", "--settings.replicates=20"]
 DISRNN = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
-    "--training.steps_per_epoch=2", "--model.latents=2", "--model.update_units=4",
-    "--model.update_layers=1",
+    "--training.steps_per_epoch=2", "--model.num_latents=2", "--model.update_units=4",
+    "--model.num_update_layers=1",
 ]  # fmt: skip
 
 
 def several_subjects(count=3, sessions=2, trials=20):
     """Subjects that play alike, but whose responses lie at different heights."""
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=count * sessions, trials=trials,
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=count * sessions, num_trials=trials,
         seed=1,
     )  # fmt: skip
     subject = np.repeat([f"m{index}" for index in range(count)], sessions)
@@ -71,7 +71,7 @@ def table():
     models = {
         "naive": baselines.Naive().fit_sessions(sessions),
         "Q_1 & 100%": baselines.QLearning(alpha=0.3, kappa_1=1.5, kappa_2=1.5),
-        "GRU": baselines.GRU(2, signals=0),
+        "GRU": baselines.GRU(2, num_signals=0),
     }
     models["GRU"].build()
     return compute_comparison(models, {"train": sessions}, replicates=50)
@@ -125,7 +125,7 @@ def test_days_one_and_two_train_and_day_three_tests(shared):
 
 @pytest.mark.parametrize("agent", [bandit.RewardSeeking(), bandit.LeakyActorCritic()])
 def test_the_true_agent_scores_as_its_probabilities(agent):
-    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=3, trials=30, seed=0)
+    played = bandit.simulate(agent, bandit.DriftingBandit(), num_sessions=3, num_trials=30, seed=0)
     sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
     truth = true_predictions(sessions, played.chosen_probability)
     assert isinstance(truth, Predictions)
@@ -187,7 +187,7 @@ def test_the_figure_shows_each_score_of_each_model(table, differences):
 
 def test_a_table_is_compared(tmp_path, capsys):
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=20, seed=1
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=6, num_trials=20, seed=1
     )
     played.to_table().to_csv(tmp_path / "table.csv", index=False)
     gru = baselines.GRU(2)
@@ -297,8 +297,8 @@ def test_synthetic_data_have_their_agent_in_the_table(tmp_path):
     out = tmp_path / "out"
     assert main([
         "compare", f"--out={out}", "--synthetic.agent=forgetting_q_learning",
-        "--synthetic.parameters={'alpha': 0.5}", "--synthetic.sessions=20",
-        "--synthetic.held_out_sessions=20", "--synthetic.trials=40", "--settings.cognitive=['FQ']",
+        "--synthetic.parameters={'alpha': 0.5}", "--synthetic.num_sessions=20",
+        "--synthetic.num_held_out_sessions=20", "--synthetic.num_trials=40", "--settings.cognitive=['FQ']",
         "--settings.gru_units=0", "--settings.disrnn=false", "--settings.against=true agent", *FAST,
     ]) == 0  # fmt: skip
     table = pd.read_csv(out / "table.csv").set_index(["part", "model"])
@@ -357,7 +357,11 @@ def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
 )
 def test_a_bad_setting_is_named_before_any_fit(tmp_path, capsys, arguments, message):
     out = tmp_path / "out"
-    small = ["--synthetic.sessions=4", "--synthetic.held_out_sessions=4", "--synthetic.trials=10"]
+    small = [
+        "--synthetic.num_sessions=4",
+        "--synthetic.num_held_out_sessions=4",
+        "--synthetic.num_trials=10",
+    ]
     try:
         status = main(["compare", f"--out={out}", *small, *FAST, *DISRNN, *arguments])
     except SystemExit as stopped:  # the parser's own way to end

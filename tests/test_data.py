@@ -108,7 +108,7 @@ def test_every_value_of_a_small_table():
     assert sessions.subjects == ("m1", "m2")
     assert sessions.observation_names == ("choice", "reward", "side")
     assert sessions.signal_names == ("dlight",)
-    assert (sessions.arms, sessions.observations, sessions.signals) == (2, 3, 1)
+    assert (sessions.num_arms, sessions.num_observations, sessions.num_signals) == (2, 3, 1)
     assert (sessions.n_sessions, sessions.n_trials) == (2, 6)
     for name in ("features", "choice_weight", "dopamine", "dopamine_weight"):
         assert getattr(sessions, name).dtype == np.float32
@@ -163,12 +163,12 @@ def test_several_signals_arms_and_real_rewards():
     table = plain_table(choice=[0, 1, 2, 0, 0, 1], reward=[0.5, -1, 2, 0, 0, 0])
     table["left"], table["right"] = np.arange(6.0), [NAN, 1, 2, 3, 4, 5]
     sessions = sessions_from_table(table, Columns(dopamine=["left", "right"]), reward_kind="real")
-    assert sessions.arms == 3
+    assert sessions.num_arms == 3
     assert sessions.signal_names == ("left", "right")
     np.testing.assert_array_equal(sessions.dopamine[0, 1:], [[0, 0], [1, 1], [2, 2]])
     np.testing.assert_array_equal(sessions.dopamine_weight[0, 1:], [[1, 0], [1, 1], [1, 1]])
     np.testing.assert_array_equal(sessions.features[0, 1:, 1], [0.5, -1, 2])
-    assert sessions_from_table(plain_table(), arms=4).arms == 4
+    assert sessions_from_table(plain_table(), num_arms=4).num_arms == 4
 
 
 def test_without_a_subject_column():
@@ -258,7 +258,7 @@ def test_mouse_bandit(shared):
     sessions = sessions_from_table(table, columns)
     assert (sessions.n_sessions, sessions.n_trials) == (255, len(table))
     assert sessions.choice_weight.sum() == len(table)
-    assert sessions.signals == 0
+    assert sessions.num_signals == 0
     told = summary(sessions)
     assert told.loc["(all)", "reward_rate"] == pytest.approx(table.reward.mean())
     assert told.loc["(all)", "choice_1"] == pytest.approx(table.right.mean())
@@ -371,7 +371,7 @@ def test_errors_name_the_file(tmp_path):
         ),
         ({"choice": [0, 1, 0.5, 0, 0, 1]}, Columns(), "whole number.* got 0.5 in row 2"),
         ({"choice": [0, np.inf, 1, 0, 0, 1]}, Columns(), "whole number.* got inf in row 1"),
-        ({"choice": [1, 2, 2, 1, 1, 2]}, Columns(), "without gaps, got only 1, 2; .* arms=3"),
+        ({"choice": [1, 2, 2, 1, 1, 2]}, Columns(), "without gaps, got only 1, 2; .* num_arms=3"),
         (
             {"choice": ["left", "right", "left", "left", "left", "right"]},
             Columns(),
@@ -444,11 +444,11 @@ def test_bad_tables(changes, columns, message):
 
 
 def test_bad_arguments_of_the_reader():
-    with pytest.raises(ValueError, match=r"from 0 to 1 \(arms=2\), got 2 in row 2"):
-        sessions_from_table(plain_table(choice=[0, 1, 2, 0, 0, 1]), arms=2)
+    with pytest.raises(ValueError, match=r"from 0 to 1 \(num_arms=2\), got 2 in row 2"):
+        sessions_from_table(plain_table(choice=[0, 1, 2, 0, 0, 1]), num_arms=2)
     for arms in (1, 2.0, True, "2"):
         with pytest.raises(ValueError, match="arms: expected a whole number of at least 2, got"):
-            sessions_from_table(plain_table(), arms=arms)
+            sessions_from_table(plain_table(), num_arms=arms)
     with pytest.raises(ValueError, match=r"reward_kind must be one of .* got 'amount'"):
         sessions_from_table(plain_table(), reward_kind="amount")
     with pytest.raises(ValueError, match="columns must be a Columns, got"):
@@ -528,7 +528,7 @@ def changed(array, place, value):
         (lambda s: {"subjects": ("m1", 2)}, "subjects must be a tuple of 2 strings"),
         (lambda s: {"observation_names": ("reward", "choice", "side")}, "must start with 'choice'"),
         (lambda s: {"ids": ("a", "a")}, "session ids must be unique"),
-        (lambda s: {"arms": 1}, "arms: expected a whole number of at least 2"),
+        (lambda s: {"num_arms": 1}, "num_arms: expected a whole number of at least 2"),
         (
             lambda s: {"features": changed(s.features, (1, 2, 0), NAN)},
             "NaN in every observation .* or in none.* row 2 of session 'm2-a'",
@@ -840,7 +840,7 @@ def test_sessions_from_tfds(form):
 
 def test_tfds_without_dopamine_and_with_forced_trials():
     bare = [{k: v for k, v in e.items() if k != "dopamine"} for e in examples()]
-    assert sessions_from_tfds(bare).signals == 0
+    assert sessions_from_tfds(bare).num_signals == 0
     forced = [{**e, "forced": np.arange(len(e["choice"])) == 1} for e in bare]
     np.testing.assert_array_equal(sessions_from_tfds(forced).choice_weight[0], [1, 0, 1, 0])
 

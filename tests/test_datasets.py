@@ -5,15 +5,14 @@ import hashlib
 import sys
 from pathlib import Path
 
-import keras_disrnn.datasets
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from keras_disrnn.datasets import Builder, Parker2016Config, SimulatedConfig, TrialsTableConfig
 
 import keras_disrnn
+import keras_disrnn.datasets
 from keras_disrnn import bandit
 from keras_disrnn.data import (
     Columns,
@@ -26,6 +25,7 @@ from keras_disrnn.data import (
     sessions_from_tfds,
     stream_from_tfds,
 )
+from keras_disrnn.datasets import Builder, Parker2016Config, SimulatedConfig, TrialsTableConfig
 
 SIMULATED = [
     "q_learning",
@@ -48,7 +48,11 @@ def small(name="small", **arguments):
 def make_table(sessions=6, trials=15, seed=0):
     """A table as a laboratory has it: forced and missed trials, gaps in the signal."""
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=seed
+        bandit.QLearning(),
+        bandit.DriftingBandit(),
+        num_sessions=sessions,
+        num_trials=trials,
+        seed=seed,
     )
     table = played.to_table()[["subject", "session", "choice", "reward", "dopamine"]]
     table["subject"] = np.repeat([f"m{i // 3}" for i in range(sessions)], trials)
@@ -180,7 +184,9 @@ def test_examples_are_the_simulated_sessions(folder, name):
     assert list(splits) == ["train", "validation", "test"]
     agent = Builder.builder_configs[name].agent
     assert agent.name == name
-    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=700, trials=200, seed=0)
+    played = bandit.simulate(
+        agent, bandit.DriftingBandit(), num_sessions=700, num_trials=200, seed=0
+    )
     index = {name: i for i, name in enumerate(played.ids)}
     seen = []
     for split in splits.values():
@@ -227,7 +233,7 @@ def test_metadata_tells_agent_parameters_and_seed_when_read_from_disk(tmp_path):
         "leaky_actor_critic": {"alpha_critic": 0.2, "learn": 1.0, "forget": 0.05}
     }
     assert metadata["variable_names"] == ["theta0", "theta1", "v"]
-    assert metadata["environment_parameters"] == {"sigma": 0.1, "arms": 2}
+    assert metadata["environment_parameters"] == {"sigma": 0.1, "num_arms": 2}
     assert (metadata["seed"], metadata["trials"]) == (9, 20)
 
 
@@ -363,7 +369,11 @@ def test_a_table_comes_back_as_sessions_from_table_reads_it(tmp_path, ending):
 
 
 def assert_same_sessions(got, expected):
-    assert (got.ids, got.subjects, got.arms) == (expected.ids, expected.subjects, expected.arms)
+    assert (got.ids, got.subjects, got.num_arms) == (
+        expected.ids,
+        expected.subjects,
+        expected.num_arms,
+    )
     for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
     np.testing.assert_array_equal(got.trials_per_session, expected.trials_per_session)
@@ -558,7 +568,7 @@ def test_behaviour_alone_and_no_flags():
         {"subject": "m", "session": f"s{i}", "choice": np.array([0, 1, 2]), "reward": np.ones(3)}
         for i in range(2)
     ]
-    streamed = stream_from_tfds(dataset_of(examples), 2, arms=3)
+    streamed = stream_from_tfds(dataset_of(examples), 2, num_arms=3)
     assert_same_batches(streamed, sessions_from_tfds(examples).dataset(2))
     assert set(streamed.element_spec[1]) == {"choice"}
 
@@ -581,7 +591,7 @@ def test_fit_runs_on_a_stream_and_learns_as_from_memory(folder):
     in_memory = sessions_from_tfds(split)
     losses = []
     for batches in (stream_from_tfds(split.repeat(), 25), in_memory.dataset(25, steps=8)):
-        model = keras_disrnn.DisRNNModel(latents=2, update_units=3, update_layers=1, seed=0)
+        model = keras_disrnn.DisRNNModel(num_latents=2, update_units=3, num_update_layers=1, seed=0)
         keras_disrnn.compile_stage(model, "warmup", learning_rate=1e-2)
         history = model.fit(batches, steps_per_epoch=4, epochs=2, shuffle=False, verbose=0)
         losses.append(history.history["loss"])
@@ -627,7 +637,7 @@ def test_bad_examples_in_a_stream_are_named(change, arguments, message):
         (lambda: {"train": dataset_of([GOOD])}, {}, "must be one split"),
         (lambda: dataset_of([GOOD]).map(lambda e: (e["choice"], e["reward"])), {}, "of dicts"),
         (lambda: dataset_of([GOOD]).batch(2), {}, "must not be batched"),
-        (lambda: dataset_of([{**GOOD, "Reward": GOOD["reward"]}]), {"arms": 1}, "arms"),
+        (lambda: dataset_of([{**GOOD, "Reward": GOOD["reward"]}]), {"num_arms": 1}, "num_arms"),
         (
             lambda: dataset_of([{("Rewards" if k == "reward" else k): v for k, v in GOOD.items()}]),
             {},

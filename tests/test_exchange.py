@@ -170,13 +170,13 @@ def test_bad_files_are_named(golden, tmp_path):
     refuses("expected one of|activation", config=file({**config, "activation": "no_such"}))
     both = file({"params": lists(params), "config": config}, "both.json")
     refuses("has a configuration already", params=both)
-    assert exchange.read_reference(both).core.cell.latents == config["latent_size"]
+    assert exchange.read_reference(both).core.cell.num_latents == config["latent_size"]
     with pytest.raises(FileNotFoundError):
         exchange.read_reference(tmp_path / "none.json", plain)
 
 
 def test_a_model_that_the_reference_lacks_is_not_exported(tmp_path, capsys):
-    model = keras_disrnn.DisRNNModel(latents=2)
+    model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
     save_model(model, tmp_path / "model.keras")
     command = ["export", f"--run={tmp_path}/model.keras", f"--out={tmp_path}/out"]

@@ -31,11 +31,13 @@ EXPORTS = Path(__file__).parents[1] / "exports"
 OTHER_PYTHON = "OTHER_TENSORFLOW_PYTHON"
 
 MODELS = {
-    "default": lambda: keras_disrnn.DisRNNModel(latents=3, seed=1),
+    "default": lambda: keras_disrnn.DisRNNModel(num_latents=3, seed=1),
     "post": lambda: keras_disrnn.DisRNNModel(
-        latents=2, dopamine_latents="post", signals=2, observations=3, arms=3, seed=1
+        num_latents=2, dopamine_timing="post", num_signals=2, num_observations=3, num_arms=3, seed=1
     ),
-    "choice alone": lambda: keras_disrnn.DisRNNModel(latents=3, signals=0, seed=1, dtype="float64"),
+    "choice alone": lambda: keras_disrnn.DisRNNModel(
+        num_latents=3, num_signals=0, seed=1, dtype="float64"
+    ),
     "gru": lambda: baselines.GRU(units=4, seed=1),
     "q-learning": lambda: baselines.QLearning(alpha=0.3, kappa_1=2.0, kappa_2=0.5),
 }
@@ -48,7 +50,7 @@ def exported(tmp_path_factory):
     found = {}
     for name, make in MODELS.items():
         model = make()
-        model.build((None, None, model.observations))
+        model.build((None, None, model.num_observations))
         export.export(model, folder / name)
         found[name] = (model, folder / name)
     return found
@@ -92,7 +94,7 @@ for name, folder in json.load(open("folders.json")).items():
     features = np.load(name + ".npy")
     for key, value in model.serve(features).items():
         results[f"{name}|serve|{key}"] = value
-    results[f"{name}|latents|latents"] = model.latents(features)["latents"]
+    results[f"{name}|latents|latents"] = model.compute_latents(features)["latents"]
     signature = model.signatures["step"]
     latents = model.initial_state(len(features))["latents"]
     rows = []
@@ -121,7 +123,7 @@ def sessions(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sessions")
     rng = np.random.default_rng(5)
     for name, (model, _) in exported.items():
-        features = rng.integers(0, 2, (5, 7, model.observations)).astype("float32")
+        features = rng.integers(0, 2, (5, 7, model.num_observations)).astype("float32")
         features[:, 0] = 0
         features[1, 4:] = np.nan
         features[0, 2] = np.nan
@@ -149,7 +151,7 @@ def check_numbers(exported, sessions, results):
     for name, (model, _) in exported.items():
         features = np.load(sessions / f"{name}.npy")
         outputs = model(features)
-        expected = {**outputs, "latents": model.latents(features)}
+        expected = {**outputs, "latents": model.compute_latents(features)}
         ours = {key for key in results if key.startswith(f"{name}|")}
         endpoints = {f"{name}|{way}|{key}" for way in ("serve", "step") for key in expected}
         assert ours == endpoints | {
@@ -187,7 +189,7 @@ def test_same_numbers_and_draws_in_another_tensorflow(exported, sessions, elsewh
 
 def test_keras_own_export_runs_with_tensorflow_alone(make_features, tmp_path):
     features = make_features(sessions=2, rows=5)
-    model = keras_disrnn.DisRNNModel(latents=2, seed=1)
+    model = keras_disrnn.DisRNNModel(num_latents=2, seed=1)
     expected = model(features)
     model.export(tmp_path / "model", verbose=False)
     np.save(tmp_path / "features.npy", features)
@@ -233,7 +235,7 @@ def test_the_contract_is_what_tensorflow_sees(exported):
                     assert f"| `{name}` | {direction} | `{key}` |" in card
                     assert operation in card
                     assert told["endpoints"][name][side][key] == tensor
-        assert model.arms == manifest["endpoints"]["step"]["outputs"]["choice"]["shape"][-1]
+        assert model.num_arms == manifest["endpoints"]["step"]["outputs"]["choice"]["shape"][-1]
 
 
 def test_nothing_in_the_graph_reads_or_writes(exported):
@@ -359,7 +361,7 @@ def test_whatever_is_stepped(loaded, features, latents):
 
 def test_a_spoiled_row_is_seen_and_harms_no_other_session(loaded, model, make_features):
     features = make_features(sessions=4, rows=6)
-    clean = {**model(features), "latents": model.latents(features)}
+    clean = {**model(features), "latents": model.compute_latents(features)}
     features[1, 3, 1] = np.inf
     features[2, 4, 0] = np.nan
     for outputs in (loaded.serve(features), steps(loaded, features)):
@@ -386,7 +388,7 @@ def test_baselines_are_refused_and_spoiled_alike(exported):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    model = keras_disrnn.DisRNNModel(latents=2)
+    model = keras_disrnn.DisRNNModel(num_latents=2)
     with pytest.raises(ValueError, match="no weights yet"):
         export.export(model, tmp_path / "model")
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
@@ -402,7 +404,7 @@ def test_nothing_is_overwritten(tmp_path):
 
 @pytest.mark.parametrize("call", ["os.rename", "keras_disrnn.io.saved_model.write_text"])
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, call):
-    model = keras_disrnn.DisRNNModel(latents=2)
+    model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
     monkeypatch.setattr(call, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
@@ -417,7 +419,7 @@ def test_the_card_of_a_model_alone_says_what_it_does_not_know(folder, model):
     for latent in ("z1", "z2", "z3"):
         assert f"| latent | {latent} | {latent} | " in card
     settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.S)[1])
-    assert settings["latents"] == 3 and settings["latent_penalty"] == model.latent_penalty
+    assert settings["num_latents"] == 3 and settings["latent_penalty"] == model.latent_penalty
     citation = yaml.safe_load((EXPORTS.parent / "CITATION.cff").read_text())
     for work in citation["references"]:
         assert work["title"] in card
@@ -476,7 +478,7 @@ def test_what_is_no_whole_export_is_refused_unread(folder, tmp_path, monkeypatch
 
 
 def test_a_digest_pins_one_export(folder, tmp_path):
-    model = keras_disrnn.DisRNNModel(latents=2, seed=0)
+    model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
     model.build((None, None, 2))
     digest = export.export(model, tmp_path / "model")
     export.load(tmp_path / "model", digest)
@@ -608,7 +610,7 @@ def test_the_trained_model_of_this_repository_predicts_new_sessions():
     """As an agent of the same kind does, at sessions that no fit has seen."""
     loaded = export.load(EXPORTS / "q_learner")
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=200, trials=200, seed=987654
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=200, num_trials=200, seed=987654
     )
     sessions = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS)
 

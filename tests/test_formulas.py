@@ -14,7 +14,7 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.data import Sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.fit import train
 
 
@@ -38,7 +38,7 @@ def hand_set(**arguments):
     u = a + b choice + c reward and v = d + e choice + f reward, so that weight and target are
     constant in each case, and the rule is exactly z + w (target - z).
     """
-    model = DisRNNModel(latents=3, update_units=4, update_layers=2, seed=1, **arguments)
+    model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=2, seed=1, **arguments)
     model.build((None, None, 2))
     for layers in model.bottlenecks.values():
         for layer in layers:
@@ -120,9 +120,9 @@ def test_other_latents_are_terms_where_they_can_be_read(sessions):
 
 def test_errors_are_those_of_the_formula(sessions):
     """Of a crooked network, by an independent least squares over the states visited."""
-    model = make_model(latents=2)
+    model = make_model(num_latents=2)
     formulas = compute_formulas(model, sessions)
-    latents = compute_latents(model, sessions.features).astype(float)
+    latents = predict_latents(model, sessions.features).astype(float)
     made = sessions.row_mask[:, 1:]
     seen = sessions.features[:, 1:][made]
     before, after = latents[:, :-1][made], latents[:, 1:][made]
@@ -153,7 +153,7 @@ def test_learning_rates(sessions):
 
 
 def test_text_for_a_paper(sessions):
-    model, maps, constants = hand_set(dopamine_latents="post")
+    model, maps, constants = hand_set(dopamine_timing="post")
     formulas = compute_formulas(model, sessions)
     alpha, target = expected_case(maps, constants, 0, 1, 1)
     markdown = formulas.to_markdown(digits=2)
@@ -169,7 +169,7 @@ def test_text_for_a_paper(sessions):
 
 
 def test_a_latent_that_never_moves_has_no_rate(sessions):
-    model, _, constants = hand_set(signals=0)
+    model, _, constants = hand_set(num_signals=0)
     maps = np.zeros((3, 2, 5))
     constants[:, 0] = -40.0
     linear(model.core.cell.update_network, maps, constants)
@@ -183,7 +183,7 @@ def test_a_latent_that_never_moves_has_no_rate(sessions):
 
 
 def test_three_arms_and_no_open_latent(sessions):
-    model = make_model(latents=2, arms=3, signals=2)
+    model = make_model(num_latents=2, num_arms=3, num_signals=2)
     three = make_sessions(np.random.default_rng(0), arms=3, signals=2)
     formulas = compute_formulas(model, three)
     assert formulas.choice["arm"].tolist() == [0, 1, 2]
@@ -195,7 +195,7 @@ def test_three_arms_and_no_open_latent(sessions):
 
 def test_bad_arguments_are_named(sessions):
     with pytest.raises(ValueError, match="expected 3 observations, as the model reads, got 2"):
-        compute_formulas(make_model(observations=3), sessions)
+        compute_formulas(make_model(num_observations=3), sessions)
     amounts = Sessions.from_trials([[0, 1] * 10], [np.arange(20.0)], reward_kind="real")
     with pytest.raises(ValueError, match="at most 8 values of reward"):
         compute_formulas(make_model(), amounts)
@@ -204,7 +204,7 @@ def test_bad_arguments_are_named(sessions):
 
 
 def test_rules_as_tables():
-    model = make_model(latents=3)
+    model = make_model(num_latents=3)
     tables = rule_tables(model, points=7)
     choice, dopamine = compute_choice_rule(model, points=7), compute_dopamine_rule(model, points=7)
     frame = tables["choice"]
@@ -227,7 +227,7 @@ def test_rules_as_tables():
     varied = update[(update["latent"] == "z2") & (update["other"] == name)]
     at = varied[varied["other_value"] == values[2]]
     np.testing.assert_array_equal(at["change"].to_numpy().reshape(4, 7), changes[2])
-    closed = make_model(latents=2, signals=0)
+    closed = make_model(num_latents=2, num_signals=0)
     set_sigma(closed.core.cell.latent_bottleneck, [0.9, 0.9])
     tables = rule_tables(closed)
     assert tables["update"].empty
@@ -239,9 +239,11 @@ def test_rules_as_tables():
 def test_the_learning_rate_of_a_q_learner_is_found():
     """A network trained on a Q-learner's choices has its learning rate and forgets nothing."""
     agent = bandit.QLearning(alpha=0.3, beta=3.0)
-    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=300, trials=200, seed=0)
+    played = bandit.simulate(
+        agent, bandit.DriftingBandit(), num_sessions=300, num_trials=200, seed=0
+    )
     sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
-    model = DisRNNModel(latents=5, seed=0)
+    model = DisRNNModel(num_latents=5, seed=0)
     train(
         model, sessions, sessions, warmup_steps=1000, stage1_steps=3000, stage2_steps=0, verbose=0
     )

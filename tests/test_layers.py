@@ -15,12 +15,12 @@ from keras_disrnn import (
 
 LAYERS = [
     (InformationBottleneck, {"multiplier": False, "seed": 3}, (2, 5, 3)),
-    (InformationBottleneck, {"networks": 4, "seed": 3}, (2, 3, 7)),
-    (ResidualMLP, {"outputs": 2, "units": 4, "layers": 3, "activation": "tanh"}, (2, 5, 3)),
-    (ResidualMLP, {"outputs": 2, "units": 4, "layers": 0, "networks": 3}, (5, 3, 6, 7)),
-    (DisRNN, {"latents": 3, "update_units": 4, "update_layers": 1}, (2, 5, 2)),
-    (ChoiceReadout, {"outputs": 3, "units": 4, "layers": 2}, (2, 5, 3)),
-    (DopamineReadout, {"outputs": 1, "units": 4, "layers": 2, "latents": "post"}, (2, 5, 5)),
+    (InformationBottleneck, {"num_networks": 4, "seed": 3}, (2, 3, 7)),
+    (ResidualMLP, {"num_outputs": 2, "units": 4, "num_layers": 3, "activation": "tanh"}, (2, 5, 3)),
+    (ResidualMLP, {"num_outputs": 2, "units": 4, "num_layers": 0, "num_networks": 3}, (5, 3, 6, 7)),
+    (DisRNN, {"num_latents": 3, "update_units": 4, "num_update_layers": 1}, (2, 5, 2)),
+    (ChoiceReadout, {"num_outputs": 3, "units": 4, "num_layers": 2}, (2, 5, 3)),
+    (DopamineReadout, {"num_outputs": 1, "units": 4, "num_layers": 2, "timing": "post"}, (2, 5, 5)),
 ]
 
 
@@ -67,7 +67,7 @@ def test_bottleneck_noise_has_the_learned_size(rng):
 
 
 def test_bottleneck_starts_open_and_closing_it_is_free():
-    bottleneck = InformationBottleneck(networks=4, seed=0)
+    bottleneck = InformationBottleneck(num_networks=4, seed=0)
     bottleneck.build((None, 50, None))
     sigma = bottleneck.sigma.numpy()
     assert sigma.shape == (4, 50)
@@ -103,7 +103,7 @@ def test_initial_weights_have_the_specified_spread():
 
 
 def test_a_bank_is_its_networks_side_by_side(rng):
-    bank = ResidualMLP(2, 4, 2, networks=3)
+    bank = ResidualMLP(2, 4, 2, num_networks=3)
     inputs = rng.normal(size=(3, 5, 6)).astype("float32")
     outputs = bank(inputs)
     for network in range(3):
@@ -117,7 +117,7 @@ def test_a_bank_is_its_networks_side_by_side(rng):
 
 
 def test_core_steps_as_its_cell_does(make_features):
-    core = DisRNN(3, update_units=4, update_layers=2, seed=1)
+    core = DisRNN(3, update_units=4, num_update_layers=2, seed=1)
     features = make_features(sessions=4, rows=6)
     latents = core(features)
     state = core.cell.get_initial_state(4)
@@ -173,7 +173,7 @@ def test_noise_only_in_training_and_only_when_not_frozen(make_features):
         (lambda: ResidualMLP(2, 4, -1), "layers: expected a whole number of at least 0, got -1"),
         (lambda: ResidualMLP(2, 4, 1, activation="leeky"), "leeky"),
         (lambda: ResidualMLP(2, 4, 1, activation=None), "activation: expected the name"),
-        (lambda: DopamineReadout(1, 4, 2, latents="during"), "expected 'pre' or 'post'"),
+        (lambda: DopamineReadout(1, 4, 2, timing="during"), "expected 'pre' or 'post'"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

@@ -28,7 +28,7 @@ def test_any_number_of_observations_arms_and_signals(make_features, observations
     model = keras_disrnn.DisRNNModel(observations, arms, signals, **SMALL)
     outputs = model(features)
     assert outputs["choice"].shape == (6, 9, arms)
-    assert model.latents(features).shape == (6, 9, 3)
+    assert model.compute_latents(features).shape == (6, 9, 3)
     if signals:
         assert outputs["dopamine"].shape == (6, 9, signals)
     else:
@@ -116,7 +116,7 @@ def test_metrics_reach_tensorboard(make_features, tmp_path):
 
 def test_dopamine_metrics_agree_with_numpy(make_features):
     features = make_features(sessions=5, lengths=(9, 4, 6))
-    model = keras_disrnn.DisRNNModel(signals=2, **SMALL)
+    model = keras_disrnn.DisRNNModel(num_signals=2, **SMALL)
     keras_disrnn.compile_stage(model, "stage2")
     batches = make_batch(features[:3], signals=2).concatenate(
         make_batch(features[3:], signals=2, seed=1)
@@ -150,7 +150,7 @@ def test_given_latents_spare_the_core(make_features):
     features = make_features()
     model = keras_disrnn.DisRNNModel(**SMALL)
     outputs = model(features)
-    given = model({"features": features, "latents": model.latents(features)})
+    given = model({"features": features, "latents": model.compute_latents(features)})
     for name, output in outputs.items():
         np.testing.assert_allclose(given[name], output, atol=1e-6)
 
@@ -160,7 +160,7 @@ def test_a_model_reads_its_own_number_of_observations(make_features, tmp_path):
     model(make_features())
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    for use in (again, again.latents, lambda x: again.predict(x, verbose=0)):
+    for use in (again, again.compute_latents, lambda x: again.predict(x, verbose=0)):
         with pytest.raises(ValueError, match=r"with 2 observations.*got \(.*3\)"):
             use(make_features(observations=3))
     with pytest.raises(ValueError, match="shape of"):
@@ -173,11 +173,11 @@ def test_a_model_reads_its_own_number_of_observations(make_features, tmp_path):
         ({"latent_penalty": -2}, r"latent_penalty: .* got -2 \(did you write 1-3 for 1e-3\?\)"),
         ({"dopamine_penalty": float("nan")}, "dopamine_penalty: expected"),
         ({"l2_scale": float("inf")}, "l2_scale: expected"),
-        ({"observations": 1}, "observations: expected a whole number of at least 2"),
-        ({"arms": 1}, "arms: expected"),
-        ({"signals": -1}, "signals: expected"),
+        ({"num_observations": 1}, "num_observations: expected a whole number of at least 2"),
+        ({"num_arms": 1}, "num_arms: expected"),
+        ({"num_signals": -1}, "num_signals: expected"),
         ({"frozen": ["brain"]}, "frozen: expected names of .* got 'brain'"),
-        ({"latents": 0}, "latents: expected"),
+        ({"num_latents": 0}, "num_latents: expected"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

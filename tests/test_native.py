@@ -389,7 +389,9 @@ def test_fit_takes_the_same_course_in_both(make_features):
     weights = (~np.isnan(features).all(-1)).astype("float32")
     courses = []
     for how in ("keras", "native"):
-        model = DisRNNModel(signals=0, latents=2, update_layers=1, seed=2, implementation=how)
+        model = DisRNNModel(
+            num_signals=0, num_latents=2, num_update_layers=1, seed=2, implementation=how
+        )
         assert model.core.implementation == how
         model.noise = False
         model.compile(
@@ -429,7 +431,7 @@ def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
 
     monkeypatch.setattr(library.Pass, "_call", noting)
     features = make_features(4, 6)
-    model = DisRNNModel(latents=2, seed=1)
+    model = DisRNNModel(num_latents=2, seed=1)
     model.build((None, None, 2))
     compile_stage(model, "joint")
     targets = {"choice": np.zeros((4, 6), "int32"), "dopamine": np.zeros((4, 6, 1), "float32")}
@@ -437,7 +439,7 @@ def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
     for run, expected in (
         (lambda: model.predict(features, verbose=0), {core, readout}),
         (lambda: model.evaluate(features, targets, verbose=0), {core, readout}),
-        (lambda: model.latents(features), {core}),
+        (lambda: model.compute_latents(features), {core}),
     ):
         calls.clear()
         run()
@@ -492,7 +494,7 @@ def test_auto_says_once_why_it_falls_back(options, reason, make_features, fresh_
 
 
 def test_auto_falls_back_under_xla(make_features, fresh_log):
-    core = DisRNN(2, update_layers=1, seed=1)
+    core = DisRNN(2, num_update_layers=1, seed=1)
     features = make_features(3, 4)
     core.build(features.shape)
     compiled = tf.function(core, jit_compile=True)(features)
@@ -611,9 +613,7 @@ def readouts(kind, latents, units, layers, outputs, activation="leaky_relu", dty
         if kind == "choice":
             pair.append(ChoiceReadout(outputs, units, layers, activation, **options))
         else:
-            pair.append(
-                DopamineReadout(outputs, units, layers, activation, latents=kind, **options)
-            )
+            pair.append(DopamineReadout(outputs, units, layers, activation, timing=kind, **options))
         pair[-1].build((None, None, latents + pair[-1].observed))
     for first, second in zip(*(readout.trainable_variables for readout in pair), strict=True):
         value = rng.normal(size=first.shape) * 0.5
@@ -813,8 +813,8 @@ def test_the_loss_runs_natively_where_it_can_and_in_keras_elsewhere(rng):
 
 @needs_library
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "joint"])
-@pytest.mark.parametrize("dopamine_latents", ["pre", "post"])
-def test_a_whole_step_is_the_same_in_both(stage, dopamine_latents, make_features, rng):
+@pytest.mark.parametrize("dopamine_timing", ["pre", "post"])
+def test_a_whole_step_is_the_same_in_both(stage, dopamine_timing, make_features, rng):
     """Loss, penalties and every gradient of a step, without noise."""
     features = make_features(20, 9, lengths=(9, 5, 3))
     real = (~np.isnan(features).all(-1)).astype("float32")
@@ -826,7 +826,7 @@ def test_a_whole_step_is_the_same_in_both(stage, dopamine_latents, make_features
     results = []
     for how in ("keras", "native"):
         model = DisRNNModel(
-            latents=3, update_units=5, update_layers=2, dopamine_latents=dopamine_latents,
+            num_latents=3, update_units=5, num_update_layers=2, dopamine_timing=dopamine_timing,
             latent_penalty=0.1, choice_penalty=0.1, dopamine_penalty=0.1, l2_scale=0.01,
             seed=4, implementation=how,
         )  # fmt: skip

@@ -26,7 +26,9 @@ def test_agrees_with_the_reference_noiseless(golden, name):
     outputs = model(arrays["xs"])
     expected = arrays["noiseless_outputs"]
     np.testing.assert_allclose(outputs["choice"], expected[..., :2], atol=1e-5)
-    np.testing.assert_allclose(model.latents(arrays["xs"]), arrays["noiseless_latents"], atol=1e-5)
+    np.testing.assert_allclose(
+        model.compute_latents(arrays["xs"]), arrays["noiseless_latents"], atol=1e-5
+    )
     np.testing.assert_allclose(model.penalties(arrays["xs"])["l2"], expected[..., -1], rtol=1e-4)
     if name == "neuro_small":
         np.testing.assert_allclose(outputs["dopamine"][..., 0], expected[..., 2], atol=1e-5)
@@ -72,7 +74,7 @@ def test_bad_reference_parameters_are_named(golden):
 
 
 def test_the_reference_has_no_model_that_reads_latents_before_the_outcome():
-    model = keras_disrnn.DisRNNModel(latents=2)
+    model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
     with pytest.raises(ValueError, match="'post'"):
         interop.to_haiku(model)
@@ -82,7 +84,7 @@ def test_the_reference_has_no_model_that_reads_latents_before_the_outcome():
 @pytest.mark.parametrize("noisy", [False, True])
 def test_core_agrees_with_plain_numpy(make_features, rng, layers, noisy):
     features = make_features(sessions=3, rows=7, observations=3, lengths=(7, 4, 6))
-    core = keras_disrnn.DisRNN(4, update_units=5, update_layers=layers, seed=3)
+    core = keras_disrnn.DisRNN(4, update_units=5, num_update_layers=layers, seed=3)
     core.build((None, None, 3))
     for weight in core.weights:
         weight.assign(weight + 0.3 * rng.normal(size=weight.shape))
@@ -101,7 +103,7 @@ def test_core_agrees_with_plain_numpy(make_features, rng, layers, noisy):
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_cell_agrees_with_plain_numpy(make_features, rng, noisy, monkeypatch):
-    cell = keras_disrnn.DisRNNCell(3, update_units=4, update_layers=2, seed=1)
+    cell = keras_disrnn.DisRNNCell(3, update_units=4, num_update_layers=2, seed=1)
     cell.build((None, 2))
     noise = {k: v.numpy() for k, v in cell.draw_noise(1, 5).items()}
     monkeypatch.setattr(cell, "draw_noise", lambda rows, sessions: noise)
@@ -117,7 +119,7 @@ def test_cell_agrees_with_plain_numpy(make_features, rng, noisy, monkeypatch):
 @pytest.mark.parametrize("which", ["pre", "post"])
 def test_whole_model_agrees_with_plain_numpy(make_features, which):
     features = make_features(sessions=3, rows=8, lengths=(8, 5, 7))
-    model = keras_disrnn.DisRNNModel(latents=3, signals=2, dopamine_latents=which, seed=5)
+    model = keras_disrnn.DisRNNModel(num_latents=3, num_signals=2, dopamine_timing=which, seed=5)
     outputs, penalties = model(features), model.penalties(features)
     for session, rows in enumerate((8, 5, 7)):
         x = features[session, :rows]
@@ -146,7 +148,7 @@ def test_loss_is_the_specified_one(make_features, rng):
     choice = rng.integers(0, 2, (4, 8)).astype("int32")
     weight = np.where(np.isnan(features[..., 0]), 0.0, 1.0).astype("float32")
     weight[:, 3] = 0.0
-    model = keras_disrnn.DisRNNModel(signals=0, latents=3, l2_scale=0.01, seed=2)
+    model = keras_disrnn.DisRNNModel(num_signals=0, num_latents=3, l2_scale=0.01, seed=2)
     keras_disrnn.compile_stage(model, "stage1")
     model.build((None, None, 2))
     got = model.evaluate(
@@ -215,8 +217,8 @@ def test_gradients_agree_with_finite_differences(rng, make_features, float64):
     dopamine = rng.normal(size=(3, 5, 1))
     weight = np.where(np.isnan(features[..., 0]), 0.0, 1.0)
     model = keras_disrnn.DisRNNModel(
-        latents=2, update_units=3, update_layers=1, choice_units=2, choice_layers=1,
-        dopamine_units=2, dopamine_layers=1, latent_penalty=0.1, update_obs_penalty=0.2,
+        num_latents=2, update_units=3, num_update_layers=1, choice_units=2, num_choice_layers=1,
+        dopamine_units=2, num_dopamine_layers=1, latent_penalty=0.1, update_obs_penalty=0.2,
         update_latent_penalty=0.3, choice_penalty=0.4, dopamine_penalty=0.5, l2_scale=0.1,
         seed=4, dtype="float64",
     )  # fmt: skip

@@ -671,7 +671,7 @@ def test_learning_curves_keep_clear_of_the_legend(count):
 
 @pytest.mark.parametrize("latents", [1, 5])
 def test_everything_is_drawn_of_a_real_model(rng, latents):
-    model = DisRNNModel(latents=latents, arms=2, seed=1)
+    model = DisRNNModel(num_latents=latents, num_arms=2, seed=1)
     sessions = Sessions.from_trials(
         choice=rng.integers(0, 2, (3, 15)),
         reward=rng.integers(0, 2, (3, 15)),

@@ -39,7 +39,7 @@ COLUMNS = Columns(dopamine="dlight", forced="forced", missed="missed")
 
 @pytest.fixture
 def model():
-    model = DisRNNModel(latents=3, signals=1, seed=1)
+    model = DisRNNModel(num_latents=3, num_signals=1, seed=1)
     model.build((None, None, 2))
     return model
 
@@ -54,7 +54,7 @@ def test_predictions_stand_beside_their_trials(table, model):
             np.testing.assert_allclose(part[name], trace[name], rtol=1e-5, atol=1e-6)
     # The latents of trial t are those after row t, which tells of trial t - 1; a prediction of its
     # dopamine stands in row t + 1.
-    latents = np.asarray(model.latents(sessions.features))
+    latents = np.asarray(model.compute_latents(sessions.features))
     outputs = model.predict(sessions.dataset(), verbose=0)
     for index, rows in enumerate(sessions.rows):
         part, trials = told.iloc[rows], len(rows)

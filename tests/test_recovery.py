@@ -20,7 +20,9 @@ from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
 from keras_disrnn.plots import plot_recovery, plot_recovery_by_sessions
 
 SMALL = SyntheticData(8, 6, 15, "reward_seeking")
-SHAPE = ModelSettings(latents=2, update_layers=1, choice_layers=1, dopamine_layers=1)
+SHAPE = ModelSettings(
+    num_latents=2, num_update_layers=1, num_choice_layers=1, num_dopamine_layers=1
+)
 QUICK = SelectionSettings(
     scales=[0.5, 3.0], dopamine_scales=[0.5, 2.0],
     warmup_steps=3, steps=3, dopamine_steps=3, unmix_steps=0, settle_steps=0, batch_size=6,
@@ -33,7 +35,7 @@ def latents_of(graph):
 
 def model_of(graph, latents, place):
     """A model whose bottlenecks are open where `graph` has edges, its latents at `place`."""
-    model = keras_disrnn.DisRNNModel(latents=latents, seed=0)
+    model = keras_disrnn.DisRNNModel(num_latents=latents, seed=0)
     model.build((None, None, 2))
     inputs = {"choice": 0, "reward": 1}
     cell = model.core.cell
@@ -166,7 +168,9 @@ def test_variables_are_matched_one_to_one():
         assert result[f"{name}: true_alpha"] == 0.4
         assert result[f"{name}: alpha"] == rates[result[f"{name}: latent"]].max()
     assert {result["Q0: latent"], result["Q1: latent"]} == {"z1", "z3"}
-    latents = keras.ops.convert_to_numpy(model.latents(sessions.features))[:, :-1].reshape(-1, 3)
+    latents = keras.ops.convert_to_numpy(model.compute_latents(sessions.features))[:, :-1].reshape(
+        -1, 3
+    )
     for name, column in (("Q0", 0), ("Q1", 1)):
         partner = int(result[f"{name}: latent"][1:]) - 1
         variable = played.variables[..., column].ravel()
@@ -213,7 +217,7 @@ def test_recovery_by_the_number_of_sessions(tmp_path):
     assert table["sessions"].tolist() == [6, 9]
     for size in (6, 9):
         stored = json.loads((tmp_path / f"sessions-{size}" / "config.json").read_text())
-        assert stored["data"]["sessions"] == size
+        assert stored["data"]["num_sessions"] == size
     assert (tmp_path / "recovery.png").exists()
 
 

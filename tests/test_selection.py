@@ -11,7 +11,6 @@ from keras_disrnn.analysis import compute_evaluation
 from keras_disrnn.analysis.graph import make_graph
 from keras_disrnn.data import Columns, k_fold, sessions_from_table
 from keras_disrnn.experiments.selection import (
-    STAGE1_PENALTIES,
     SelectionSettings,
     _Choice,
     _Closed,
@@ -41,7 +40,7 @@ QUICK = SelectionSettings(
 @pytest.fixture(scope="module")
 def sessions():
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=12, trials=20, seed=1
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=12, num_trials=20, seed=1
     )
     table = played.to_table()
     # Another unit: the dopamine penalty must follow it.
@@ -50,7 +49,7 @@ def sessions():
 
 
 def make_model(seed, **arguments):
-    arguments = {"latents": 2, "update_layers": 1, "choice_layers": 1, **arguments}
+    arguments = {"latents": 2, "num_update_layers": 1, "num_choice_layers": 1, **arguments}
     model = keras_disrnn.DisRNNModel(seed=seed, **arguments)
     model.build((None, None, 2))
     return model
@@ -108,7 +107,7 @@ def test_scores_are_those_of_sessions_no_path_saw(sessions, selected):
 
     # What the model ends with is what was chosen.
     base = make_model(0)
-    for name in STAGE1_PENALTIES:
+    for name in (n for n, p in PENALTIES.items() if p.stage == "choice" and not p.of_subjects):
         chosen = getattr(base, name) * selections["choice"].scale
         assert getattr(model, name) == pytest.approx(chosen)
     variance = np.var(sessions.dopamine[sessions.dopamine_weight > 0])
@@ -161,7 +160,7 @@ def test_an_interrupted_selection_ends_at_the_same_weights(sessions, selected, t
 def test_of_choice_alone_and_several_starts_the_cheapest_is_taken(sessions, tmp_path):
     settings = dataclasses.replace(QUICK, starts=3, settle_steps=0)
     model, selections = select(
-        lambda seed: make_model(seed, signals=0),
+        lambda seed: make_model(seed, num_signals=0),
         dataclasses.replace(
             sessions,
             dopamine=sessions.dopamine[..., :0],
@@ -388,7 +387,3 @@ def test_a_path_that_diverges_is_tried_again_more_slowly(sessions):
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         SelectionSettings(**arguments)
-
-
-def test_penalties_are_all_scaled_but_l2():
-    assert set(STAGE1_PENALTIES) == set(PENALTIES) - {"dopamine_penalty", "l2_scale"}

@@ -23,7 +23,7 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
 def disrnn(**arguments):
-    model = DisRNNModel(latents=3, update_units=4, update_layers=1, seed=3, **arguments)
+    model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=1, seed=3, **arguments)
     model.build((None, None, 2))
     # Larger weights than the initial ones, so that choices depend on what happened.
     for weight in model.trainable_variables:
@@ -33,8 +33,8 @@ def disrnn(**arguments):
 
 
 MODELS = {
-    "DisRNN": lambda: disrnn(signals=2),
-    "DisRNN, post": lambda: disrnn(dopamine_latents="post"),
+    "DisRNN": lambda: disrnn(num_signals=2),
+    "DisRNN, post": lambda: disrnn(dopamine_timing="post"),
     "GRU": lambda: baselines.GRU(5, 1),
     "naive": lambda: baselines.Naive([1.5], [-0.5]),
     "Q": lambda: baselines.QLearning(0.3, 2.0, 0.4),
@@ -51,7 +51,7 @@ def test_a_model_plays_by_its_own_predictions(name):
     """What the agent did, given back to the model, gives its probabilities, latents, dopamine."""
     model = MODELS[name]()
     played = simulate(
-        agent_from_model(model, name="mouse"), BlockBandit(), sessions=9, trials=15, seed=1
+        agent_from_model(model, name="mouse"), BlockBandit(), num_sessions=9, num_trials=15, seed=1
     )
     assert played.subject == "mouse"
     sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
@@ -60,7 +60,7 @@ def test_a_model_plays_by_its_own_predictions(name):
     np.testing.assert_allclose(played.choice_probability, probability, atol=1e-4)
     np.testing.assert_allclose(played.dopamine, outputs["dopamine"][:, 1:, 0], rtol=1e-4, atol=1e-4)
     if isinstance(agent_from_model(model), ModelAgent) and name != "naive":
-        latents = model.latents(sessions.features)[:, :-1]
+        latents = model.compute_latents(sessions.features)[:, :-1]
         found = played.variables[..., : latents.shape[-1]]
         np.testing.assert_allclose(found, latents, atol=1e-4)
         assert np.ptp(played.choice_probability) > 0.05
@@ -69,7 +69,7 @@ def test_a_model_plays_by_its_own_predictions(name):
 def test_a_saved_model_plays_as_the_model_it_came_from(tmp_path):
     model = disrnn()
     export(model, tmp_path / "exported")
-    settings = {"sessions": 30, "trials": 25, "seed": 4}
+    settings = {"num_sessions": 30, "num_trials": 25, "seed": 4}
     own = simulate(agent_from_model(model), DriftingBandit(), **settings)
     saved = tf.saved_model.load(str(tmp_path / "exported"))
     theirs = simulate(agent_from_model(saved), DriftingBandit(), **settings)
@@ -79,13 +79,13 @@ def test_a_saved_model_plays_as_the_model_it_came_from(tmp_path):
 
 
 def test_another_signal_is_the_dopamine_and_none_is_no_column():
-    model = disrnn(signals=2)
-    settings = {"sessions": 5, "trials": 12, "seed": 1}
+    model = disrnn(num_signals=2)
+    settings = {"num_sessions": 5, "num_trials": 12, "seed": 1}
     played = simulate(agent_from_model(model, signal=1), DriftingBandit(), **settings)
     features = Sessions.from_trials(played.choice, played.reward).features
     expected = model(features)["dopamine"][:, 1:, 1]
     np.testing.assert_allclose(played.dopamine, expected, rtol=1e-4, atol=2e-5)
-    silent = simulate(agent_from_model(disrnn(signals=0)), DriftingBandit(), **settings)
+    silent = simulate(agent_from_model(disrnn(num_signals=0)), DriftingBandit(), **settings)
     assert "dopamine" not in silent.to_table()
     assert "dopamine" in played.to_table()
 
@@ -93,12 +93,14 @@ def test_another_signal_is_the_dopamine_and_none_is_no_column():
 @pytest.mark.parametrize("name", ["DisRNN", "GRU", "Q"])
 def test_a_seed_gives_the_same_sessions_however_they_are_played(name, monkeypatch):
     agent = agent_from_model(MODELS[name]())
-    whole = simulate(agent, BlockBandit(), sessions=2500, trials=12, seed=5)
-    part = simulate(agent, BlockBandit(), sessions=300, trials=12, seed=5, first_session=1805)
+    whole = simulate(agent, BlockBandit(), num_sessions=2500, num_trials=12, seed=5)
+    part = simulate(
+        agent, BlockBandit(), num_sessions=300, num_trials=12, seed=5, first_session=1805
+    )
     module = sys.modules[simulate.__module__]
     monkeypatch.setattr(module, "_TRIALS_PER_BLOCK", 3 * 256 * 12)
-    blocks = simulate(agent, BlockBandit(), sessions=2500, trials=12, seed=5)
-    again = simulate(agent, BlockBandit(), sessions=2500, trials=12, seed=5)
+    blocks = simulate(agent, BlockBandit(), num_sessions=2500, num_trials=12, seed=5)
+    again = simulate(agent, BlockBandit(), num_sessions=2500, num_trials=12, seed=5)
     for field in ("choice", "reward", "dopamine", "choice_probability", "variables"):
         expected = getattr(whole, field)
         np.testing.assert_array_equal(getattr(blocks, field), expected)
@@ -108,7 +110,9 @@ def test_a_seed_gives_the_same_sessions_however_they_are_played(name, monkeypatc
 
 def test_blocks_end_by_rewards():
     settings = {"high": 0.9, "low": 0.2, "rewards": 6, "switch": 0.3}
-    played = simulate(bandit.QLearning(), BlockBandit(**settings), sessions=300, trials=300, seed=2)
+    played = simulate(
+        bandit.QLearning(), BlockBandit(**settings), num_sessions=300, num_trials=300, seed=2
+    )
     better = played.better_arm
     np.testing.assert_allclose(np.unique(played.reward_probability), [0.2, 0.9], atol=1e-6)
     assert abs(np.mean(better[:, 0]) - 0.5) < 0.12
@@ -128,8 +132,8 @@ def test_blocks_end_by_rewards():
 
 def test_every_other_arm_can_follow():
     played = simulate(
-        bandit.QLearning(), BlockBandit(0.9, 0.3, rewards=2, arms=4),
-        sessions=100, trials=200, seed=2,
+        bandit.QLearning(), BlockBandit(0.9, 0.3, rewards=2, num_arms=4),
+        num_sessions=100, num_trials=200, seed=2,
     )  # fmt: skip
     better = played.better_arm
     step = (np.diff(better, axis=1) % 4)[np.diff(better, axis=1) != 0]
@@ -139,7 +143,7 @@ def test_every_other_arm_can_follow():
 def test_a_schedule_is_played_as_it_is_given(rng):
     parts = [np.repeat(rng.random((5, 2)), 10, axis=0)[:length] for length in (50, 31, 44)]
     schedule = ScheduledBandit(parts)
-    played = simulate(bandit.QLearning(), schedule, sessions=7, seed=0)
+    played = simulate(bandit.QLearning(), schedule, num_sessions=7, seed=0)
     assert played.choice.shape == (7, 50)
     assert played.lengths.tolist() == [50, 31, 44, 50, 31, 44, 50]
     table = played.to_table()
@@ -149,11 +153,13 @@ def test_a_schedule_is_played_as_it_is_given(rng):
         table[["reward_probability_0", "reward_probability_1"]], expected, atol=1e-6
     )
     np.testing.assert_array_equal(table["better_arm"], np.argmax(expected, axis=1))
-    part = simulate(bandit.QLearning(), schedule, sessions=2, trials=40, seed=0, first_session=4)
+    part = simulate(
+        bandit.QLearning(), schedule, num_sessions=2, num_trials=40, seed=0, first_session=4
+    )
     assert part.lengths.tolist() == [31, 40]
     np.testing.assert_array_equal(part.choice, played.choice[4:6, :40])
     certain = ScheduledBandit(np.tile([[[1.0, 0.0]]], (1, 30, 1)))
-    sure = simulate(bandit.QLearning(), certain, sessions=200, seed=0)
+    sure = simulate(bandit.QLearning(), certain, num_sessions=200, seed=0)
     np.testing.assert_array_equal(sure.reward, sure.choice == 0)
 
 
@@ -162,7 +168,7 @@ def test_a_schedule_out_of_a_table():
         {"day": ["a"] * 3 + ["b"] * 2, "left": [0.8, 0.8, 0.2, 0.5, 0.5], "right": [0.1] * 5}
     )
     schedule = ScheduledBandit.from_table(table, ["left", "right"], session="day")
-    played = simulate(bandit.QLearning(), schedule, sessions=2, seed=0)
+    played = simulate(bandit.QLearning(), schedule, num_sessions=2, seed=0)
     np.testing.assert_allclose(played.to_table()["reward_probability_0"], table["left"], atol=1e-6)
     for bad, message in (
         (table.rename(columns={"left": "l"}), "no column 'left', got the columns day, l, right"),
@@ -176,7 +182,7 @@ def test_a_schedule_out_of_a_table():
 
 
 def test_there_are_no_blocks_where_probabilities_drift_or_stay():
-    settings = {"sessions": 4, "trials": 60, "seed": 0}
+    settings = {"num_sessions": 4, "num_trials": 60, "seed": 0}
     for sigma in (0.1, 0.0):
         played = simulate(bandit.QLearning(), DriftingBandit(sigma), **settings)
         assert played.better_arm is None
@@ -184,7 +190,9 @@ def test_there_are_no_blocks_where_probabilities_drift_or_stay():
 
 
 def test_simulated_tables_are_read_as_any_other():
-    played = simulate(agent_from_model(disrnn()), BlockBandit(), sessions=4, trials=20, seed=0)
+    played = simulate(
+        agent_from_model(disrnn()), BlockBandit(), num_sessions=4, num_trials=20, seed=0
+    )
     columns = Columns(dopamine="dopamine", trial="trial")
     sessions = sessions_from_table(played.to_table(), columns)
     np.testing.assert_array_equal(sessions.choice[:, :-1], played.choice)
@@ -203,18 +211,26 @@ def test_simulated_tables_are_read_as_any_other():
         (lambda: ScheduledBandit([[[0.1] * 2], [[0.1] * 3]]), "2 arms in every session"),
         (
             lambda: simulate(
-                bandit.QLearning(), ScheduledBandit([[[0.1, 0.2]]]), sessions=1, trials=2, seed=0
+                bandit.QLearning(),
+                ScheduledBandit([[[0.1, 0.2]]]),
+                num_sessions=1,
+                num_trials=2,
+                seed=0,
             ),
             "trials: expected at most 1",
         ),
         (lambda: agent_from_model(DisRNNModel()), "no weights yet"),
         (lambda: agent_from_model(baselines.QLearning()), "no parameters yet"),
-        (lambda: agent_from_model(baselines.GRU(observations=3)), "got 3 observations"),
+        (lambda: agent_from_model(baselines.GRU(num_observations=3)), "got 3 observations"),
         (lambda: agent_from_model(disrnn(), signal=1), "signal"),
         (lambda: agent_from_model(tf.Module()), "without step"),
         (
             lambda: simulate(
-                agent_from_model(disrnn()), DriftingBandit(arms=3), sessions=1, trials=1, seed=0
+                agent_from_model(disrnn()),
+                DriftingBandit(num_arms=3),
+                num_sessions=1,
+                num_trials=1,
+                seed=0,
             ),
             "plays bandits of 2 arms, got 3",
         ),

@@ -149,7 +149,7 @@ def test_buckets_of_one_batch_and_latents():
 def test_a_model_scores_bucketed_batches_alike():
     sessions = make_sessions([5, 30, 6, 31, 7, 32])
     sessions = dataclasses.replace(sessions, features=np.minimum(sessions.features, 1))
-    model = DisRNNModel(latents=2, signals=1, seed=0)
+    model = DisRNNModel(num_latents=2, num_signals=1, seed=0)
     model.build((None, None, 2))
     compile_stage(model, "joint")
     whole = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)

@@ -40,7 +40,7 @@ from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.models.baselines import QLearning
 from keras_disrnn.plots import plot_penalty_curves, plot_subject_scores
 
-TINY = {"latents": 2, "update_units": 3, "update_layers": 1, "choice_layers": 1}
+TINY = {"num_latents": 2, "update_units": 3, "num_update_layers": 1, "num_choice_layers": 1}
 TRAINING = {"warmup_steps": 0, "stage1_steps": 4, "stage2_steps": 0, "steps_per_epoch": 2}
 
 
@@ -48,7 +48,7 @@ TRAINING = {"warmup_steps": 0, "stage1_steps": 4, "stage2_steps": 0, "steps_per_
 def trials(tmp_path_factory):
     """A table of two subjects of three sessions; the second one always chooses the right."""
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=6, trials=15, seed=1
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=6, num_trials=15, seed=1
     )
     table = played.to_table()[["session", "choice", "reward"]]
     table.insert(0, "subject", np.repeat(["m1", "m2"], 45))
@@ -65,7 +65,7 @@ def settings_of(trials, **changed):
         "replicates": 20,
         **changed,
     }
-    return StudySettings(data={"mice": TableData(str(trials), arms=2)}, **given)
+    return StudySettings(data={"mice": TableData(str(trials), num_arms=2)}, **given)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_
     config.write_text(
         yaml.safe_dump(
             {
-                "data": {"mice": {"table": str(trials), "arms": 2}},
+                "data": {"mice": {"table": str(trials), "num_arms": 2}},
                 "models": {"small": TINY},
                 "training": TRAINING,
                 "replicates": 20,
@@ -300,7 +300,7 @@ def test_all_subjects_together_are_none(trials, tmp_path, without_report):
             {"models": {"wide": ModelSettings(subject_units=2)}},
             "data.mice: models.wide: subject_units: .*of at least 2 .*got those of 'm1'",
         ),
-        ({"models": {"small": ModelSettings(latents=0)}}, "data.mice: models.small: latents"),
+        ({"models": {"small": ModelSettings(num_latents=0)}}, "data.mice: models.small: latents"),
         (
             {"training": TrainingSettings(stage1_steps=150)},
             "data.mice: subject 'm1', models.small: stage1_steps",
@@ -395,8 +395,8 @@ def test_a_subject_is_not_padded_to_the_others(trials, tmp_path):
     short.to_csv(tmp_path / "short.csv", index=False)
     alone = short[short["subject"] == "m2"]
     alone.to_csv(tmp_path / "alone.csv", index=False)
-    taken = load_data(TableData(str(tmp_path / "short.csv"), arms=2, subjects=["m2"]), 0)
-    alone = load_data(TableData(str(tmp_path / "alone.csv"), arms=2), 0)
+    taken = load_data(TableData(str(tmp_path / "short.csv"), num_arms=2, subjects=["m2"]), 0)
+    alone = load_data(TableData(str(tmp_path / "alone.csv"), num_arms=2), 0)
     for part in ("train", "held_out"):
         for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
             np.testing.assert_array_equal(
@@ -414,7 +414,7 @@ def test_the_table_is_that_of_the_models(study, trials):
     table = pd.read_csv(out / "table.csv")
     assert table[["part", "model"]].values.tolist() == [["train", "small"], ["held_out", "small"]]
     table = table.iloc[[1]]
-    data = load_data(TableData(str(trials), arms=2), 0)
+    data = load_data(TableData(str(trials), num_arms=2), 0)
     keys = rows[rows["model"] == "small"].set_index("subject")["key"]
     models = {
         subject: load_model(out / "fits" / key / "run" / "model.keras")
@@ -443,7 +443,7 @@ def test_stored_sums_are_those_of_the_model(rng):
     sessions = Sessions.from_trials(
         choice, reward, dopamine=rng.normal(2.0, 1.0, (5, 12, 2)), signal_names=("a", "b")
     )
-    model = QLearning(0.3, 1.0, 1.0, signals=2)
+    model = QLearning(0.3, 1.0, 1.0, num_signals=2)
     model.build()
     per_session = compute_evaluation(model, sessions).per_session
     totals = stored_totals(per_session.sample(frac=1, random_state=0), sessions, 3)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 
 import keras
-import keras_disrnn
 import numpy as np
 import oracle
 import pandas as pd
@@ -38,7 +37,7 @@ from keras_disrnn.data.tfds import examples_from_sessions
 from keras_disrnn.experiments.adaptation import adapt, adapt_and_score, add_subjects
 from keras_disrnn.experiments.settings import ModelSettings, plain_config
 from keras_disrnn.io import reference as interop
-from keras_disrnn.models.penalties import SUBJECT_PENALTIES
+from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.plots import plot_bottlenecks, plot_embeddings, plot_update_rules
 
 NAMES = ("ada", "bob", "cyd", "dan")
@@ -51,7 +50,7 @@ needs_library = pytest.mark.skipif(
 def make_model(rng=None, **settings):
     """A built model; with `rng` all of its weights are moved, so that none has a special value."""
     model = keras_disrnn.DisRNNModel(**{**SMALL, **settings})
-    model.build((None, None, model.observations))
+    model.build((None, None, model.num_observations))
     if rng is not None:
         for variable in model.trainable_variables:
             variable.assign(variable + 0.3 * rng.normal(size=variable.shape))
@@ -85,7 +84,9 @@ def test_agrees_with_the_reference_noiseless(reference):
     model = interop.from_haiku(params, config)
     expected = arrays["noiseless_outputs"]
     np.testing.assert_allclose(model(features)["choice"], expected[..., :2], atol=1e-5)
-    np.testing.assert_allclose(model.latents(features), arrays["noiseless_latents"], atol=1e-5)
+    np.testing.assert_allclose(
+        model.compute_latents(features), arrays["noiseless_latents"], atol=1e-5
+    )
     np.testing.assert_allclose(model.penalties(features)["l2"], expected[..., -1], rtol=1e-4)
 
 
@@ -114,19 +115,19 @@ def test_parameters_come_back_exactly(reference, tmp_path):
 
 
 def test_a_model_made_here_goes_to_the_reference_and_back(rng):
-    model = make_model(rng, signals=0, observations=4)
+    model = make_model(rng, num_signals=0, num_observations=4)
     again = interop.from_haiku(*interop.to_haiku(model))
     features = rng.normal(size=(4, 5, 4)).astype("float32")
     features[..., -1] = np.arange(4)[:, None]
     np.testing.assert_array_equal(again(features)["choice"], model(features)["choice"])
     with pytest.raises(ValueError, match="no multi-subject model with a neural signal"):
-        interop.to_haiku(make_model(dopamine_latents="post"))
+        interop.to_haiku(make_model(dopamine_timing="post"))
 
 
 @pytest.mark.parametrize("which", ["pre", "post"])
 def test_whole_model_agrees_with_plain_numpy(rng, which):
     sessions = make_sessions(rng, missed=True).with_subjects(NAMES)
-    model = make_model(rng, dopamine_latents=which, signals=1, latent_penalty=0.2)
+    model = make_model(rng, dopamine_timing=which, num_signals=1, latent_penalty=0.2)
     for name in model.penalty_names:
         setattr(model, name, rng.uniform(0.1, 1))
     outputs = model(sessions.features)
@@ -287,7 +288,7 @@ def test_initial_values_are_the_references():
 
 
 def test_a_model_without_subjects_is_what_it_was():
-    model = keras_disrnn.DisRNNModel(latents=3, seed=1)
+    model = keras_disrnn.DisRNNModel(num_latents=3, seed=1)
     model.build((None, None, 2))
     assert not any("subject" in name for name in model.get_config())
     assert not any("subject" in variable.path for variable in model.variables)
@@ -358,7 +359,7 @@ def test_what_is_no_index_is_refused_or_undefined(rng):
         ({"subjects": 2.5}, "subjects: expected names, or their number"),
         ({"subjects": []}, "subjects: expected their names, as subject_units is 2"),
         ({"subject_units": 0}, "subject_units: expected a whole number of at least 1"),
-        ({"observations": 2}, "observations: expected a whole number of at least 3"),
+        ({"num_observations": 2}, "num_observations: expected a whole number of at least 3"),
         ({"subject_penalty": -1}, "subject_penalty: expected"),
         ({"subjects": 300, "dtype": "mixed_bfloat16"}, "at most 256 in bfloat16"),
     ],
@@ -386,7 +387,7 @@ def test_a_step_does_what_the_whole_session_does(rng, tmp_path):
     sessions = make_sessions(rng, missed=True)
     model = make_model(rng)
     features = sessions.for_model(model).features
-    outputs = {**model(features), "latents": model.latents(features)}
+    outputs = {**model(features), "latents": model.compute_latents(features)}
     keras_disrnn.export.export(model, tmp_path / "export")
     manifest = keras_disrnn.export.check(tmp_path / "export")
     assert manifest["subjects"] == list(NAMES)
@@ -531,7 +532,7 @@ def test_formulas_and_rates_are_those_of_one_subject(rng):
     # What the formula of choice is fitted to is the readout with the subject's own embedding.
     features = sessions.subset([1, 5]).for_model(model).features
     logits = np.asarray(model(features)["choice"]).reshape(-1, 2)
-    z = np.asarray(model.latents(features)).reshape(-1, 3)[:, 0]
+    z = np.asarray(model.compute_latents(features)).reshape(-1, 3)[:, 0]
     row = one.choice.iloc[0]
     error = logits[:, 1] - logits[:, 0] - row["intercept"] - row["z1"] * z
     assert np.abs(error).max() == pytest.approx(row["max_error"], rel=1e-3)
@@ -631,7 +632,7 @@ def play_as(model, embedding, sessions=9, trials=60, noise=0.05):
     larger.subject_embedding.kernel.assign(kernel)
     agent = bandit.agent_from_model(larger, subject="eve")
     table = bandit.simulate(
-        agent, bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=3
+        agent, bandit.DriftingBandit(), num_sessions=sessions, num_trials=trials, seed=3
     ).to_table()
     table["dopamine"] += noise * np.random.default_rng(0).normal(size=len(table))
     table["subject"] = "eve"
@@ -680,7 +681,7 @@ def test_new_subjects_without_dopamine(rng):
     silent = make_sessions(rng, subjects=("eve",), sessions=6, dopamine=False)
     train, held_out = split_by_session(silent, 3)
     adaptation, scores, _ = adapt_and_score(model, train, held_out)
-    assert adaptation.model.signals == 1
+    assert adaptation.model.num_signals == 1
     assert set(scores["after"]["held_out"]) == {"choice"}
     with pytest.raises(ValueError, match="signals: the model was made for 1, the sessions have 0"):
         adapt(model, silent, "joint")
@@ -689,7 +690,7 @@ def test_new_subjects_without_dopamine(rng):
     with pytest.raises(ValueError, match="a dopamine response of subject 'eve'"):
         adapt(model, blank, "joint")
     with pytest.raises(ValueError, match="expected a model of dopamine for 'joint'"):
-        adapt(make_model(signals=0), silent, "joint")
+        adapt(make_model(num_signals=0), silent, "joint")
     with pytest.raises(ValueError, match="targets: expected one of choice, joint, got 'dopamine'"):
         adapt(model, blank, "dopamine")
     with pytest.raises(ValueError, match="got no held-out session of 'eve'"):
@@ -706,8 +707,8 @@ def play(alphas, sessions, trials, seed=0, first=0):
         played = bandit.simulate(
             bandit.QLearning(alpha=alpha),
             bandit.DriftingBandit(),
-            sessions=sessions,
-            trials=trials,
+            num_sessions=sessions,
+            num_trials=trials,
             seed=seed + 1000 * (first + number),
         )
         table = played.to_table()[["session", "trial", "choice", "reward", "dopamine"]]
@@ -724,8 +725,8 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     run = tmp_path / "run"
     quick = [
         "--training.warmup_steps=2", "--training.stage1_steps=2", "--training.stage2_steps=2",
-        "--training.steps_per_epoch=2", "--model.latents=2", "--model.update_units=3",
-        "--model.update_layers=1", "--data.columns.dopamine=dopamine",
+        "--training.steps_per_epoch=2", "--model.num_latents=2", "--model.update_units=3",
+        "--model.num_update_layers=1", "--data.columns.dopamine=dopamine",
     ]  # fmt: skip
     fit = ["fit", f"--data.table={table}", f"--out={run}", *quick, "--model.subject_units=2"]
     assert main(fit) == 0
@@ -799,14 +800,17 @@ def test_a_run_without_subjects_has_the_settings_it_had():
     plain = plain_config({"model": ModelSettings()})["model"]
     assert not any("subject" in name for name in plain)
     told = plain_config({"model": ModelSettings(subject_units=2)})["model"]
-    assert set(told) - set(plain) == {"subject_units", *SUBJECT_PENALTIES}
+    assert set(told) - set(plain) == {
+        "subject_units",
+        *(n for n, p in PENALTIES.items() if p.of_subjects),
+    }
 
 
 def test_one_of_the_subjects_plays(rng):
     """Its choices are drawn from the model's own probabilities for that subject."""
     model = make_model(rng)
     agent = bandit.agent_from_model(model, subject="cyd")
-    played = bandit.simulate(agent, bandit.DriftingBandit(), sessions=2, trials=6, seed=0)
+    played = bandit.simulate(agent, bandit.DriftingBandit(), num_sessions=2, num_trials=6, seed=0)
     sessions = sessions_from_table(played.to_table().assign(subject="cyd"))
     logits = np.asarray(model(sessions.for_model(model).features)["choice"])[:, :-1]
     expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -826,7 +830,7 @@ def test_learning_rates_of_simulated_subjects_are_recovered():
     sessions = sessions_from_table(play(alphas, 24, 200))
     train, held_out = split_by_session(sessions, 3, 2, within_subject=True)
     model = keras_disrnn.DisRNNModel(
-        signals=0, latents=4, update_layers=2, subject_units=2,
+        num_signals=0, num_latents=4, num_update_layers=2, subject_units=2,
         subjects=tuple(dict.fromkeys(sessions.subjects)), seed=0,
     )  # fmt: skip
     steps = {"warmup_steps": 400, "stage1_steps": 1200, "stage2_steps": 0, "steps_per_epoch": 200}

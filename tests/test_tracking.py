@@ -25,13 +25,13 @@ SETTLE = {"warmup_steps": 12, "stage1_steps": 12, "stage2_steps": 12, "steps_per
 @pytest.fixture(scope="module")
 def sessions():
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=12, trials=15, seed=3
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=12, num_trials=15, seed=3
     )
     return sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
 
 
 def make_model():
-    model = keras_disrnn.DisRNNModel(latents=2, update_units=3, update_layers=1, seed=1)
+    model = keras_disrnn.DisRNNModel(num_latents=2, update_units=3, num_update_layers=1, seed=1)
     model.build((None, None, 2))
     return model
 
@@ -113,7 +113,7 @@ def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
         warmup_steps=0, stage1_steps=40, stage2_steps=0, steps_per_epoch=2, settle_steps=8,
         learning_rate=1e-12, tensorboard=str(logs),
     )  # fmt: skip
-    shape = ModelSettings(latents=2, update_units=3, update_layers=1, choice_layers=1)
+    shape = ModelSettings(num_latents=2, update_units=3, num_update_layers=1, num_choice_layers=1)
     metrics = run("demo", out, SyntheticData(8, 4, 12), shape, training, 0, full=False)
     history = pd.read_csv(out / "history.csv")
     taken = int(history["step"].max())

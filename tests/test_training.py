@@ -14,6 +14,7 @@ import pytest
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
+from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.training.checkpoint import StopOnNaN, TrainingDiverged
 from keras_disrnn.training.fit import train, with_latents
 from keras_disrnn.training.stages import compile_stage
@@ -21,7 +22,11 @@ from keras_disrnn.training.stages import compile_stage
 
 def make_sessions(sessions=24, trials=20, seed=3):
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), sessions=sessions, trials=trials, seed=seed
+        bandit.QLearning(),
+        bandit.DriftingBandit(),
+        num_sessions=sessions,
+        num_trials=trials,
+        seed=seed,
     )
     return sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
 
@@ -33,7 +38,7 @@ def sessions():
 
 def make_model(**arguments):
     model = keras_disrnn.DisRNNModel(
-        **{"latents": 3, "update_units": 4, "update_layers": 1, "seed": 1, **arguments}
+        **{"num_latents": 3, "update_units": 4, "num_update_layers": 1, "seed": 1, **arguments}
     )
     model.build((None, None, 2))
     return model
@@ -182,7 +187,7 @@ def test_train_takes_batches_of_like_length(monkeypatch):
 
     monkeypatch.setattr(Sessions, "dataset", noting)
     history = train(
-        make_model(signals=0), sessions, warmup_steps=0, stage1_steps=8, stage2_steps=0,
+        make_model(num_signals=0), sessions, warmup_steps=0, stage1_steps=8, stage2_steps=0,
         steps_per_epoch=8, batch_size=6, buckets=2, verbose=0,
     )  # fmt: skip
     assert np.isfinite(history["loss"]).all()
@@ -214,7 +219,7 @@ def test_stage2_on_given_latents_is_the_plain_way(sessions):
 
 
 def test_joint_loss_weighs_choice_against_dopamine(sessions):
-    model = make_model(**{name: 0.0 for name in keras_disrnn.model.PENALTIES})
+    model = make_model(**{name: 0.0 for name in PENALTIES})
     compile_stage(model, "joint", choice_weight=0.3)
     scores = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)
     expected = -0.3 * np.log(scores["choice_normalized_likelihood"]) + 0.7 * np.log1p(
@@ -374,10 +379,10 @@ def test_bad_arguments_are_named_before_any_training(sessions):
         with pytest.raises(ValueError, match=message):
             train(make_model(), data, **arguments)
     with pytest.raises(ValueError, match="arms: the model was made for 3"):
-        train(make_model(arms=3), sessions)
+        train(make_model(num_arms=3), sessions)
     with pytest.raises(ValueError, match="expected one of .* got 'stage3'"):
         compile_stage(make_model(), "stage3")
     with pytest.raises(ValueError, match="no dopamine readout"):
-        compile_stage(make_model(signals=0), "stage2")
+        compile_stage(make_model(num_signals=0), "stage2")
     with pytest.raises(ValueError, match="choice_weight: expected"):
         compile_stage(make_model(), "joint", choice_weight=2.0)

@@ -82,7 +82,7 @@ class SimulatedConfig(tfds.core.BuilderConfig):
     @property
     def variable_names(self):
         """Names of the `agent_variables`, in the order of their last axis."""
-        return next(iter(self.agents.values())).variable_names(self.environment.arms)
+        return next(iter(self.agents.values())).variable_names(self.environment.num_arms)
 
     @property
     def parameter_names(self):
@@ -91,7 +91,7 @@ class SimulatedConfig(tfds.core.BuilderConfig):
 
     def features(self):
         """The features of an example."""
-        per_arm = functools.partial(_by_trial, np.float32, self.environment.arms)
+        per_arm = functools.partial(_by_trial, np.float32, self.environment.num_arms)
         variables, parameters = self.variable_names, self.parameter_names
         return {
             **_behaviour("0 or 1."),
@@ -151,8 +151,8 @@ class SimulatedConfig(tfds.core.BuilderConfig):
         played = bandit.simulate(
             agent,
             self.environment,
-            sessions=count,
-            trials=self.trials,
+            num_sessions=count,
+            num_trials=self.trials,
             seed=self.seed,
             first_session=first,
         )
@@ -182,7 +182,7 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
     Attributes:
         columns: Which column holds what.
         file: Name of the file in `manual_dir`; None for the one table that is there.
-        arms: Number of arms; None to take it from the choices.
+        num_arms: Number of arms; None to take it from the choices.
         reward_kind: "binary" or "real".
         held_out_every: When given, every n-th session of each subject is the split `test` and the
             rest `train`, as by `keras_disrnn.data.split_by_session`; when None all are `train`.
@@ -190,7 +190,7 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
 
     columns: data.Columns = dataclasses.field(default_factory=data.Columns)
     file: str | None = None
-    arms: int | None = None
+    num_arms: int | None = None
     reward_kind: str = "binary"
     held_out_every: int | None = None
 
@@ -234,7 +234,7 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
         """What the data set was made with; `file` and `sha256` are added when it is read."""
         return {
             "columns": dataclasses.asdict(self.columns),
-            "arms": self.arms,
+            "num_arms": self.num_arms,
             "reward_kind": self.reward_kind,
             "held_out_every": self.held_out_every,
             "signal_names": list(self.trial_columns.signal_names),
@@ -244,7 +244,7 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
     def read(self, path):
         """Reads and checks the file."""
         return data.sessions_from_table(
-            path, self.columns, arms=self.arms, reward_kind=self.reward_kind
+            path, self.columns, num_arms=self.num_arms, reward_kind=self.reward_kind
         )
 
 
@@ -258,7 +258,7 @@ class Parker2016Config(TrialsTableConfig):
         columns: Where a file of one row a trial ("Source data 2") has what, with the event's
             signal and the response window; or where one of a row a timepoint ("Source data 1") has.
         photometry: How the signal of "Source data 1" becomes a response; None for the defaults.
-        file, arms, reward_kind, held_out_every: As in `TrialsTableConfig`.
+        file, num_arms, reward_kind, held_out_every: As in `TrialsTableConfig`.
     """
 
     columns: data.Source2Columns | data.Source1Columns = dataclasses.field(
@@ -313,7 +313,7 @@ class Parker2016Config(TrialsTableConfig):
         else:
             table = data.read_source_data_2(path, self.columns)
         return data.sessions_from_table(
-            table, self.trial_columns, arms=self.arms, reward_kind=self.reward_kind
+            table, self.trial_columns, num_arms=self.num_arms, reward_kind=self.reward_kind
         )
 
 

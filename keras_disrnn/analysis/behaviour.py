@@ -112,10 +112,10 @@ def compute_behaviour(
             skipped["switch_curve"] = "the better arm never changes within a session"
         else:
             parts.append(switches)
-    if sessions.arms == 2:
+    if sessions.num_arms == 2:
         parts.append(_regression(played, lags))
     else:
-        skipped["regression"] = f"it is of two arms, and there are {sessions.arms}"
+        skipped["regression"] = f"it is of two arms, and there are {sessions.num_arms}"
     count = sessions.n_sessions
     drawn = draw_sessions(count, replicates, seed)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -190,9 +190,9 @@ def better_arms_of(table, sessions, columns):
     columns = [columns] if isinstance(columns, str) else list(columns)
     if sessions.rows is None:
         raise ValueError("sessions: expected sessions read from a table, got others")
-    if len(columns) not in (1, sessions.arms):
+    if len(columns) not in (1, sessions.num_arms):
         raise ValueError(
-            f"columns: expected one (the better arm) or {sessions.arms} (the reward probability of "
+            f"columns: expected one (the better arm) or {sessions.num_arms} (the reward probability of "
             f"each arm), got {len(columns)}: {', '.join(columns)}"
         )
     for column in columns:
@@ -204,11 +204,11 @@ def better_arms_of(table, sessions, columns):
     values = table[columns].to_numpy(np.float64)
     if len(columns) == 1:
         arms = values[np.concatenate(sessions.rows), 0]
-        bad = ~np.isin(arms, np.arange(sessions.arms))
+        bad = ~np.isin(arms, np.arange(sessions.num_arms))
         if bad.any():
             row = np.concatenate(sessions.rows)[np.argmax(bad)]
             raise ValueError(
-                f"table: expected an arm from 0 to {sessions.arms - 1} in column {columns[0]!r}, "
+                f"table: expected an arm from 0 to {sessions.num_arms - 1} in column {columns[0]!r}, "
                 f"got {values[row, 0]:g} in row {row}"
             )
         better = [values[rows, 0].astype(int) for rows in sessions.rows]
@@ -232,7 +232,7 @@ class _Played:
         self.choice = np.where(self.made, choice, -1).astype(np.int64)
         self.rewarded = np.nan_to_num(sessions.features[:, 1:, 1]) > 0
         self.free = sessions.choice_weight[:, :-1] > 0
-        self.arms = sessions.arms
+        self.num_arms = sessions.num_arms
 
 
 def _padded(better, sessions):
@@ -283,7 +283,9 @@ def _autocorrelation(played, lags):
         equal = played.choice[:, lag:] == played.choice[:, :-lag]
         same.append((pairs & equal).sum(axis=1))
         count.append(pairs.sum(axis=1))
-    frequency = [(played.free & (played.choice == arm)).sum(axis=1) for arm in range(played.arms)]
+    frequency = [
+        (played.free & (played.choice == arm)).sum(axis=1) for arm in range(played.num_arms)
+    ]
     sums = [np.stack(of, axis=-1) for of in (same, count, frequency)]
 
     def estimate(sums):

@@ -55,9 +55,9 @@ def observation_names_of(model, observation_names=None):
         extra = (f"observation_{index}" for index in range(1, count - 1))
         return ("choice", "reward", *extra)
     names = tuple(observation_names)
-    if len(names) not in (count, model.observations):
+    if len(names) not in (count, model.num_observations):
         raise ValueError(
-            f"observation_names: expected {model.observations} names, one for each observation of "
+            f"observation_names: expected {model.num_observations} names, one for each observation of "
             f"the model, got {len(names)}: {names}"
         )
     return names[:count]
@@ -94,7 +94,7 @@ def compute_bottlenecks(model, observation_names=None):
     """
     check_built(model)
     cell = model.core.cell
-    latents = latent_names(cell.latents)
+    latents = latent_names(cell.num_latents)
     subject = embedding_names(model.subject_units)
     inputs = observation_names_of(model, observation_names) + subject + latents
     tables = []

@@ -61,10 +61,10 @@ def true_predictions(sessions, chosen_probability):
         The `Predictions`: its probabilities, and the responses themselves.
     """
     count, rows = sessions.choice.shape
-    chosen = np.arange(sessions.arms) == sessions.choice[:, :-1, None]
+    chosen = np.arange(sessions.num_arms) == sessions.choice[:, :-1, None]
     p = np.asarray(chosen_probability, np.float64)[..., None]
-    logits = np.zeros((count, rows, sessions.arms))
-    logits[:, :-1] = np.log(np.where(chosen, p, (1 - p) / (sessions.arms - 1)))
+    logits = np.zeros((count, rows, sessions.num_arms))
+    logits[:, :-1] = np.log(np.where(chosen, p, (1 - p) / (sessions.num_arms - 1)))
     return Predictions(logits, sessions.dopamine)
 
 
@@ -124,7 +124,7 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
         columns["reference_log_likelihood"] = reference_log
         choice_totals.append(reference_log)
     summary = {"choice": _choice_summary(np.stack(choice_totals, axis=-1))}
-    if "dopamine" in outputs and sessions.signals:
+    if "dopamine" in outputs and sessions.num_signals:
         totals = _dopamine_totals(outputs["dopamine"], sessions)
         n, sse = totals[..., 0], totals[..., 1]
         columns["n_dopamine"] = n.sum(axis=1).astype(int)
@@ -190,7 +190,7 @@ def session_totals(model, sessions, *, batch_size=None):
     counted = sessions.choice_weight > 0
     log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
     dopamine = None
-    if "dopamine" in outputs and sessions.signals:
+    if "dopamine" in outputs and sessions.num_signals:
         dopamine = _dopamine_totals(outputs["dopamine"], sessions)
     return np.stack([log_likelihood, counted.sum(axis=1)], axis=-1), dopamine
 
@@ -213,9 +213,9 @@ def stored_totals(per_session, sessions, parameter_count=0):
             raise ValueError(f"per_session: expected a row of session {name!r}, got none")
     rows = rows.loc[list(sessions.ids)]
     dopamine = None
-    if sessions.signals and "sse" in rows and rows["sse"].notna().all():
+    if sessions.num_signals and "sse" in rows and rows["sse"].notna().all():
         names = ["sse"]
-        if sessions.signals > 1:
+        if sessions.num_signals > 1:
             names = [f"sse_{name}" for name in sessions.signal_names]
         # All but the errors are the recording's own.
         dopamine = _dopamine_totals(sessions.dopamine, sessions)
@@ -294,11 +294,11 @@ def _reference_log_likelihood(reference, sessions, counted):
     reference = np.asarray(reference, np.float64)
     count, rows = counted.shape
     trials = rows - 1
-    expected = {(count, trials), (count, trials, sessions.arms)}
+    expected = {(count, trials), (count, trials, sessions.num_arms)}
     if reference.shape not in expected:
         raise ValueError(
             f"reference: expected shape [sessions, trials] {(count, trials)} or [sessions, trials, "
-            f"arms] {(count, trials, sessions.arms)}, got {reference.shape}"
+            f"arms] {(count, trials, sessions.num_arms)}, got {reference.shape}"
         )
     # Choice targets stand in rows 0 to T - 1; row T has none.
     counted = counted[:, :-1]

@@ -9,7 +9,7 @@ import pandas as pd
 from keras_disrnn.analysis import rules
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names
 from keras_disrnn.analysis.subjects import embedding_of
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 MOST_REWARDS = 8
@@ -187,13 +187,13 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
             "compute_subject_rates"
         )
     embedding = embedding_of(model, sessions.subjects[0] if model.subjects else None)
-    if model.observations != sessions.observations:
+    if model.num_observations != sessions.num_observations:
         raise ValueError(
-            f"sessions: expected {model.observations} observations, as the model reads, got "
-            f"{sessions.observations}"
+            f"sessions: expected {model.num_observations} observations, as the model reads, got "
+            f"{sessions.num_observations}"
         )
     features = sessions.features
-    latents = compute_latents(model, features).astype(np.float64)
+    latents = predict_latents(model, features).astype(np.float64)
     # Row 0 tells of no trial; a trial's update leads from the row above its own to its own.
     happened = sessions.row_mask[:, 1:]
     seen = features[:, 1:][happened]
@@ -206,7 +206,7 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
         )
     cases = [
         (arm, float(reward), (seen[:, 0] == arm) & (seen[:, 1] == reward))
-        for arm in range(model.arms)
+        for arm in range(model.num_arms)
         for reward in rewards
     ]
     names = latent_names(before.shape[1])
@@ -226,18 +226,18 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
     read = _numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
     inputs = np.flatnonzero(is_open & read)
     logits = _numpy(model.choice_readout(_tensor(rules.with_embedding(states, embedding))))
-    if model.arms == 2:
+    if model.num_arms == 2:
         targets = {1: logits[:, 1] - logits[:, 0]}
     else:
         centred = logits - logits.mean(axis=-1, keepdims=True)
-        targets = {arm: centred[:, arm] for arm in range(model.arms)}
+        targets = {arm: centred[:, arm] for arm in range(model.num_arms)}
     choice = [
         {"arm": arm, **_linear(states, target, inputs, names)} for arm, target in targets.items()
     ]
     dopamine, moment = [], None
     if model.dopamine_readout is not None:
         readout = model.dopamine_readout
-        moment = readout.latents
+        moment = readout.timing
         read = before if readout.reads_previous else after
         read_with = rules.with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
         predicted = _numpy(readout(_tensor(read_with)))

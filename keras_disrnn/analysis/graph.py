@@ -48,7 +48,7 @@ def compute_graph(model, threshold=OPEN_BELOW):
     """
     rows = compute_bottlenecks(model)
     rows = rows[rows["sigma"] < threshold]
-    names = set(latent_names(model.core.cell.latents))
+    names = set(latent_names(model.core.cell.num_latents))
     dimensions = set(embedding_names(model.subject_units))
     latent, read, own = (rows[rows["group"] == g] for g in ("latent", "dopamine", "subject"))
     kept = set(latent["target"]) | (set(read["source"]) & names)

@@ -20,7 +20,7 @@ from keras_disrnn.analysis.bottlenecks import (
     observation_names_of,
 )
 from keras_disrnn.analysis.subjects import embedding_of, embedding_ranges
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.objectives.metrics import OPEN_BELOW
 
 RANGE_PERCENTILES = (0.5, 99.5)
@@ -267,7 +267,7 @@ def compute_dopamine_rule(
     shown = open_index[:2]
     ranges = _ranges(model, features, points)
     grid = _grid(initial, shown, ranges)
-    choices, reward_values = _combinations(model.arms, rewards)
+    choices, reward_values = _combinations(model.num_arms, rewards)
     inputs = np.empty((len(choices), *grid.shape[:-1], latents + 2 + len(embedding)))
     inputs[..., :latents] = grid
     combination_axis = (-1,) + (1,) * len(shown)
@@ -289,7 +289,7 @@ def compute_dopamine_rule(
             if value < threshold
         ),
         held=_held(names, initial, shown, embedding),
-        reads=model.dopamine_readout.latents,
+        reads=model.dopamine_readout.timing,
         signals=signals,
     )
 
@@ -352,7 +352,7 @@ def compute_update_rules(
     latent_sigma = _numpy(cell.latent_bottleneck.sigma)
     ranges = _ranges(model, features, points)
     subject_ranges = embedding_ranges(model, other_points)
-    choices, reward_values = _combinations(model.arms, rewards)
+    choices, reward_values = _combinations(model.num_arms, rewards)
 
     def change(index, latents, embeddings=embedding):
         """Changes `[N, C, P]` of one latent, from `[N, P, L]` latents before the trial and `[E]` or
@@ -473,7 +473,7 @@ def _ranges(model, features, points):
     else:
         features = np.asarray(features, np.float32)
         real = ~np.isnan(features).all(axis=-1)
-        latents = compute_latents(model, features)[real].astype(np.float64)
+        latents = predict_latents(model, features)[real].astype(np.float64)
         low, high = np.percentile(latents, RANGE_PERCENTILES, axis=0)
         # A latent that never moves still needs an axis of some width.
         still = high - low < 1e-6

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.bottlenecks import latent_names
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 
 
 def compute_session_trace(model, sessions, index):
@@ -37,7 +37,7 @@ def compute_session_trace(model, sessions, index):
     session = sessions.subset([index % sessions.n_sessions]).for_model(model)
     features = keras.ops.convert_to_tensor(session.features)
     outputs = {name: keras.ops.convert_to_numpy(output) for name, output in model(features).items()}
-    outputs["latents"] = keras.ops.convert_to_numpy(model.latents(features))
+    outputs["latents"] = keras.ops.convert_to_numpy(model.compute_latents(features))
     return pd.DataFrame(_trials(session, outputs))
 
 
@@ -108,15 +108,15 @@ def add_predictions(table, sessions, model, *, batch_size=None):
 def _outputs(model, sessions, batch_size):
     sessions = sessions.for_model(model)
     outputs = dict(model.predict(sessions.dataset(batch_size), verbose=0))
-    if hasattr(model, "latents"):
-        outputs["latents"] = compute_latents(model, sessions.features, batch_size or 256)
+    if hasattr(model, "compute_latents"):
+        outputs["latents"] = predict_latents(model, sessions.features, batch_size or 256)
     return outputs
 
 
 def _check_outputs(outputs, sessions):
     if "choice" not in outputs:
         raise ValueError(f"model: expected an output 'choice', got {', '.join(map(str, outputs))}")
-    expected = {"choice": sessions.arms, "dopamine": sessions.signals, "latents": None}
+    expected = {"choice": sessions.num_arms, "dopamine": sessions.num_signals, "latents": None}
     for name, width in expected.items():
         if name not in outputs:
             continue

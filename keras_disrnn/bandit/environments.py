@@ -18,12 +18,12 @@ class Environment(Protocol):
     is any float64 array with sessions as its last axis.
 
     Attributes:
-        arms: The number of arms.
+        num_arms: The number of arms.
         start_uniforms: How many uniform draws from [0, 1) start a session.
         trial_normals: How many standard normal draws each trial takes.
     """
 
-    arms: int
+    num_arms: int
     start_uniforms: int
     trial_normals: int
 
@@ -68,26 +68,26 @@ class DriftingBandit:
 
     Args:
         sigma: Standard deviation of the step, at least 0; 0 keeps the probabilities as they start.
-        arms: Number of arms, at least 2.
+        num_arms: Number of arms, at least 2.
 
     Raises:
-        ValueError: If `sigma` is no number, `arms` no integer, or one of them out of range.
+        ValueError: If `sigma` is no number, `num_arms` no integer, or one of them out of range.
     """
 
     sigma: float = 0.1
-    arms: int = 2
+    num_arms: int = 2
 
     def __post_init__(self):
         check_number("sigma", self.sigma, 0)
-        check_integer("arms", self.arms, 2)
+        check_integer("num_arms", self.num_arms, 2)
 
     @property
     def start_uniforms(self):
-        return self.arms
+        return self.num_arms
 
     @property
     def trial_normals(self):
-        return self.arms
+        return self.num_arms
 
     def trials(self, sessions):
         return None
@@ -121,7 +121,7 @@ class BlockBandit:
         low: Of the others, below `high`.
         rewards: Least number of rewards in a block, at least 1.
         switch: Probability that each reward from that number on ends the block, above 0.
-        arms: Number of arms, at least 2.
+        num_arms: Number of arms, at least 2.
 
     Raises:
         ValueError: If a number is of the wrong type or out of range.
@@ -131,7 +131,7 @@ class BlockBandit:
     low: float = 0.1
     rewards: int = 10
     switch: float = 0.4
-    arms: int = 2
+    num_arms: int = 2
 
     start_uniforms: ClassVar[int] = 1
     trial_normals: ClassVar[int] = 1
@@ -141,7 +141,7 @@ class BlockBandit:
         check_number("low", self.low, 0, 1)
         check_integer("rewards", self.rewards, 1)
         check_number("switch", self.switch, 0, 1)
-        check_integer("arms", self.arms, 2)
+        check_integer("num_arms", self.num_arms, 2)
         if not self.low < self.high:
             raise ValueError(f"low: expected a number below high ({self.high:g}), got {self.low:g}")
         if self.switch == 0:
@@ -151,20 +151,20 @@ class BlockBandit:
         return None
 
     def initial_state(self, uniforms, sessions):
-        return np.stack([np.floor(uniforms[0] * self.arms), np.zeros(uniforms.shape[1])])
+        return np.stack([np.floor(uniforms[0] * self.num_arms), np.zeros(uniforms.shape[1])])
 
     def reward_probability(self, state):
-        return np.where(state[0] == np.arange(self.arms)[:, None], self.high, self.low)
+        return np.where(state[0] == np.arange(self.num_arms)[:, None], self.high, self.low)
 
     def advance(self, state, choice, reward, normals):
         better, count = state[0], state[1] + reward
         uniform = scipy.special.ndtr(normals[0])
         ends = (reward > 0) & (count >= self.rewards) & (uniform < self.switch)
         # Below `switch` the draw is uniform again: it says which of the other arms comes.
-        others = self.arms - 1
+        others = self.num_arms - 1
         step = 1 + np.minimum(np.floor(uniform * (others / self.switch)), others - 1)
         return np.stack(
-            [np.where(ends, (better + step) % self.arms, better), np.where(ends, 0.0, count)]
+            [np.where(ends, (better + step) % self.num_arms, better), np.where(ends, 0.0, count)]
         )
 
 
@@ -211,10 +211,10 @@ class ScheduledBandit:
                     f"{part[trial, arm]:g} for arm {arm} in trial {trial} of session {name!r}"
                 )
         self.sessions = len(parts)
-        self.arms = parts[0].shape[1]
+        self.num_arms = parts[0].shape[1]
         self.lengths = np.array([len(part) for part in parts])
         # Trials first, as they are played; a shorter session goes on at its last probabilities.
-        self._by_trial = np.empty((self.lengths.max(), self.arms, self.sessions))
+        self._by_trial = np.empty((self.lengths.max(), self.num_arms, self.sessions))
         for index, part in enumerate(parts):
             self._by_trial[: len(part), :, index] = part
             self._by_trial[len(part) :, :, index] = part[-1]

@@ -39,7 +39,7 @@ class ModelAgent:
     """
 
     def __init__(self, model, name=None, signal=0, subject=None):
-        exported = not hasattr(model, "observations")
+        exported = not hasattr(model, "num_observations")
         if not exported and not model.built:
             # A baseline builds itself, and refuses if it has not been fitted.
             if not hasattr(model, "advance"):
@@ -52,7 +52,7 @@ class ModelAgent:
             _, inputs = model.signatures["step"].structured_input_signature
             observations = inputs["features"].shape[-1]
         else:
-            observations = model.observations
+            observations = model.num_observations
             initial = tf.convert_to_tensor(model.initial_latents)[None]
         names = getattr(model, "subject_names", ())
         if names and subject is None:

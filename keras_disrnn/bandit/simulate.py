@@ -126,7 +126,7 @@ class SimulatedSessions:
         return table[kept].reset_index(drop=True)
 
 
-def simulate(agent, environment, *, sessions, trials=None, seed, first_session=0):
+def simulate(agent, environment, *, num_sessions, num_trials=None, seed, first_session=0):
     """Plays sessions of an agent in an environment.
 
     On each trial the agent draws a choice from its choice probabilities, the chosen arm pays 1
@@ -139,15 +139,15 @@ def simulate(agent, environment, *, sessions, trials=None, seed, first_session=0
     it touches, so shards that start and end at multiples of 256 waste nothing. Draws come from
     `numpy.random.Generator`, whose streams may change between releases of NumPy.
 
-    >>> simulated = simulate(QLearning(), DriftingBandit(), sessions=300, trials=200, seed=0)
+    >>> simulated = simulate(QLearning(), DriftingBandit(), num_sessions=300, num_trials=200, seed=0)
     >>> simulated.dopamine.shape
     (300, 200)
 
     Args:
         agent: An `Agent`, such as `QLearning`, or what `agent_from_model` makes of a model.
         environment: An `Environment`, such as `DriftingBandit`.
-        sessions: Number of sessions, at least 1.
-        trials: Number of trials in each, at least 1; `None` for the length of each schedule of a
+        num_sessions: Number of sessions, at least 1.
+        num_trials: Number of trials in each, at least 1; `None` for the length of each schedule of a
             `ScheduledBandit`.
         seed: Integer from 0 to 2^64 - 1.
         first_session: Index of the first session, at least 0; the last must not exceed 2^63 - 1.
@@ -159,12 +159,12 @@ def simulate(agent, environment, *, sessions, trials=None, seed, first_session=0
         ValueError: If a number is no integer or out of range, the agent cannot play the
             environment's arms, or the environment's sessions are shorter.
     """
-    sessions = check_integer("sessions", sessions, 1)
+    sessions = check_integer("num_sessions", num_sessions, 1)
     seed = check_integer("seed", seed, 0, _LARGEST_SEED)
     first_session = check_integer("first_session", first_session, 0, _LARGEST_INDEX - sessions + 1)
     indices = first_session + np.arange(sessions)
-    trials, lengths = _lengths(environment, indices, trials)
-    arms = environment.arms
+    trials, lengths = _lengths(environment, indices, num_trials)
+    arms = environment.num_arms
     names = agent.variable_names(arms)
     results = {
         "choice": np.empty((sessions, trials), np.int32),
@@ -241,7 +241,7 @@ def _play(agent, environment, draws, indices, record):
         record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
     """
     trials, sessions = record["choice"].shape
-    state = agent.initial_state(sessions, environment.arms)
+    state = agent.initial_state(sessions, environment.num_arms)
     world = environment.initial_state(draws.start_uniforms, indices)
     for trial in range(trials):
         uniforms, normals = draws.of_next_trial()

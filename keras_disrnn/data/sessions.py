@@ -65,7 +65,7 @@ class Sessions:
         dopamine_weight: float32 `(S, R, K)`, 1 where the response counts, else 0.
         subjects: The subject of each session, S names.
         ids: The id of each session, S unique names.
-        arms: Number of arms, at least 2.
+        num_arms: Number of arms, at least 2.
         observation_names: Names of the O features; the first two are "choice" and "reward".
         signal_names: Names of the K dopamine signals; empty for behaviour alone.
         trials_per_session: int `(S,)`, T of each session, missed and forced trials included. When
@@ -90,7 +90,7 @@ class Sessions:
     dopamine_weight: np.ndarray
     subjects: tuple[str, ...]
     ids: tuple[str, ...]
-    arms: int
+    num_arms: int
     observation_names: tuple[str, ...] = ("choice", "reward")
     signal_names: tuple[str, ...] = ()
     trials_per_session: np.ndarray | None = None
@@ -161,7 +161,7 @@ class Sessions:
             )
 
     def _check_values(self):
-        check_integer("arms", self.arms, 2)
+        check_integer("num_arms", self.num_arms, 2)
         blank = np.isnan(self.features)
         partial = blank.any(-1) & ~blank.all(-1)
         if partial.any():
@@ -177,11 +177,11 @@ class Sessions:
                 f"features must not be infinite, got {self.features[session, row, column]} for "
                 f"{self.observation_names[column]!r} in row {row} of session {self.ids[session]!r}"
             )
-        outside = (self.choice < 0) | (self.choice >= self.arms)
+        outside = (self.choice < 0) | (self.choice >= self.num_arms)
         if outside.any():
             session, row = np.argwhere(outside)[0]
             raise ValueError(
-                f"choice must be from 0 to {self.arms - 1} ({self.arms} arms), got "
+                f"choice must be from 0 to {self.num_arms - 1} ({self.num_arms} arms), got "
                 f"{self.choice[session, row]} in row {row} of session {self.ids[session]!r}"
             )
         for name in ("dopamine", "choice_weight", "dopamine_weight"):
@@ -279,7 +279,7 @@ class Sessions:
         names = tuple(names)
         if names == self.subject_names:
             return self
-        own = self.observations - bool(self.subject_names)
+        own = self.num_observations - bool(self.subject_names)
         features, observation_names = self.features[..., :own], self.observation_names[:own]
         if names:
             index = self._subject_index(names).astype(np.float32)
@@ -313,7 +313,7 @@ class Sessions:
         observations: Sequence | None = None,
         subjects: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
-        arms: int | None = None,
+        num_arms: int | None = None,
         reward_kind: str = "binary",
         observation_names: Sequence[str] | None = None,
         signal_names: Sequence[str] | None = None,
@@ -408,7 +408,7 @@ class Sessions:
             lengths=lengths,
             subjects=subjects,
             ids=ids,
-            arms=arms,
+            num_arms=num_arms,
             reward_kind=reward_kind,
             observation_names=observation_names,
             signal_names=signal_names,
@@ -428,12 +428,12 @@ class Sessions:
         return int(self.trials_per_session.sum())
 
     @property
-    def observations(self) -> int:
+    def num_observations(self) -> int:
         """Number of features of a row, O: choice, reward and extra observations."""
         return self.features.shape[2]
 
     @property
-    def signals(self) -> int:
+    def num_signals(self) -> int:
         """Number of dopamine signals, K."""
         return self.dopamine.shape[2]
 
@@ -553,7 +553,7 @@ class Sessions:
         steps = per_pass if steps is None else steps
 
         target, weight = {"choice": self.choice}, {"choice": self.choice_weight}
-        if self.signals:
+        if self.num_signals:
             target["dopamine"], weight["dopamine"] = self.dopamine, self.dopamine_weight
         inputs = self.features
         if self.latents is not None:
@@ -655,7 +655,7 @@ def assemble(
     lengths: np.ndarray,
     subjects: Sequence[str],
     ids: Sequence[str],
-    arms: int | None,
+    num_arms: int | None,
     reward_kind: str,
     observation_names: Sequence[str],
     signal_names: Sequence[str],
@@ -677,7 +677,7 @@ def assemble(
         lengths: int `(S,)`, trials of each session, each at least 1; they sum to N.
         subjects: S subjects.
         ids: S session ids.
-        arms: Number of arms, or None to infer it.
+        num_arms: Number of arms, or None to infer it.
         reward_kind: "binary" or "real".
         observation_names: Names of the extra observations.
         signal_names: Names of the K signals.
@@ -692,8 +692,8 @@ def assemble(
     """
     if reward_kind not in REWARD_KINDS:
         raise ValueError(f"reward_kind must be one of {REWARD_KINDS}, got {reward_kind!r}")
-    if arms is not None:
-        check_integer("arms", arms, 2)
+    if num_arms is not None:
+        check_integer("num_arms", num_arms, 2)
     trials = len(choice)
     dopamine = np.empty((trials, 0)) if dopamine is None else dopamine
     observations = np.empty((trials, 0)) if observations is None else observations
@@ -736,9 +736,9 @@ def assemble(
             f"every session needs a trial with a choice, got session {ids[first]!r} with "
             f"{lengths[first]} trials, all missed; leave it out"
         )
-    _check_choices(choice, made, arms, origin, refuse)
-    if arms is None:
-        arms = max(2, int(choice[made].max()) + 1)
+    _check_choices(choice, made, num_arms, origin, refuse)
+    if num_arms is None:
+        num_arms = max(2, int(choice[made].max()) + 1)
 
     with np.errstate(over="ignore"):  # a reward too large for float32 is refused as infinite
         observed = np.column_stack([choice, reward, observations]).astype(np.float32)
@@ -803,7 +803,7 @@ def assemble(
         dopamine_weight=dopamine_weight,
         subjects=tuple(subjects),
         ids=tuple(ids),
-        arms=arms,
+        num_arms=num_arms,
         observation_names=("choice", "reward", *observation_names),
         signal_names=tuple(signal_names),
         trials_per_session=np.asarray(lengths, np.int64),
@@ -812,14 +812,14 @@ def assemble(
 
 
 def _check_choices(
-    choice: np.ndarray, made: np.ndarray, arms: int | None, origin: Origin, refuse: Callable
+    choice: np.ndarray, made: np.ndarray, num_arms: int | None, origin: Origin, refuse: Callable
 ):
     """Refuses choices that are not arms counted from 0."""
     label = origin.label("choice")
     whole = (choice == np.rint(choice)) & (choice >= 0) & (choice < np.iinfo(np.int32).max)
-    if arms is not None:
-        expected = f"a whole number from 0 to {arms - 1} (arms={arms})"
-        refuse(label, choice, made & ~(whole & (choice < arms)), expected)
+    if num_arms is not None:
+        expected = f"a whole number from 0 to {num_arms - 1} (num_arms={num_arms})"
+        refuse(label, choice, made & ~(whole & (choice < num_arms)), expected)
         return
     refuse(label, choice, made & ~whole, "a whole number, counting the arms from 0")
     codes = np.unique(choice[made]).astype(int)
@@ -828,7 +828,7 @@ def _check_choices(
         raise origin.error(
             f"{label} must count the arms from 0 without gaps, got only "
             f"{', '.join(map(str, codes[:6]))}{' and more' if len(codes) > 6 else ''}; recode it, "
-            f"or pass arms={codes[-1] + 1} if the other arms were there but never chosen"
+            f"or pass num_arms={codes[-1] + 1} if the other arms were there but never chosen"
         )
 
 
@@ -863,7 +863,7 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         }
     )
     sums, means = ["trials", "forced", "missed"], ["reward_rate"]
-    for arm in range(sessions.arms):
+    for arm in range(sessions.num_arms):
         table[f"choice_{arm}"] = np.where(free, described[:, 0] == arm, np.nan)
         means.append(f"choice_{arm}")
     for index, name in enumerate(sessions.signal_names):

@@ -268,7 +268,7 @@ def sessions_from_table(
     table: pd.DataFrame | str | os.PathLike,
     columns: Columns | None = None,
     *,
-    arms: int | None = None,
+    num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
     """Turns a table with one row a trial into sessions.
@@ -283,7 +283,7 @@ def sessions_from_table(
     Args:
         table: The table, or the path of a file for `read_table`.
         columns: Which column holds what; `Columns()` when None.
-        arms: Number of arms; when None, one more than the largest choice, at least 2.
+        num_arms: Number of arms; when None, one more than the largest choice, at least 2.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
 
     Returns:
@@ -342,7 +342,7 @@ def sessions_from_table(
         lengths=lengths,
         subjects=subjects,
         ids=ids,
-        arms=arms,
+        num_arms=num_arms,
         reward_kind=reward_kind,
         observation_names=columns.observation_names,
         signal_names=columns.signal_names,

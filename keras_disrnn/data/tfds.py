@@ -17,7 +17,7 @@ _OPTIONAL = ("dopamine", "forced", "missed", "observations")
 def sessions_from_tfds(
     dataset: tf.data.Dataset | Iterable[Mapping],
     *,
-    arms: int | None = None,
+    num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
     """Turns one split of a dataset, one example a session, into sessions.
@@ -29,7 +29,7 @@ def sessions_from_tfds(
             `dopamine`, `(T,)` or `(T, signals)` with NaN where missing. `forced` and `missed`,
             bool `(T,)`, and `observations`, `(T, extra)`, are read where every example has them.
             Anything else is passed over.
-        arms: Number of arms; when None, one more than the largest choice, at least 2.
+        num_arms: Number of arms; when None, one more than the largest choice, at least 2.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
 
     Returns:
@@ -79,7 +79,7 @@ def sessions_from_tfds(
         observations=columns.get("observations"),
         subjects=[_text(name) for name in columns["subject"]],
         ids=[_text(name) for name in columns["session"]],
-        arms=arms,
+        num_arms=num_arms,
         reward_kind=reward_kind,
     )
 
@@ -89,7 +89,7 @@ def stream_from_tfds(
     batch_size: int,
     *,
     trials: int | None = None,
-    arms: int = 2,
+    num_arms: int = 2,
     reward_kind: str = "binary",
     subject_names: Sequence[str] = (),
 ) -> tf.data.Dataset:
@@ -104,7 +104,7 @@ def stream_from_tfds(
         batch_size: Sessions in a batch, at least 1. The last batch may be smaller.
         trials: Trials that every session is padded to, so that all batches have one shape; when
             None, each batch is padded to its longest session.
-        arms: Number of arms, at least 2. It cannot be taken from choices that are not there yet.
+        num_arms: Number of arms, at least 2. It cannot be taken from choices that are not there yet.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
         subject_names: For a model of several subjects its `subject_names`: the last feature is then
             each session's subject's place among them, as `Sessions.for_model` has it.
@@ -125,7 +125,7 @@ def stream_from_tfds(
         >>> model.fit(batches, steps_per_epoch=1000, epochs=10)
     """
     check_integer("batch_size", batch_size, 1)
-    check_integer("arms", arms, 2)
+    check_integer("num_arms", num_arms, 2)
     if trials is not None:
         check_integer("trials", trials, 1)
     if reward_kind not in REWARD_KINDS:
@@ -180,7 +180,7 @@ def stream_from_tfds(
             which = tf.strings.reduce_join(tf.boolean_mask(batch["session"], bad), separator=", ")
             tf.debugging.Assert(~tf.reduce_any(bad), [message + ", not so in session", which])
 
-        check((choice >= 0) & (choice < arms), f"choice must be from 0 to {arms - 1}")
+        check((choice >= 0) & (choice < num_arms), f"choice must be from 0 to {num_arms - 1}")
         check(tf.math.is_finite(reward), "reward must be finite")
         if reward_kind == "binary":
             check((reward == 0) | (reward == 1), "reward must be 0 or 1 with reward_kind='binary'")
@@ -249,12 +249,12 @@ def examples_from_sessions(sessions: Sessions) -> Iterator[dict]:
             "forced": ~missed & (sessions.choice_weight[index, :trials] == 0),
             "missed": missed,
         }
-        if sessions.signals:
+        if sessions.num_signals:
             values = sessions.dopamine[index, 1 : trials + 1]
             counted = sessions.dopamine_weight[index, 1 : trials + 1] > 0
             values = np.where(counted, values, np.float32(np.nan))
-            example["dopamine"] = values[:, 0] if sessions.signals == 1 else values
-        if sessions.observations > 2:
+            example["dopamine"] = values[:, 0] if sessions.num_signals == 1 else values
+        if sessions.num_observations > 2:
             example["observations"] = described[:, 2:]
         yield example
 

@@ -115,12 +115,12 @@ def compute_ablation(
                 f"{value!r} for {name!r}"
             )
     train, held_out = train.for_model(model), held_out.for_model(model)
-    for name in ("observations", "arms", "signals"):
+    for name in ("num_observations", "num_arms", "num_signals"):
         for part in (train, held_out):
             want, got = getattr(model, name), getattr(part, name)
             if want != got:
                 raise ValueError(f"{name}: the model was made for {want}, the sessions have {got}")
-    dopamine = all(part.signals and part.dopamine_weight.any() for part in (train, held_out))
+    dopamine = all(part.num_signals and part.dopamine_weight.any() for part in (train, held_out))
     readouts = ("choice", "dopamine") if dopamine else ("choice",)
 
     train, held_out = with_latents(model, train, held_out)
@@ -255,7 +255,7 @@ class _Copy:
         self._seed = seed
         config = {**model.get_config(), "seed": seed, "frozen": []}
         self._model = type(model).from_config(config)
-        self._model.build((None, None, model.observations))
+        self._model.build((None, None, model.num_observations))
         compile_stage(
             self._model, stage, learning_rate, steps_per_execution=self._steps_per_execution
         )

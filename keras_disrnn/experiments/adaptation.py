@@ -75,14 +75,14 @@ def adapt(model, sessions, targets="choice"):
             f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))}"
         )
     sessions = sessions.with_subjects(())
-    kinds = [("observations", model.row_observations), ("arms", model.arms)]
-    if targets == "joint" or sessions.signals:
-        kinds.append(("signals", model.signals))
+    kinds = [("num_observations", model.row_observations), ("num_arms", model.num_arms)]
+    if targets == "joint" or sessions.num_signals:
+        kinds.append(("num_signals", model.num_signals))
     for kind, want in kinds:
         got = getattr(sessions, kind)
         if want != got:
             raise ValueError(f"{kind}: the model was made for {want}, the sessions have {got}")
-    if targets == "joint" and not model.signals:
+    if targets == "joint" and not model.num_signals:
         raise ValueError("targets: expected a model of dopamine for 'joint', got one of choices")
     own = {name: sessions.of_subjects([name]) for name in names}
     for name, part in own.items():
@@ -153,7 +153,7 @@ def add_subjects(model, names):
     """
     config = {**model.get_config(), "subjects": [*model.subject_names, *names]}
     larger = type(model).from_config(config)
-    larger.build((None, None, model.observations))
+    larger.build((None, None, model.num_observations))
     embedding = model.subject_embedding
     for variable, own in zip(larger.variables, model.variables, strict=True):
         value = keras.ops.convert_to_numpy(own)

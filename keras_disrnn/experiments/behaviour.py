@@ -161,7 +161,7 @@ def simulate_table(model, out, environment, sessions, trials, seed, subject=None
     if trials is None and environment.kind != "schedule":
         trials = 200
     agent = load_agent(model, subject=subject)
-    played = simulate(agent, world, sessions=sessions, trials=trials, seed=seed)
+    played = simulate(agent, world, num_sessions=sessions, num_trials=trials, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".partial.{out.name}")
     try:
@@ -202,13 +202,13 @@ def compare_behaviour(out, data, settings, seed):
     names = [data.columns.session] + ([data.columns.subject] if data.columns.subject else [])
     table = read_table(data.table, text=names)
     sessions = sessions_from_table(
-        table, data.columns, arms=data.arms, reward_kind=data.reward_kind
+        table, data.columns, num_arms=data.num_arms, reward_kind=data.reward_kind
     )
     better = better_arms_of(table, sessions, settings.better) if settings.better else None
 
     def world_of(rows, own):
         """What is played in place of these sessions, and the trials of each."""
-        if len(settings.better) == sessions.arms:
+        if len(settings.better) == sessions.num_arms:
             return ScheduledBandit.from_table(rows, settings.better, data.columns.session), None
         return make_environment(settings.environment), int(own.trials_per_session.mean())
 
@@ -228,7 +228,9 @@ def compare_behaviour(out, data, settings, seed):
             for subject, *rest in played
         ]
     for name in settings.cognitive:
-        model = COGNITIVE[name](arms=sessions.arms, signals=0, observations=sessions.observations)
+        model = COGNITIVE[name](
+            num_arms=sessions.num_arms, num_signals=0, num_observations=sessions.num_observations
+        )
         model.fit_sessions(sessions, "choice", seed=seed)
         agents[name] = [(agent_from_model(model, name), *rest) for _, *rest in everyone]
     if "animals" in agents:
@@ -240,13 +242,13 @@ def compare_behaviour(out, data, settings, seed):
         for agent, own, world, trials in players:
             count = settings.times * own.n_sessions
             played = simulate(
-                agent, world, sessions=count, trials=trials, seed=seed, first_session=first
+                agent, world, num_sessions=count, num_trials=trials, seed=seed, first_session=first
             )
             tables.append(played.to_table())
             first += count
         blocks = all("better_arm" in each for each in tables)
         played = pd.concat(tables, ignore_index=True)
-        read = sessions_from_table(played, Columns(trial="trial"), arms=sessions.arms)
+        read = sessions_from_table(played, Columns(trial="trial"), num_arms=sessions.num_arms)
         better = better_arms_of(played, read, "better_arm") if blocks else None
         found[name] = compute_behaviour(read, better=better, **options)
     models = {name: behaviour for name, behaviour in found.items() if name != "animals"}

@@ -138,9 +138,9 @@ def plan_models(sessions, settings, model, training, seed):
         or a dict of subject to model.
     """
     shape = {
-        "arms": sessions.arms,
-        "observations": sessions.observations,
-        "signals": sessions.signals,
+        "num_arms": sessions.num_arms,
+        "num_observations": sessions.num_observations,
+        "num_signals": sessions.num_signals,
     }
 
     def each(make, *arguments, **options):
@@ -154,19 +154,19 @@ def plan_models(sessions, settings, model, training, seed):
         return fit
 
     plan = {"naive": each(functools.partial(baselines.Naive, **shape))}
-    targets = ("choice", "dopamine", "joint") if sessions.signals == 1 else ("choice", "joint")
+    targets = ("choice", "dopamine", "joint") if sessions.num_signals == 1 else ("choice", "joint")
     for name in settings.cognitive:
         make = functools.partial(COGNITIVE[name], **shape)
-        for target in targets if sessions.signals else ("choice",):
+        for target in targets if sessions.num_signals else ("choice",):
             label = f"{name}, {target}"
             plan[label] = each(make, target, starts=settings.starts, seed=seed)
-            if target == "choice" and sessions.signals:
+            if target == "choice" and sessions.num_signals:
                 plan[f"{label}, affine"] = functools.partial(_calibrate, label)
     if settings.gru_units:
-        for label, signals in (("GRU, choice", 0), ("GRU, joint", sessions.signals)):
+        for label, signals in (("GRU, choice", 0), ("GRU, joint", sessions.num_signals)):
             if label == "GRU, choice" or signals:
                 make = functools.partial(
-                    baselines.GRU, settings.gru_units, seed, **{**shape, "signals": signals}
+                    baselines.GRU, settings.gru_units, seed, **{**shape, "num_signals": signals}
                 )
                 plan[label] = functools.partial(_fit_gru, make, settings.gru_steps)
     if settings.disrnn:

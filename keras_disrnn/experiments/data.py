@@ -42,7 +42,10 @@ def load_sessions(settings):
 
 def _read(settings):
     return sessions_from_table(
-        settings.table, settings.columns, arms=settings.arms, reward_kind=settings.reward_kind
+        settings.table,
+        settings.columns,
+        num_arms=settings.num_arms,
+        reward_kind=settings.reward_kind,
     )
 
 
@@ -125,12 +128,15 @@ def simulate_data(settings, seed):
     agent = settings.make_agent()
     environment = bandit.DriftingBandit(sigma=settings.drift)
     parts, first = {}, 0
-    for part, count in (("train", settings.sessions), ("held_out", settings.held_out_sessions)):
+    for part, count in (
+        ("train", settings.num_sessions),
+        ("held_out", settings.num_held_out_sessions),
+    ):
         played = bandit.simulate(
             agent,
             environment,
-            sessions=count,
-            trials=settings.trials,
+            num_sessions=count,
+            num_trials=settings.num_trials,
             seed=seed,
             first_session=first,
         )

@@ -28,7 +28,7 @@ from keras_disrnn.experiments.selection import select
 from keras_disrnn.experiments.settings import plain_config
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.utils.files import write_text
 
 
@@ -131,7 +131,9 @@ def compute_recovery(model, agent, sessions, played):
     if "dopamine" in scores:
         result["dopamine_r2"] = scores["dopamine"]["r2"]
     # The latents after row t are what trial t is chosen from, as the agent's variables are.
-    latents = compute_latents(model, sessions.features)[:, :-1].reshape(-1, model.core.cell.latents)
+    latents = predict_latents(model, sessions.features)[:, :-1].reshape(
+        -1, model.core.cell.num_latents
+    )
     kept = sorted(node for node, kind in graph.nodes(data="kind") if kind == "latent")
     columns = latents[:, [int(node[1:]) - 1 for node in kept]].astype(np.float64)
     variables = np.stack(

@@ -217,7 +217,7 @@ def run(command, out, data, model, training, seed, *, full=True):
 
 def possible_training(sessions, training):
     """`TrainingSettings` without the stages that sessions without dopamine cannot have."""
-    if sessions.signals and sessions.dopamine_weight.any():
+    if sessions.num_signals and sessions.dopamine_weight.any():
         return training
     return dataclasses.replace(training, stage2_steps=0, joint_steps=0)
 
@@ -239,14 +239,14 @@ def make_model(sessions, settings, seed):
                 f"of {names[0]!r} alone; name the column of subjects, or leave subject_units at 0"
             )
     model = DisRNNModel(
-        observations=sessions.with_subjects(names).observations,
-        arms=sessions.arms,
-        signals=sessions.signals,
+        num_observations=sessions.with_subjects(names).num_observations,
+        num_arms=sessions.num_arms,
+        num_signals=sessions.num_signals,
         subjects=names,
         **dataclasses.asdict(settings),
         seed=seed,
     )
-    model.build((None, None, model.observations))
+    model.build((None, None, model.num_observations))
     return model
 
 
@@ -295,7 +295,7 @@ def compute_metrics(model, sessions):
 def score_sessions(model, sessions):
     """Scores of a model on `Sessions`, as metrics.json has them for one part."""
     sessions = sessions.for_model(model)
-    for name in ("observations", "arms"):
+    for name in ("num_observations", "num_arms"):
         want, got = getattr(model, name), getattr(sessions, name)
         if want != got:
             raise ValueError(f"{name}: the model was made for {want}, the table has {got}")

@@ -41,10 +41,6 @@ from keras_disrnn.training.checkpoint import TrainingDiverged
 from keras_disrnn.training.fit import fingerprint, train
 from keras_disrnn.utils.files import write_atomically
 
-STAGE2_PENALTIES = ("dopamine_penalty", "dopamine_subject_penalty")
-STAGE1_PENALTIES = tuple(name for name in PENALTIES if name not in (*STAGE2_PENALTIES, "l2_scale"))
-"""Of a model without subjects; each price of theirs belongs to one stage, too."""
-
 ATTEMPTS = 3
 """How often a path is trained before it is given up."""
 
@@ -166,7 +162,7 @@ def select(make_model, sessions, settings=None, *, seed=0, folder=None, report=N
     store = _Store(folder, settings, sessions, model, seed)
     choice = _Choice(make_model, model, settings)
     selections = {"choice": _select(choice, sessions, settings, seed, store, report)}
-    if model.signals and sessions.dopamine_weight.any():
+    if model.num_signals and sessions.dopamine_weight.any():
         dopamine = _Dopamine(model, sessions, settings)
         selections["dopamine"] = _select(dopamine, sessions, settings, seed, store, report)
     return model, selections
@@ -601,7 +597,7 @@ class _Choice(_Stage):
         self.base = {
             name: getattr(model, name)
             for name in model.penalty_names
-            if name not in (*STAGE2_PENALTIES, "l2_scale")
+            if PENALTIES[name].stage == "choice"
         }
 
     def begin(self, seed):
@@ -624,7 +620,7 @@ class _Choice(_Stage):
     def bottleneck(self, source, target):
         """The bottleneck of an edge out of a latent, and the place of the edge in it."""
         cell = self.model.core.cell
-        names = latent_names(cell.latents)
+        names = latent_names(cell.num_latents)
         place = (names.index(source),)
         if target == READOUTS["choice"]:
             return self.model.choice_readout.bottleneck, place
@@ -661,7 +657,7 @@ class _Dopamine(_Stage):
         self.base = {
             name: getattr(model, name) * float(np.var(recorded))
             for name in model.penalty_names
-            if name in STAGE2_PENALTIES
+            if PENALTIES[name].stage == "dopamine"
         }
         self._initial = [variable.numpy() for variable in model.variables]
 

@@ -11,7 +11,7 @@ from keras_disrnn import bandit
 from keras_disrnn.data import (
     Columns,
 )
-from keras_disrnn.models.penalties import PENALTIES, SUBJECT_PENALTIES, check_penalty
+from keras_disrnn.models.penalties import PENALTIES, check_penalty
 from keras_disrnn.utils.checks import check_integer
 
 AGENTS = (
@@ -29,9 +29,9 @@ class SyntheticData:
     """Sessions of an agent at a drifting two-armed bandit.
 
     Args:
-        sessions: Training sessions.
-        held_out_sessions: Further sessions, to score the model on.
-        trials: Trials in a session.
+        num_sessions: Training sessions.
+        num_held_out_sessions: Further sessions, to score the model on.
+        num_trials: Trials in a session.
         agent: Who plays (see `keras_disrnn.bandit`).
         parameters: The agent's parameters by name; one that is not given has its default.
         drift: Standard deviation of the change of p(reward) from trial to trial.
@@ -40,9 +40,9 @@ class SyntheticData:
         ValueError: If the agent or a parameter is not as `keras_disrnn.bandit` knows it.
     """
 
-    sessions: int = 300
-    held_out_sessions: int = 300
-    trials: int = 200
+    num_sessions: int = 300
+    num_held_out_sessions: int = 300
+    num_trials: int = 200
     agent: Literal[
         "q_learning",
         "forgetting_q_learning",
@@ -79,7 +79,7 @@ class TableData:
     Args:
         table: CSV (also .csv.gz), TSV or Parquet file.
         columns: Which column holds what.
-        arms: Number of arms; by default one more than the largest choice, at least 2.
+        num_arms: Number of arms; by default one more than the largest choice, at least 2.
         reward_kind: Whether rewards are 0 or 1 ("binary") or any number ("real").
         held_out_every: Every n-th session of each subject is held out.
         held_out_offset: The first of them, counted from 0.
@@ -90,7 +90,7 @@ class TableData:
 
     table: str
     columns: Columns = dataclasses.field(default_factory=Columns)
-    arms: int | None = None
+    num_arms: int | None = None
     reward_kind: Literal["binary", "real"] = "binary"
     held_out_every: int = 3
     held_out_offset: int = 2
@@ -104,16 +104,16 @@ class ModelSettings:
     """The model's shape and its penalties (see `DisRNNModel`).
 
     Args:
-        latents: Number of latents.
+        num_latents: Number of latents.
         update_units: Width of each update network.
-        update_layers: Hidden layers of each update network.
+        num_update_layers: Hidden layers of each update network.
         choice_units: Width of the choice readout.
-        choice_layers: Hidden layers of the choice readout.
+        num_choice_layers: Hidden layers of the choice readout.
         dopamine_units: Width of the dopamine readout.
-        dopamine_layers: Hidden layers of the dopamine readout.
+        num_dopamine_layers: Hidden layers of the dopamine readout.
         activation: Name of a Keras activation.
         max_latent_value: Bound of the latents' targets.
-        dopamine_latents: Whether the dopamine readout reads the latents before the trial's
+        dopamine_timing: Whether the dopamine readout reads the latents before the trial's
             outcome ("pre") or after the update by it ("post").
         latent_penalty: Price of a nat through the latent bottlenecks.
         update_obs_penalty: Price of a nat from the observations to the update networks.
@@ -129,16 +129,16 @@ class ModelSettings:
         dopamine_subject_penalty: Price of a nat from the embedding into the dopamine readout.
     """
 
-    latents: int = 5
+    num_latents: int = 5
     update_units: int = 8
-    update_layers: int = 4
+    num_update_layers: int = 4
     choice_units: int = 4
-    choice_layers: int = 2
+    num_choice_layers: int = 2
     dopamine_units: int = 8
-    dopamine_layers: int = 2
+    num_dopamine_layers: int = 2
     activation: str = "leaky_relu"
     max_latent_value: float = 2.0
-    dopamine_latents: Literal["pre", "post"] = "pre"
+    dopamine_timing: Literal["pre", "post"] = "pre"
     latent_penalty: float = 3e-3
     update_obs_penalty: float = 1e-3
     update_latent_penalty: float = 1e-3
@@ -152,7 +152,7 @@ class ModelSettings:
     dopamine_subject_penalty: float = 3e-4
 
     def __post_init__(self):
-        for name in PENALTIES + SUBJECT_PENALTIES:
+        for name in PENALTIES:
             check_penalty(name, getattr(self, name))
         check_integer("subject_units", self.subject_units, 0)
 
@@ -230,8 +230,9 @@ def _as_dict(settings):
     found = dataclasses.asdict(settings)
     if isinstance(settings, ModelSettings) and not settings.subject_units:
         # As before there were any, so that a folder of then is taken for what it is.
-        for name in ("subject_units", *SUBJECT_PENALTIES):
-            del found[name]
+        for name in ("subject_units", *PENALTIES):
+            if name == "subject_units" or PENALTIES[name].of_subjects:
+                del found[name]
     if isinstance(settings, TrainingSettings) and settings.strategy is None:
         del found["strategy"]
     return found

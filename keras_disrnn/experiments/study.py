@@ -72,7 +72,7 @@ from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_atomically, write_json, write_text
 
-SCALED = tuple(name for name in PENALTIES if name != "l2_scale")
+SCALED = tuple(name for name, penalty in PENALTIES.items() if penalty.stage is not None)
 """What a multiple multiplies."""
 
 COMPUTING = ("keras-disrnn", "tensorflow", "keras", "numpy", "scipy")

@@ -19,13 +19,13 @@ _NEURAL = "hk_neuro_disentangled_rnn"
 _SUBJECTS = "multisubject_dis_rnn"
 
 _CONFIG = {
-    "obs_size": "observations",
-    "output_size": "arms",
-    "latent_size": "latents",
+    "obs_size": "num_observations",
+    "output_size": "num_arms",
+    "latent_size": "num_latents",
     "update_net_n_units_per_layer": "update_units",
-    "update_net_n_layers": "update_layers",
+    "update_net_n_layers": "num_update_layers",
     "choice_net_n_units_per_layer": "choice_units",
-    "choice_net_n_layers": "choice_layers",
+    "choice_net_n_layers": "num_choice_layers",
     "activation": "activation",
     "max_latent_value": "max_latent_value",
     "latent_penalty": "latent_penalty",
@@ -36,7 +36,7 @@ _CONFIG = {
 }
 _NEURAL_CONFIG = {
     "neural_activity_net_n_units_per_layer": "dopamine_units",
-    "neural_activity_net_n_layers": "dopamine_layers",
+    "neural_activity_net_n_layers": "num_dopamine_layers",
     "neural_activity_net_latent_penalty": "dopamine_penalty",
 }
 _SUBJECTS_CONFIG = {
@@ -63,7 +63,7 @@ def from_haiku(params, config):
         config: Its configuration as a dict.
 
     Returns:
-        A built `DisRNNModel`; of a neural model with `dopamine_latents="post"`, of the others with
+        A built `DisRNNModel`; of a neural model with `dopamine_timing="post"`, of the others with
         `signals=0`. The subjects' names are `"0"`, `"1"`, ..., their numbers there.
 
     Raises:
@@ -77,19 +77,19 @@ def from_haiku(params, config):
         raise ValueError(f"config: {missing[0]!r} is missing; got {sorted(config)}")
     _check_sizes(params, root, config)
     arguments = {ours: config[theirs] for theirs, ours in names.items()}
-    arguments["observations"] += root == _SUBJECTS
+    arguments["num_observations"] += root == _SUBJECTS
     unused = _UNUSED.get(root, ("latent_multipliers",))
     neural = root == _NEURAL
     model = DisRNNModel(
         **arguments,
-        signals=1 if neural else 0,
-        dopamine_latents="post",
+        num_signals=1 if neural else 0,
+        dopamine_timing="post",
         reference={
             "config": dict(config),
             **{name: _take(params, root, name).tolist() for name in unused},
         },
     )
-    model.build((None, None, model.observations))
+    model.build((None, None, model.num_observations))
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
     unknown = sorted(given - set(places) - {(root, name) for name in unused})
@@ -131,23 +131,23 @@ def to_haiku(model):
         if model.subjects:
             raise ValueError(
                 "signals: the reference has no multi-subject model with a neural signal, this "
-                f"model has {model.subjects} subjects and {model.signals} signals"
+                f"model has {model.subjects} subjects and {model.num_signals} signals"
             )
-        if readout.latents != "post":
+        if readout.timing != "post":
             raise ValueError(
-                "dopamine_latents: the reference reads the latents after the update ('post'), "
-                f"this model reads them {readout.latents!r}"
+                "dopamine_timing: the reference reads the latents after the update ('post'), "
+                f"this model reads them {readout.timing!r}"
             )
-        if model.signals != 1 or model.observations != CHOICE_AND_REWARD:
+        if model.num_signals != 1 or model.num_observations != CHOICE_AND_REWARD:
             raise ValueError(
                 "the reference's neural model has 1 signal and 2 observations, this model has "
-                f"{model.signals} and {model.observations}"
+                f"{model.num_signals} and {model.num_observations}"
             )
     root = _SUBJECTS if model.subjects else _PLAIN if readout is None else _NEURAL
     names = _NAMES[root]
     ours = {
         **model.get_config(),
-        "observations": model.row_observations,
+        "num_observations": model.row_observations,
         "subjects": model.subjects,
     }
     reference = model.reference or {}
@@ -159,7 +159,7 @@ def to_haiku(model):
         value = np.array(variable.numpy()[index], copy=True)
         params.setdefault(module, {})[name] = value.T.copy() if swap else value
     for name in _UNUSED.get(root, ("latent_multipliers",)):
-        size = ours["latents"] if name == "latent_multipliers" else model.subject_units
+        size = ours["num_latents"] if name == "latent_multipliers" else model.subject_units
         params[root][name] = np.array(reference.get(name, [1.0] * size), "float32")
     return params, config
 
@@ -229,7 +229,7 @@ def _places(model, root):
         places[module, "output_weights"] = (layer.output_kernel, whole, False)
         for edge in ("input", "output"):
             places[module, f"{edge}_biases"] = (getattr(layer, f"{edge}_bias"), whole, False)
-        for depth in range(layer.layers):
+        for depth in range(layer.num_layers):
             index = (depth, *member, ...)
             places[module, f"layer_{depth}_weights"] = (layer.hidden_kernel, index, False)
             places[module, f"layer_{depth}_biases"] = (layer.hidden_bias, index, False)
@@ -245,15 +245,15 @@ def _places(model, root):
         places[f"{root}/subject_embedding_weights", "b"] = (embedding.bias, ..., False)
         bottleneck("subj_emb_global", embedding.bottleneck)
         bottleneck("update_net_subj", cell.update_obs_bottleneck, True, slice(observed, None))
-        bottleneck("choice_net_latent", choice, elements=slice(cell.latents))
-        bottleneck("choice_net_subj", choice, elements=slice(cell.latents, None))
+        bottleneck("choice_net_latent", choice, elements=slice(cell.num_latents))
+        bottleneck("choice_net_subj", choice, elements=slice(cell.num_latents, None))
     else:
         bottleneck("choice_net", choice)
-    for latent in range(cell.latents):
+    for latent in range(cell.num_latents):
         name = f"{root}/~update_latents/update_net" + (f"_{latent}" if latent else "")
         network(name, cell.update_network, (latent,), observed)
     name = f"{root}/~predict_targets/choice_net"
-    network(name, model.choice_readout.network, before=cell.latents)
+    network(name, model.choice_readout.network, before=cell.num_latents)
     if model.dopamine_readout is not None:
         bottleneck("neural_activity_net", model.dopamine_readout.bottleneck)
         network(f"{root}/neural_activity_net", model.dopamine_readout.network)

@@ -25,7 +25,7 @@ VERSION = 1
 
 MANIFEST = "manifest.json"
 
-_NEEDED = ("step", "latents", "observations", "arms", "signals")
+_NEEDED = ("step", "compute_latents", "num_observations", "num_arms", "num_signals")
 
 
 def export(model, path, run=None):
@@ -198,7 +198,7 @@ def _sha256(file):
 
 def _contract(model, record):
     """Version, and shape, type and unit of every input and output; no tensors and files yet."""
-    observations, signals = model.observations, model.signals
+    observations, signals = model.num_observations, model.num_signals
     latents = model.initial_latents.shape[-1]
     columns = (record.config["data"].get("columns") or {}) if record else {}
     further = list(columns.get("observations") or ())
@@ -217,14 +217,14 @@ def _contract(model, record):
         read = "".join(f", {name} as in the data" for name in further)
         if subjects:
             read += f"; last the index of the subject, 0 to {len(subjects) - 1} (see subjects)"
-        unit = f"of the trial before: choice 0 to {model.arms - 1}, reward as in the data{read}"
+        unit = f"of the trial before: choice 0 to {model.num_arms - 1}, reward as in the data{read}"
         return tensor(*axes, observations, unit=unit)
 
     def latent(*axes):
         return tensor(*axes, latents, unit="none")
 
     def outputs(*axes):
-        found = {"choice": tensor(*axes, model.arms, unit="logits of the next choice")}
+        found = {"choice": tensor(*axes, model.num_arms, unit="logits of the next choice")}
         if signals:
             unit = f"as in the data: {', '.join(names)}"
             found["dopamine"] = tensor(*axes, signals, unit=unit)
@@ -235,7 +235,7 @@ def _contract(model, record):
 
     whole, one = ("sessions", "rows"), ("sessions",)
     seed = tensor(2, dtype="int32", unit="two integers, another pair for each step")
-    drawn = tensor(*one, dtype="int32", unit=f"arm, 0 to {model.arms - 1}; -1 where undefined")
+    drawn = tensor(*one, dtype="int32", unit=f"arm, 0 to {model.num_arms - 1}; -1 where undefined")
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -310,7 +310,9 @@ def _write_saved_model(model, declared, folder):
         return tf.cast(values, model.compute_dtype)
 
     def is_spoiled(features):
-        features = features[..., : model.observations - bool(getattr(model, "subject_names", ()))]
+        features = features[
+            ..., : model.num_observations - bool(getattr(model, "subject_names", ()))
+        ]
         numbers = tf.math.is_finite(features)
         padding = tf.reduce_all(tf.math.is_nan(features), axis=-1)
         return ~(tf.reduce_all(numbers, axis=-1) | padding)
@@ -326,12 +328,12 @@ def _write_saved_model(model, declared, folder):
 
     def pad(features):
         """A row of padding at the end: neither loop nor shift can do without a row."""
-        padding = tf.fill((tf.shape(features)[0], 1, model.observations), float("nan"))
+        padding = tf.fill((tf.shape(features)[0], 1, model.num_observations), float("nan"))
         return tf.concat([features, padding], axis=1)
 
     @endpoint
     def latents(features):
-        values = model.latents(compute(pad(features)))[:, :-1]
+        values = model.compute_latents(compute(pad(features)))[:, :-1]
         return spoil({"latents": values}, is_spoiled_so_far(features))
 
     @endpoint

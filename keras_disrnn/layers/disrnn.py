@@ -56,7 +56,7 @@ class DisRNN(keras.layers.RNN):
     TensorShape([3, 11, 5])
 
     Args:
-        latents, update_units, update_layers, activation, max_latent_value, seed: As for
+        num_latents, update_units, num_update_layers, activation, max_latent_value, seed: As for
             `DisRNNCell`.
         implementation: `"keras"`: Keras operations; `"native"`: the C++ recurrence; `"auto"`: that
             one where it can run (no GPU, no XLA, float32 or float64, one of
@@ -86,9 +86,9 @@ class DisRNN(keras.layers.RNN):
 
     def __init__(
         self,
-        latents,
+        num_latents,
         update_units=8,
-        update_layers=4,
+        num_update_layers=4,
         activation="leaky_relu",
         max_latent_value=2.0,
         seed=None,
@@ -100,9 +100,9 @@ class DisRNN(keras.layers.RNN):
         if unsupported:
             raise ValueError(f"DisRNN: unknown argument {unsupported[0]!r}")
         cell = DisRNNCell(
-            latents,
+            num_latents,
             update_units,
-            update_layers,
+            num_update_layers,
             activation,
             max_latent_value,
             seed,
@@ -182,7 +182,7 @@ class DisRNN(keras.layers.RNN):
         return ops.transpose(rows, (2, 0, 1))
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        return (*sequences_shape[:-1], self.cell.latents)
+        return (*sequences_shape[:-1], self.cell.num_latents)
 
     def get_config(self):
         # The base class would store the cell; our own arguments say the same in plain values.
@@ -191,7 +191,7 @@ class DisRNN(keras.layers.RNN):
         names = (
             "latents",
             "update_units",
-            "update_layers",
+            "num_update_layers",
             "activation",
             "max_latent_value",
             "seed",

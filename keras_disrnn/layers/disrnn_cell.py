@@ -18,9 +18,9 @@ class DisRNNCell(keras.layers.Layer):
     `c tanh(v / c)`. The latent moves to `(1 - w) z + w target` and passes its latent bottleneck.
 
     Args:
-        latents: Number of latents.
+        num_latents: Number of latents.
         update_units: Width of each update network.
-        update_layers: Number of hidden layers of each update network.
+        num_update_layers: Number of hidden layers of each update network.
         activation: Name of a Keras activation (leaky ReLU has slope 0.01).
         max_latent_value: The bound `c` of the targets.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
@@ -36,34 +36,34 @@ class DisRNNCell(keras.layers.Layer):
 
     def __init__(
         self,
-        latents,
+        num_latents,
         update_units=8,
-        update_layers=4,
+        num_update_layers=4,
         activation="leaky_relu",
         max_latent_value=2.0,
         seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_integer("latents", latents)
+        check_integer("num_latents", num_latents)
         if not max_latent_value > 0:
             raise ValueError(f"max_latent_value: expected a number above 0, got {max_latent_value}")
-        self.latents = latents
+        self.num_latents = num_latents
         self.update_units = update_units
-        self.update_layers = update_layers
+        self.num_update_layers = num_update_layers
         self.activation = activation
         self.max_latent_value = float(max_latent_value)
         self.seed = seed
-        self.state_size = latents
-        self.output_size = latents
+        self.state_size = num_latents
+        self.output_size = num_latents
 
         seeds = derive_seeds(seed, 5)
         policy = self.dtype_policy
         self.update_obs_bottleneck = InformationBottleneck(
-            networks=latents, seed=seeds[0], name="update_obs_bottleneck", dtype=policy
+            num_networks=num_latents, seed=seeds[0], name="update_obs_bottleneck", dtype=policy
         )
         self.update_latent_bottleneck = InformationBottleneck(
-            networks=latents, seed=seeds[1], name="update_latent_bottleneck", dtype=policy
+            num_networks=num_latents, seed=seeds[1], name="update_latent_bottleneck", dtype=policy
         )
         self.latent_bottleneck = InformationBottleneck(
             multiplier=False, seed=seeds[2], name="latent_bottleneck", dtype=policy
@@ -71,9 +71,9 @@ class DisRNNCell(keras.layers.Layer):
         self.update_network = ResidualMLP(
             2,
             update_units,
-            update_layers,
+            num_update_layers,
             activation,
-            networks=latents,
+            num_networks=num_latents,
             seed=seeds[3],
             name="update_network",
             dtype=policy,
@@ -82,21 +82,21 @@ class DisRNNCell(keras.layers.Layer):
 
     def build(self, input_shape):
         observations = input_shape[-1]
-        self.observations = observations
+        self.num_observations = observations
         self.initial_latents = self.add_weight(
-            shape=(self.latents,),
+            shape=(self.num_latents,),
             initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=self._initial_seed),
             name="initial_latents",
         )
         self.update_obs_bottleneck.build((None, observations, None))
-        self.update_latent_bottleneck.build((None, self.latents, None))
-        self.latent_bottleneck.build((None, self.latents))
-        self.update_network.build((None, self.latents, observations + self.latents, None))
+        self.update_latent_bottleneck.build((None, self.num_latents, None))
+        self.latent_bottleneck.build((None, self.num_latents))
+        self.update_network.build((None, self.num_latents, observations + self.num_latents, None))
 
     def get_initial_state(self, batch_size=None):
         """The learned initial latents, the same for every session: `[(sessions, latents)]`."""
         initial = ops.cast(self.initial_latents, self.compute_dtype)
-        return [ops.broadcast_to(initial, (batch_size, self.latents))]
+        return [ops.broadcast_to(initial, (batch_size, self.num_latents))]
 
     def draw_noise(self, rows, sessions):
         """The standard normal draws that a pass over `rows` rows of `sessions` sessions uses up.
@@ -105,9 +105,9 @@ class DisRNNCell(keras.layers.Layer):
             A dict of `update_obs (rows, latents, observations, sessions)`, `update_latent (rows,
             latents, latents, sessions)` and `latent (rows, latents, sessions)`.
         """
-        n = self.latents
+        n = self.num_latents
         shapes = (
-            ("update_obs", self.update_obs_bottleneck, (rows, n, self.observations, sessions)),
+            ("update_obs", self.update_obs_bottleneck, (rows, n, self.num_observations, sessions)),
             ("update_latent", self.update_latent_bottleneck, (rows, n, n, sessions)),
             ("latent", self.latent_bottleneck, (rows, n, sessions)),
         )
@@ -128,12 +128,12 @@ class DisRNNCell(keras.layers.Layer):
         """
         network, reads = self.update_network, self.update_obs_bottleneck
         if noise is None:
-            kernel = network.input_kernel[:, : self.observations]
+            kernel = network.input_kernel[:, : self.num_observations]
             kernel = kernel * ops.cast(reads.multiplier, kernel.dtype)[:, :, None]
-            kernel = ops.reshape(ops.swapaxes(kernel, 1, 2), (-1, self.observations))
+            kernel = ops.reshape(ops.swapaxes(kernel, 1, 2), (-1, self.num_observations))
             stream = ops.reshape(
                 ops.matmul(kernel, columns),
-                (-1, self.latents, self.update_units, ops.shape(columns)[-1]),
+                (-1, self.num_latents, self.update_units, ops.shape(columns)[-1]),
             )
             return stream + ops.expand_dims(network.input_bias, -1)
         inputs = ops.concatenate(
@@ -152,17 +152,19 @@ class DisRNNCell(keras.layers.Layer):
             A function of a row of `project`, `(latents, units, sessions)`, and the latents before
             the row, `(latents, sessions)`, that gives the means after it, `(latents, sessions)`.
         """
-        kernel = self.update_network.input_kernel[:, self.observations :]
+        kernel = self.update_network.input_kernel[:, self.num_observations :]
         kernel = (
             kernel * ops.cast(self.update_latent_bottleneck.multiplier, kernel.dtype)[:, :, None]
         )
-        kernel = ops.reshape(ops.swapaxes(kernel, 1, 2), (-1, self.latents))
+        kernel = ops.reshape(ops.swapaxes(kernel, 1, 2), (-1, self.num_latents))
         leave = self.update_network.leaver()
         bound = self.max_latent_value
 
         def advance(stream, latents):
             recurrent = ops.matmul(kernel, latents)
-            outputs = leave(stream + ops.reshape(recurrent, (self.latents, self.update_units, -1)))
+            outputs = leave(
+                stream + ops.reshape(recurrent, (self.num_latents, self.update_units, -1))
+            )
             weight = ops.sigmoid(outputs[:, 0])
             target = bound * ops.tanh(outputs[:, 1] / bound)
             return (1.0 - weight) * latents + weight * target
@@ -212,15 +214,15 @@ class DisRNNCell(keras.layers.Layer):
         }
 
     def compute_output_shape(self, input_shape, states_shape=None):
-        shape = (input_shape[0], self.latents)
+        shape = (input_shape[0], self.num_latents)
         return shape, [shape]
 
     def get_config(self):
         return {
             **super().get_config(),
-            "latents": self.latents,
+            "num_latents": self.num_latents,
             "update_units": self.update_units,
-            "update_layers": self.update_layers,
+            "num_update_layers": self.num_update_layers,
             "activation": self.activation,
             "max_latent_value": self.max_latent_value,
             "seed": self.seed,

@@ -27,7 +27,7 @@ class InformationBottleneck(keras.layers.Layer):
 
     Args:
         multiplier: Whether each element has a learned multiplier (the latent bottleneck has none).
-        networks: `None`, or the number of networks that each read the whole input through
+        num_networks: `None`, or the number of networks that each read the whole input through
             bottlenecks of their own. Then the layer works in columns: see Call arguments.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
 
@@ -40,16 +40,16 @@ class InformationBottleneck(keras.layers.Layer):
         A tensor of the inputs' shape; with `networks`, `(..., networks, elements, sessions)`.
     """
 
-    def __init__(self, multiplier=True, networks=None, seed=None, **kwargs):
+    def __init__(self, multiplier=True, num_networks=None, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.has_multiplier = bool(multiplier)
-        self.networks = networks
+        self.num_networks = num_networks
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
-        elements = input_shape[-1] if self.networks is None else input_shape[-2]
-        shape = (elements,) if self.networks is None else (self.networks, elements)
+        elements = input_shape[-1] if self.num_networks is None else input_shape[-2]
+        shape = (elements,) if self.num_networks is None else (self.num_networks, elements)
         # Kept out of autocasting: in float16 a sigma of 1e-5 has no square.
         low, high = INITIAL_SIGMA_RANGE
         self.raw_sigma = self.add_weight(
@@ -77,11 +77,11 @@ class InformationBottleneck(keras.layers.Layer):
         return ops.convert_to_tensor(self.raw_multiplier)
 
     def _as_columns(self, parameter):
-        return parameter if self.networks is None else parameter[..., None]
+        return parameter if self.num_networks is None else parameter[..., None]
 
     def mean(self, inputs):
         """The noiseless output `m x`."""
-        if self.networks is not None:
+        if self.num_networks is not None:
             inputs = ops.expand_dims(inputs, -3)
         if self.raw_multiplier is None:
             return inputs
@@ -106,7 +106,7 @@ class InformationBottleneck(keras.layers.Layer):
         if not training:
             return mean
         if noise is None:
-            noise = self.draw_noise(ops.shape(mean), 0 if self.networks is None else -1)
+            noise = self.draw_noise(ops.shape(mean), 0 if self.num_networks is None else -1)
         return mean + self.scale_noise(noise)
 
     def kl(self, inputs, elements=slice(None)):
@@ -128,7 +128,7 @@ class InformationBottleneck(keras.layers.Layer):
             information = ops.sum(squares, axis=-1)
         else:
             weights = ops.square(ops.cast(self.multiplier[..., elements], dtype))
-            if self.networks is not None:
+            if self.num_networks is not None:
                 weights = ops.sum(weights, axis=0)
             # A product with a vector; multiplying and summing takes TensorFlow twice as long.
             rows = ops.reshape(squares, (-1, squares.shape[-1]))
@@ -136,15 +136,15 @@ class InformationBottleneck(keras.layers.Layer):
         return 0.5 * (information + constant)
 
     def compute_output_shape(self, input_shape):
-        if self.networks is None:
+        if self.num_networks is None:
             return tuple(input_shape)
-        return (*input_shape[:-2], self.networks, *input_shape[-2:])
+        return (*input_shape[:-2], self.num_networks, *input_shape[-2:])
 
     def get_config(self):
         return {
             **super().get_config(),
             "multiplier": self.has_multiplier,
-            "networks": self.networks,
+            "num_networks": self.num_networks,
             "seed": self.seed,
         }
 

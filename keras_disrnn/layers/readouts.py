@@ -28,9 +28,9 @@ class _Readout(keras.layers.Layer):
 
     def __init__(
         self,
-        outputs,
+        num_outputs,
         units,
-        layers,
+        num_layers,
         activation="leaky_relu",
         seed=None,
         implementation="auto",
@@ -40,9 +40,9 @@ class _Readout(keras.layers.Layer):
         super().__init__(**kwargs)
         check_implementation(implementation)
         check_integer("subject_units", subject_units, 0)
-        self.outputs = outputs
+        self.num_outputs = num_outputs
         self.units = units
-        self.layers = layers
+        self.num_layers = num_layers
         self.activation = activation
         self.seed = seed
         self.implementation = implementation
@@ -51,7 +51,7 @@ class _Readout(keras.layers.Layer):
         policy = self.dtype_policy
         self.bottleneck = InformationBottleneck(seed=seeds[0], name="bottleneck", dtype=policy)
         self.network = ResidualMLP(
-            outputs, units, layers, activation, seed=seeds[1], name="network", dtype=policy
+            num_outputs, units, num_layers, activation, seed=seeds[1], name="network", dtype=policy
         )
 
     @property
@@ -111,14 +111,14 @@ class _Readout(keras.layers.Layer):
         return self(read, training=noisy, noise=noise), cost
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.outputs)
+        return (*input_shape[:-1], self.num_outputs)
 
     def get_config(self):
         return {
             **super().get_config(),
-            "outputs": self.outputs,
+            "num_outputs": self.num_outputs,
             "units": self.units,
-            "layers": self.layers,
+            "num_layers": self.num_layers,
             "activation": self.activation,
             "seed": self.seed,
             "implementation": self.implementation,
@@ -131,8 +131,8 @@ class ChoiceReadout(_Readout):
     """From the latents to choice logits.
 
     Args:
-        outputs: Number of arms.
-        units, layers, activation: Shape of the residual MLP.
+        num_outputs: Number of arms.
+        units, num_layers, activation: Shape of the residual MLP.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
         implementation: Of `read_sessions`: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
         subject_units: Dimensions of the subject's embedding, which it reads after the latents.
@@ -152,9 +152,9 @@ class DopamineReadout(_Readout):
     """From the latents and the trial's own choice and reward to the dopamine response.
 
     Args:
-        outputs: Number of dopamine signals.
-        units, layers, activation: Shape of the residual MLP.
-        latents: `"pre"` to read the latents as they were before the trial's outcome, which is
+        num_outputs: Number of dopamine signals.
+        units, num_layers, activation: Shape of the residual MLP.
+        timing: `"pre"` to read the latents as they were before the trial's outcome, which is
             what the prediction error of the paper, `r_t - Q_t(a_t)`, speaks of; `"post"` to read
             them after the update, as the authors' package does.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
@@ -174,26 +174,33 @@ class DopamineReadout(_Readout):
 
     def __init__(
         self,
-        outputs,
+        num_outputs,
         units,
-        layers,
+        num_layers,
         activation="leaky_relu",
-        latents="pre",
+        timing="pre",
         seed=None,
         implementation="auto",
         subject_units=0,
         **kwargs,
     ):
         super().__init__(
-            outputs, units, layers, activation, seed, implementation, subject_units, **kwargs
+            num_outputs,
+            units,
+            num_layers,
+            activation,
+            seed,
+            implementation,
+            subject_units,
+            **kwargs,
         )
-        if latents not in ("pre", "post"):
-            raise ValueError(f"latents: expected 'pre' or 'post', got {latents!r}")
-        self.latents = latents
+        if timing not in ("pre", "post"):
+            raise ValueError(f"timing: expected 'pre' or 'post', got {timing!r}")
+        self.timing = timing
 
     @property
     def reads_previous(self):
-        return self.latents == "pre"
+        return self.timing == "pre"
 
     def get_config(self):
-        return {**super().get_config(), "latents": self.latents}
+        return {**super().get_config(), "timing": self.timing}

@@ -28,11 +28,11 @@ class ResidualMLP(keras.layers.Layer):
     `stream W_out + b_out`. Without hidden layers it is two linear maps.
 
     Args:
-        outputs: Number of outputs.
+        num_outputs: Number of outputs.
         units: Width of the stream and of each hidden layer.
-        layers: Number of hidden layers, 0 or more.
+        num_layers: Number of hidden layers, 0 or more.
         activation: Name of a Keras activation. `"leaky_relu"` has slope 0.01.
-        networks: `None`, or the number of independent networks of this shape to run side by side
+        num_networks: `None`, or the number of independent networks of this shape to run side by side
             as one batched product. Then the layer works in columns: see Call arguments.
         seed: Integer seed of the initial weights, or `None` for a random one.
 
@@ -45,29 +45,29 @@ class ResidualMLP(keras.layers.Layer):
 
     def __init__(
         self,
-        outputs,
+        num_outputs,
         units,
-        layers,
+        num_layers,
         activation="leaky_relu",
-        networks=None,
+        num_networks=None,
         seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_integer("outputs", outputs)
+        check_integer("num_outputs", num_outputs)
         check_integer("units", units)
-        check_integer("layers", layers, 0)
-        self.outputs = outputs
+        check_integer("num_layers", num_layers, 0)
+        self.num_outputs = num_outputs
         self.units = units
-        self.layers = layers
+        self.num_layers = num_layers
         self.activation = activation
-        self.networks = networks
+        self.num_networks = num_networks
         self.seed = seed
         self._activate = get_activation(activation)
 
     def build(self, input_shape):
-        inputs = input_shape[-1] if self.networks is None else input_shape[-2]
-        bank = () if self.networks is None else (self.networks,)
+        inputs = input_shape[-1] if self.num_networks is None else input_shape[-2]
+        bank = () if self.num_networks is None else (self.num_networks,)
         generator = keras.random.SeedGenerator(self.seed)
 
         def kernel(name, shape, fan):
@@ -80,17 +80,17 @@ class ResidualMLP(keras.layers.Layer):
         def bias(name, shape):
             return self.add_weight(shape=shape, initializer="zeros", name=name)
 
-        units, layers = self.units, self.layers
+        units, layers = self.units, self.num_layers
         self.input_kernel = kernel("input_kernel", (*bank, inputs, units), inputs)
         self.input_bias = bias("input_bias", (*bank, units))
         self.hidden_kernel = kernel("hidden_kernel", (layers, *bank, units, units), units * layers)
         self.hidden_bias = bias("hidden_bias", (layers, *bank, units))
-        self.output_kernel = kernel("output_kernel", (*bank, units, self.outputs), units)
-        self.output_bias = bias("output_bias", (*bank, self.outputs))
+        self.output_kernel = kernel("output_kernel", (*bank, units, self.num_outputs), units)
+        self.output_bias = bias("output_bias", (*bank, self.num_outputs))
 
     def _affine(self, kernel, bias):
         """The affine map of these weights, transposed and sliced once, however often it is used."""
-        if self.networks is None:
+        if self.num_networks is None:
             return lambda inputs: ops.matmul(inputs, kernel) + bias
         kernel = ops.swapaxes(kernel, -1, -2)
         bias = ops.expand_dims(bias, -1)
@@ -104,7 +104,7 @@ class ResidualMLP(keras.layers.Layer):
         """The function from the stream of `enter` to the outputs, for use within a loop."""
         hidden = [
             self._affine(self.hidden_kernel[layer], self.hidden_bias[layer])
-            for layer in range(self.layers)
+            for layer in range(self.num_layers)
         ]
         output = self._affine(
             ops.convert_to_tensor(self.output_kernel), ops.convert_to_tensor(self.output_bias)
@@ -125,17 +125,17 @@ class ResidualMLP(keras.layers.Layer):
         return ops.sum(ops.square(ops.convert_to_tensor(self.hidden_kernel)))
 
     def compute_output_shape(self, input_shape):
-        if self.networks is None:
-            return (*input_shape[:-1], self.outputs)
-        return (*input_shape[:-2], self.outputs, input_shape[-1])
+        if self.num_networks is None:
+            return (*input_shape[:-1], self.num_outputs)
+        return (*input_shape[:-2], self.num_outputs, input_shape[-1])
 
     def get_config(self):
         return {
             **super().get_config(),
-            "outputs": self.outputs,
+            "num_outputs": self.num_outputs,
             "units": self.units,
-            "layers": self.layers,
+            "num_layers": self.num_layers,
             "activation": self.activation,
-            "networks": self.networks,
+            "num_networks": self.num_networks,
             "seed": self.seed,
         }

@@ -13,7 +13,7 @@ from keras_disrnn.layers.disrnn_cell import derive_seeds
 from keras_disrnn.layers.information_bottleneck import cost_dtype
 from keras_disrnn.layers.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
 from keras_disrnn.layers.subject_embedding import SubjectEmbedding, check_subjects
-from keras_disrnn.models.penalties import PENALTIES, SUBJECT_PENALTIES, Penalty, check_penalty
+from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.checks import check_integer
@@ -40,17 +40,17 @@ class DisRNNModel(keras.Model):
     puts the index there.
 
     Args:
-        observations: Observations in a row: choice, reward, any others, and last, with subjects,
+        num_observations: Observations in a row: choice, reward, any others, and last, with subjects,
             the subject's index; by default no others.
-        arms: Number of arms.
-        signals: Number of dopamine signals; 0 for a model of choice alone.
-        latents: Number of latents, of which the bottlenecks are to close most.
-        update_units, update_layers: Shape of each update network.
-        choice_units, choice_layers: Shape of the choice readout's network.
-        dopamine_units, dopamine_layers: Shape of the dopamine readout's network.
+        num_arms: Number of arms.
+        num_signals: Number of dopamine signals; 0 for a model of choice alone.
+        num_latents: Number of latents, of which the bottlenecks are to close most.
+        update_units, num_update_layers: Shape of each update network.
+        choice_units, num_choice_layers: Shape of the choice readout's network.
+        dopamine_units, num_dopamine_layers: Shape of the dopamine readout's network.
         activation: Name of a Keras activation (leaky ReLU has slope 0.01).
         max_latent_value: Bound of the update networks' targets.
-        dopamine_latents: `"pre"`: the dopamine readout reads the latents as they were before the
+        dopamine_timing: `"pre"`: the dopamine readout reads the latents as they were before the
             trial's outcome; `"post"`: after the update by it.
         latent_penalty, update_obs_penalty, update_latent_penalty, choice_penalty,
             dopamine_penalty: Price of a nat through each group of bottlenecks, relative to a nat
@@ -79,35 +79,35 @@ class DisRNNModel(keras.Model):
     Returns:
         A dict: `choice`, logits `(sessions, rows, arms)` of the choice after each row; `dopamine`,
         `(sessions, rows, signals)`, the response to the trial that the row describes (absent with
-        `signals=0`).
+        `num_signals=0`).
     """
 
-    latent_penalty = Penalty()
-    update_obs_penalty = Penalty()
-    update_latent_penalty = Penalty()
-    choice_penalty = Penalty()
-    dopamine_penalty = Penalty()
-    l2_scale = Penalty()
-    subject_penalty = Penalty()
-    update_subject_penalty = Penalty()
-    choice_subject_penalty = Penalty()
-    dopamine_subject_penalty = Penalty()
+    latent_penalty = PenaltyWeight()
+    update_obs_penalty = PenaltyWeight()
+    update_latent_penalty = PenaltyWeight()
+    choice_penalty = PenaltyWeight()
+    dopamine_penalty = PenaltyWeight()
+    l2_scale = PenaltyWeight()
+    subject_penalty = PenaltyWeight()
+    update_subject_penalty = PenaltyWeight()
+    choice_subject_penalty = PenaltyWeight()
+    dopamine_subject_penalty = PenaltyWeight()
 
     def __init__(
         self,
-        observations=None,
-        arms=2,
-        signals=1,
-        latents=5,
+        num_observations=None,
+        num_arms=2,
+        num_signals=1,
+        num_latents=5,
         update_units=8,
-        update_layers=4,
+        num_update_layers=4,
         choice_units=4,
-        choice_layers=2,
+        num_choice_layers=2,
         dopamine_units=8,
-        dopamine_layers=2,
+        num_dopamine_layers=2,
         activation="leaky_relu",
         max_latent_value=2.0,
-        dopamine_latents="pre",
+        dopamine_timing="pre",
         latent_penalty=3e-3,
         update_obs_penalty=1e-3,
         update_latent_penalty=1e-3,
@@ -137,17 +137,17 @@ class DisRNNModel(keras.Model):
             )
         self.subject_units = subject_units
         least = CHOICE_AND_REWARD + bool(self.subject_names)
-        observations = least if observations is None else observations
-        check_integer("observations", observations, least)
-        check_integer("arms", arms, 2)
-        check_integer("signals", signals, 0)
-        self.observations = observations
-        self.arms = arms
-        self.signals = signals
+        num_observations = least if num_observations is None else num_observations
+        check_integer("num_observations", num_observations, least)
+        check_integer("num_arms", num_arms, 2)
+        check_integer("num_signals", num_signals, 0)
+        self.num_observations = num_observations
+        self.num_arms = num_arms
+        self.num_signals = num_signals
         self.seed = seed
         self.reference = reference
         given = locals()
-        prices = {name: check_penalty(name, given[name]) for name in PENALTIES + SUBJECT_PENALTIES}
+        prices = {name: check_penalty(name, given[name]) for name in PENALTIES}
 
         seeds = derive_seeds(seed, 4)
         policy = self.dtype_policy
@@ -157,9 +157,9 @@ class DisRNNModel(keras.Model):
                 self.subjects, subject_units, seeds[3], name="subject_embedding", dtype=policy
             )
         self.core = DisRNN(
-            latents,
+            num_latents,
             update_units,
-            update_layers,
+            num_update_layers,
             activation,
             max_latent_value,
             seeds[0],
@@ -168,9 +168,9 @@ class DisRNNModel(keras.Model):
             dtype=policy,
         )
         self.choice_readout = ChoiceReadout(
-            arms,
+            num_arms,
             choice_units,
-            choice_layers,
+            num_choice_layers,
             activation,
             seed=seeds[1],
             implementation=implementation,
@@ -181,16 +181,16 @@ class DisRNNModel(keras.Model):
         self.dopamine_readout = None
         self._dopamine_config = {
             "dopamine_units": dopamine_units,
-            "dopamine_layers": dopamine_layers,
-            "dopamine_latents": dopamine_latents,
+            "num_dopamine_layers": num_dopamine_layers,
+            "dopamine_timing": dopamine_timing,
         }
-        if signals:
+        if num_signals:
             self.dopamine_readout = DopamineReadout(
-                signals,
+                num_signals,
                 dopamine_units,
-                dopamine_layers,
+                num_dopamine_layers,
                 activation,
-                dopamine_latents,
+                dopamine_timing,
                 seed=seeds[2],
                 implementation=implementation,
                 subject_units=subject_units,
@@ -212,7 +212,7 @@ class DisRNNModel(keras.Model):
     def build(self, input_shape):
         shape = input_shape["features"] if isinstance(input_shape, dict) else input_shape
         self._check_observations(shape)
-        latents, units = self.core.cell.latents, self.subject_units
+        latents, units = self.core.cell.num_latents, self.subject_units
         if self.subject_embedding is not None:
             self.subject_embedding.build((None,))
         self.core.build((*shape[:-1], self.row_observations + units))
@@ -236,12 +236,16 @@ class DisRNNModel(keras.Model):
     @property
     def row_observations(self):
         """Number of observations without the subject's index."""
-        return self.observations - bool(self.subject_names)
+        return self.num_observations - bool(self.subject_names)
 
     @property
     def penalty_names(self):
         """Names of the prices that it has."""
-        return PENALTIES + (SUBJECT_PENALTIES if self.subject_names else ())
+        return tuple(
+            penalty.name
+            for penalty in PENALTIES.values()
+            if self.subject_names or not penalty.of_subjects
+        )
 
     @property
     def parts(self):
@@ -291,11 +295,11 @@ class DisRNNModel(keras.Model):
         return [metric for metric in super().metrics if id(metric) not in hidden]
 
     def _check_observations(self, shape):
-        if len(shape) != 3 or shape[-1] not in (None, self.observations):
+        if len(shape) != 3 or shape[-1] not in (None, self.num_observations):
             index = " (the last is the subject's index: see Sessions.for_model)"
             raise ValueError(
                 "features: expected a shape of (sessions, rows, observations) with "
-                f"{self.observations} observations, the number this model was made for"
+                f"{self.num_observations} observations, the number this model was made for"
                 f"{index if self.subject_names else ''}; got {tuple(shape)}"
             )
 
@@ -335,7 +339,7 @@ class DisRNNModel(keras.Model):
     def call(self, inputs, training=False):
         return self._run(inputs, training)[0]
 
-    def latents(self, features):
+    def compute_latents(self, features):
         """The latents after each row, without noise.
 
         Args:
@@ -402,21 +406,12 @@ class DisRNNModel(keras.Model):
 
     def _prices(self):
         """Group of costs to the name of its price and the layer whose training it belongs to."""
-        prices = {
-            "latent": ("latent_penalty", self.core),
-            "update_obs": ("update_obs_penalty", self.core),
-            "update_latent": ("update_latent_penalty", self.core),
-            "choice": ("choice_penalty", self.choice_readout),
-            "l2": ("l2_scale", self.core),
+        return {
+            group: (name, self.parts[part])
+            for name in self.penalty_names
+            for group, part in PENALTIES[name].groups
+            if part in self.parts
         }
-        if self.dopamine_readout is not None:
-            prices["dopamine"] = ("dopamine_penalty", self.dopamine_readout)
-            prices["dopamine_l2"] = ("l2_scale", self.dopamine_readout)
-        if self.subject_embedding is not None:
-            prices["subject"] = ("subject_penalty", self.subject_embedding)
-            for group, whole, _, _ in self._subject_inputs():
-                prices[group] = (f"{group}_penalty", prices[whole][1])
-        return prices
 
     def _subject_inputs(self):
         """Where the embedding is read.
@@ -425,7 +420,7 @@ class DisRNNModel(keras.Model):
             A list of (group of its cost, group of the network's cost that has it in it, bottleneck,
             first element that is the embedding's).
         """
-        latents = self.core.cell.latents
+        latents = self.core.cell.num_latents
         inputs = [
             (
                 "update_subject",
@@ -578,14 +573,14 @@ class DisRNNModel(keras.Model):
         readout = self.choice_readout
         return {
             **super().get_config(),
-            "observations": self.observations,
-            "arms": self.arms,
-            "signals": self.signals,
-            "latents": cell.latents,
+            "num_observations": self.num_observations,
+            "num_arms": self.num_arms,
+            "num_signals": self.num_signals,
+            "num_latents": cell.num_latents,
             "update_units": cell.update_units,
-            "update_layers": cell.update_layers,
+            "num_update_layers": cell.num_update_layers,
             "choice_units": readout.units,
-            "choice_layers": readout.layers,
+            "num_choice_layers": readout.num_layers,
             "activation": cell.activation,
             "max_latent_value": cell.max_latent_value,
             "implementation": self.core.implementation,

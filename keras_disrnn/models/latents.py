@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 
-def compute_latents(model, features, batch_size=256):
+def predict_latents(model, features, batch_size=256):
     """The noiseless latents after each row, batch by batch.
 
     Args:
@@ -16,7 +16,7 @@ def compute_latents(model, features, batch_size=256):
         An array `(sessions, rows, latents)`.
     """
     batches = [
-        keras.ops.convert_to_numpy(model.latents(features[start : start + batch_size]))
+        keras.ops.convert_to_numpy(model.compute_latents(features[start : start + batch_size]))
         for start in range(0, len(features), batch_size)
     ]
     return np.concatenate(batches)

@@ -1,26 +1,112 @@
-"""The penalties of a model."""
+"""The penalties of a model: one table that model, settings, selection, study and interop read."""
 
-PENALTIES = (
-    "latent_penalty",
-    "update_obs_penalty",
-    "update_latent_penalty",
-    "choice_penalty",
-    "dopamine_penalty",
-    "l2_scale",
-)
+from typing import Literal, NamedTuple
 
 
-SUBJECT_PENALTIES = (
-    "subject_penalty",
-    "update_subject_penalty",
-    "choice_subject_penalty",
-    "dopamine_subject_penalty",
-)
-"""Those that only a model of several subjects has."""
+class Penalty(NamedTuple):
+    """One penalty weight of `DisRNNModel`.
+
+    Attributes:
+        name: The argument of `DisRNNModel`, and the attribute of the model.
+        default: Its default.
+        stage: The stage whose selection scales it; `None` if no selection scales it.
+        groups: The groups of costs that it multiplies, each with the name of the part of the model
+            whose training it belongs to.
+        reference: Its name in the configurations of the authors' package `disentangled-rnns`;
+            `None` if they have no such penalty.
+        of_subjects: Whether only models of several subjects have it.
+    """
+
+    name: str
+    default: float
+    stage: Literal["choice", "dopamine"] | None
+    groups: tuple[tuple[str, str], ...]
+    reference: str | None
+    of_subjects: bool = False
 
 
-class Penalty:
-    """A price as an attribute of the model: a number to read, a variable to the traced step."""
+PENALTIES = {
+    penalty.name: penalty
+    for penalty in (
+        Penalty("latent_penalty", 3e-3, "choice", (("latent", "core"),), "latent_penalty"),
+        Penalty(
+            "update_obs_penalty",
+            1e-3,
+            "choice",
+            (("update_obs", "core"),),
+            "update_net_obs_penalty",
+        ),
+        Penalty(
+            "update_latent_penalty",
+            1e-3,
+            "choice",
+            (("update_latent", "core"),),
+            "update_net_latent_penalty",
+        ),
+        Penalty(
+            "choice_penalty",
+            1e-3,
+            "choice",
+            (("choice", "choice_readout"),),
+            "choice_net_latent_penalty",
+        ),
+        Penalty(
+            "dopamine_penalty",
+            1e-3,
+            "dopamine",
+            (("dopamine", "dopamine_readout"),),
+            "neural_activity_net_latent_penalty",
+        ),
+        Penalty(
+            "l2_scale",
+            1e-5,
+            None,
+            (("l2", "core"), ("dopamine_l2", "dopamine_readout")),
+            "l2_scale",
+        ),
+        Penalty(
+            "subject_penalty",
+            3e-4,
+            "choice",
+            (("subject", "subject_embedding"),),
+            "subj_penalty",
+            of_subjects=True,
+        ),
+        Penalty(
+            "update_subject_penalty",
+            3e-4,
+            "choice",
+            (("update_subject", "core"),),
+            "update_net_subj_penalty",
+            of_subjects=True,
+        ),
+        Penalty(
+            "choice_subject_penalty",
+            3e-4,
+            "choice",
+            (("choice_subject", "choice_readout"),),
+            "choice_net_subj_penalty",
+            of_subjects=True,
+        ),
+        Penalty(
+            "dopamine_subject_penalty",
+            3e-4,
+            "dopamine",
+            (("dopamine_subject", "dopamine_readout"),),
+            None,
+            of_subjects=True,
+        ),
+    )
+}
+"""Every penalty by name."""
+
+
+class PenaltyWeight:
+    """A penalty weight as an attribute of the model.
+
+    Reading it gives a number. The traced step reads the variable behind it, so that a new value
+    takes effect without tracing the step again.
+    """
 
     def __set_name__(self, owner, name):
         self._name = name
@@ -33,7 +119,11 @@ class Penalty:
 
 
 def check_penalty(name, value):
-    """`value` as a float; raises ValueError where it cannot be a penalty."""
+    """Returns `value` as a float.
+
+    Raises:
+        ValueError: If it cannot be a penalty weight.
+    """
     value = float(value)
     if not 0.0 <= value < float("inf"):
         raise ValueError(

@@ -227,6 +227,6 @@ def run_readout(
         backward,
         [latents, features, initial, *ReadoutParameters.of_readout(readout)],
         extras.values(),
-        [(*rows, readout.outputs), rows],
+        [(*rows, readout.num_outputs), rows],
         saved=1,
     )

@@ -42,15 +42,15 @@ class DopamineR2(keras.metrics.Metric):
     predictions `(sessions, rows, signals)` and weights of that shape.
 
     Args:
-        signals: Number of dopamine signals.
+        num_signals: Number of dopamine signals.
     """
 
-    def __init__(self, signals=1, name="r2", **kwargs):
+    def __init__(self, num_signals=1, name="r2", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.signals = signals
+        self.num_signals = num_signals
         # Every replica has the sums of all: means could not be added.
         self.count, self.mean, self.deviation, self.error = (
-            self.add_variable((signals,), "zeros", aggregation="only_first_replica", name=name)
+            self.add_variable((num_signals,), "zeros", aggregation="only_first_replica", name=name)
             for name in ("count", "mean", "deviation", "error")
         )
 
@@ -80,7 +80,7 @@ class DopamineR2(keras.metrics.Metric):
         return ops.mean(1.0 - ops.divide_no_nan(self.error, self.deviation))
 
     def get_config(self):
-        return {**super().get_config(), "signals": self.signals}
+        return {**super().get_config(), "num_signals": self.num_signals}
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

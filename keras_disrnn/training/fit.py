@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from keras_disrnn.models.latents import compute_latents
+from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
 from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
 from keras_disrnn.training.stages import STEPS_PER_EXECUTION, compile_stage
@@ -86,7 +86,7 @@ def train(
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
     if not model.built:
-        model.build((None, None, sessions.observations))
+        model.build((None, None, sessions.num_observations))
     settings = {
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
@@ -151,7 +151,7 @@ def with_latents(model, *sessions):
     return [
         None
         if data is None
-        else dataclasses.replace(data, latents=compute_latents(model, data.features))
+        else dataclasses.replace(data, latents=predict_latents(model, data.features))
         for data in sessions
     ]
 
@@ -189,18 +189,18 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settl
             f"least {least}, got {settle_steps}"
         )
     for name, want, got in (
-        ("observations", model.observations, sessions.observations),
-        ("arms", model.arms, sessions.arms),
+        ("num_observations", model.num_observations, sessions.num_observations),
+        ("num_arms", model.num_arms, sessions.num_arms),
     ):
         if want != got:
             raise ValueError(f"{name}: the model was made for {want}, the sessions have {got}")
     if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
         raise ValueError("sessions: no choice target has weight: nothing to fit")
     if steps["stage2"] or steps["joint"]:
-        if model.signals != sessions.signals or not model.signals:
+        if model.num_signals != sessions.num_signals or not model.num_signals:
             raise ValueError(
-                f"signals: the model was made for {model.signals} dopamine signals, the sessions "
-                f"have {sessions.signals}; without dopamine, set stage2_steps and joint_steps to 0"
+                f"num_signals: the model was made for {model.num_signals} dopamine signals, the sessions "
+                f"have {sessions.num_signals}; without dopamine, set stage2_steps and joint_steps to 0"
             )
         if sessions.dopamine_weight.sum() == 0:
             raise ValueError("sessions: no dopamine target has weight: nothing to fit in stage 2")

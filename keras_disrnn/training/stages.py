@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_disrnn.layers.information_bottleneck import cost_dtype
-from keras_disrnn.models.penalties import PENALTIES, SUBJECT_PENALTIES
+from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.objectives.metrics import (
     DopamineMeanSquaredError,
@@ -90,7 +90,7 @@ def compile_stage(
     model.frozen = frozen
     dtype = cost_dtype(model.dtype_policy)
     # Keras puts the output's name before a metric's, but not where there is one output only.
-    prefix = "" if model.signals else "choice_"
+    prefix = "" if model.num_signals else "choice_"
     joint = len(plan.fits) > 1
     losses, metrics = {}, {}
     if "choice" in plan.fits:
@@ -98,7 +98,7 @@ def compile_stage(
         metrics["choice"] = [NormalizedLikelihood(f"{prefix}normalized_likelihood")]
     if "dopamine" in plan.fits:
         losses["dopamine"] = LogDopamineMSE(dtype=dtype) if joint else DopamineMSE(dtype=dtype)
-        metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.signals)]
+        metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.num_signals)]
     weights = {"choice": choice_weight, "dopamine": 1.0 - choice_weight}
     with distribute.scope(model):
         model.compile(
@@ -135,8 +135,7 @@ class _CompiledStage:
     @staticmethod
     def _traced(model):
         """The settings that a traced step holds as constants."""
-        prices = PENALTIES + SUBJECT_PENALTIES
-        return {k: v for k, v in model.get_config().items() if k not in prices}
+        return {k: v for k, v in model.get_config().items() if k not in PENALTIES}
 
     def renew_optimizer(self):
         for variable, value in zip(self._optimizer.variables, self._state, strict=True):

@@ -28,7 +28,7 @@ class LeakyActorCritic(CognitiveModel):
         alpha_critic: The critic's learning rate, from 0 to 1.
         learn: The actor's learning rate, at least 0.
         forget: How much the preferences leak on each trial, from 0 to 1.
-        gain, offset, observations, arms, signals: As for `CognitiveModel`.
+        gain, offset, num_observations, num_arms, num_signals: As for `CognitiveModel`.
     """
 
     PARAMETERS = (

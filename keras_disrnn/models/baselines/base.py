@@ -24,9 +24,9 @@ class Baseline(keras.Model):
     `read_choice` and `read_dopamine`.
 
     Args:
-        observations: Observations in a row, of which the first two are choice and reward.
-        arms: Number of arms, at least 2.
-        signals: Number of dopamine signals; 0 for a model of choice alone.
+        num_observations: Observations in a row, of which the first two are choice and reward.
+        num_arms: Number of arms, at least 2.
+        num_signals: Number of dopamine signals; 0 for a model of choice alone.
 
     Call arguments:
         inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
@@ -38,14 +38,14 @@ class Baseline(keras.Model):
         row describes.
     """
 
-    def __init__(self, observations=2, arms=2, signals=1, **kwargs):
+    def __init__(self, num_observations=2, num_arms=2, num_signals=1, **kwargs):
         super().__init__(**kwargs)
-        check_integer("observations", observations, 2)
-        check_integer("arms", arms, 2)
-        check_integer("signals", signals, 0)
-        self.observations = observations
-        self.arms = arms
-        self.signals = signals
+        check_integer("num_observations", num_observations, 2)
+        check_integer("num_arms", num_arms, 2)
+        check_integer("num_signals", num_signals, 0)
+        self.num_observations = num_observations
+        self.num_arms = num_arms
+        self.num_signals = num_signals
 
     # === The state and what is read off it ===
 
@@ -54,7 +54,7 @@ class Baseline(keras.Model):
         """The state before the first row, `(variables,)`."""
         raise NotImplementedError
 
-    def latents(self, features):
+    def compute_latents(self, features):
         """The state after each row, `(sessions, rows, variables)`.
 
         Args:
@@ -94,9 +94,9 @@ class Baseline(keras.Model):
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_features(features.shape)
         seen, _ = clean(features)
-        after = inputs["latents"] if isinstance(inputs, dict) else self.latents(features)
+        after = inputs["latents"] if isinstance(inputs, dict) else self.compute_latents(features)
         outputs = {"choice": self.read_choice(after)}
-        if self.signals:
+        if self.num_signals:
             initial = ops.cast(self.initial_latents, after.dtype)
             initial = ops.broadcast_to(initial, (ops.shape(after)[0], after.shape[-1]))
             outputs["dopamine"] = self.read_dopamine(seen, shift(after, initial), after)
@@ -115,7 +115,7 @@ class Baseline(keras.Model):
         seen, real = clean(features)
         new = ops.where(real[..., None], self.advance(seen, latents), latents)
         outputs = {"choice": self.read_choice(new), "latents": new}
-        if self.signals:
+        if self.num_signals:
             outputs["dopamine"] = self.read_dopamine(seen, latents, new)
         return outputs
 
@@ -142,10 +142,10 @@ class Baseline(keras.Model):
             losses["dopamine"] = DopamineMSE()
             weights["dopamine"] = dopamine_weight if targets == "joint" else 1.0
         # Keras puts the output's name before a metric's, but not where there is one output only.
-        prefix = "" if self.signals else "choice_"
+        prefix = "" if self.num_signals else "choice_"
         metrics = {"choice": [NormalizedLikelihood(f"{prefix}normalized_likelihood")]}
-        if self.signals:
-            metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(self.signals)]
+        if self.num_signals:
+            metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(self.num_signals)]
         self.compile(
             optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
             loss=losses,
@@ -157,37 +157,37 @@ class Baseline(keras.Model):
     def get_config(self):
         return {
             **super().get_config(),
-            "observations": self.observations,
-            "arms": self.arms,
-            "signals": self.signals,
+            "num_observations": self.num_observations,
+            "num_arms": self.num_arms,
+            "num_signals": self.num_signals,
         }
 
     # === Checks ===
 
     def _check_features(self, shape):
-        if len(shape) != 3 or shape[-1] not in (None, self.observations):
+        if len(shape) != 3 or shape[-1] not in (None, self.num_observations):
             raise ValueError(
                 "features: expected a shape of (sessions, rows, observations) with "
-                f"{self.observations} observations, the number this model was made for; "
+                f"{self.num_observations} observations, the number this model was made for; "
                 f"got {tuple(shape)}"
             )
 
     def _check_targets(self, targets):
         if targets not in TARGETS:
             raise ValueError(f"targets: expected one of {TARGETS}, got {targets!r}")
-        if targets != "choice" and not self.signals:
+        if targets != "choice" and not self.num_signals:
             raise ValueError(
                 f"targets: expected 'choice', as {type(self).__name__} predicts no dopamine "
-                f"(signals=0), got {targets!r}"
+                f"(num_signals=0), got {targets!r}"
             )
 
     def _check_sessions(self, sessions, targets):
         """Refuses data that cannot tell the model anything, before any work starts."""
         self._check_targets(targets)
-        for name in ("observations", "arms", "signals"):
+        for name in ("num_observations", "num_arms", "num_signals"):
             own, given = getattr(self, name), getattr(sessions, name)
             # A model of choice alone fits recordings as well.
-            if own != given and not (name == "signals" and own == 0):
+            if own != given and not (name == "num_signals" and own == 0):
                 raise ValueError(
                     f"{name}: expected sessions with {own}, the number {type(self).__name__} was "
                     f"made for, got {given}; pass {name}={given} when making the model"

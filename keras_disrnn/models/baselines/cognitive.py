@@ -38,7 +38,7 @@ class CognitiveModel(Baseline):
         gain, offset: One number a signal each, or `None`.
         fitted_to: The targets that the parameters were fitted to, `None` where they were given;
             `fit_sessions` sets it, and files keep it.
-        observations, arms, signals: As for `Baseline`.
+        num_observations, num_arms, num_signals: As for `Baseline`.
 
     Raises:
         ValueError: If some parameters are given and others not, or one is out of range.
@@ -70,12 +70,12 @@ class CognitiveModel(Baseline):
         self.affine = gain is not None
         if (gain is None) != (offset is None):
             raise ValueError("gain and offset: expected both or neither, got one of them")
-        self._map_start = np.stack([np.ones(self.signals), np.zeros(self.signals)])
+        self._map_start = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
         if self.affine:
             self._map_start = np.stack([np.asarray(v, float) for v in (gain, offset)])
-            if self._map_start.shape != (2, self.signals) or np.isnan(self._map_start).any():
+            if self._map_start.shape != (2, self.num_signals) or np.isnan(self._map_start).any():
                 raise ValueError(
-                    f"gain, offset: expected {self.signals} numbers each, one a signal, got "
+                    f"gain, offset: expected {self.num_signals} numbers each, one a signal, got "
                     f"{gain} and {offset}"
                 )
         if fitted_to is not None:
@@ -95,7 +95,7 @@ class CognitiveModel(Baseline):
             for parameter in self.PARAMETERS
         }
         self.affine_map = self.add_weight(
-            shape=(2, self.signals),
+            shape=(2, self.num_signals),
             initializer=lambda shape, dtype: ops.convert_to_tensor(self._map_start, dtype),
             trainable=False,
             name="gain_and_offset",
@@ -189,8 +189,8 @@ class CognitiveModel(Baseline):
         """
         played = self.played_as(self.parameters)
         gain, offset = 1.0, 0.0
-        if self.signals:
-            check_integer("signal", signal, 0, self.signals - 1)
+        if self.num_signals:
+            check_integer("signal", signal, 0, self.num_signals - 1)
             maps = self.affine_map.numpy() if self.built else self._map_start
             gain, offset = (float(value) for value in maps[:, signal])
         return MappedDopamine(played, gain, offset, name or type(self).__name__)
@@ -205,14 +205,14 @@ class CognitiveModel(Baseline):
         held = 0
         if self.fitted_to == "dopamine":
             held = len(self.PARAMETERS) - len(self._fitted_names("dopamine"))
-        return len(self.PARAMETERS) - held + (2 * self.signals if self.affine else 0)
+        return len(self.PARAMETERS) - held + (2 * self.num_signals if self.affine else 0)
 
     @property
     def initial_latents(self):
         self._check_fitted()
-        return self.initial_state(self._weights(), self.arms, self.compute_dtype)
+        return self.initial_state(self._weights(), self.num_arms, self.compute_dtype)
 
-    def latents(self, features):
+    def compute_latents(self, features):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
         seen, real = clean(features)
@@ -283,13 +283,13 @@ class CognitiveModel(Baseline):
         check_integer("starts", starts, 1)
         check_number("confidence", confidence, 0, 1)
         self._check_sessions(sessions, targets)
-        if targets == "dopamine" and self.OWN_SCALE and self.signals > 1:
+        if targets == "dopamine" and self.OWN_SCALE and self.num_signals > 1:
             raise ValueError(
-                f"targets: expected 'joint' for {self.signals} dopamine signals, whose scales "
+                f"targets: expected 'joint' for {self.num_signals} dopamine signals, whose scales "
                 f"differ, got 'dopamine'; or fit {type(self).__name__} to one signal at a time"
             )
         affine = targets == "joint" or (targets == "dopamine" and not self.OWN_SCALE)
-        compute = fitting.loss_and_gradient(type(self), self.arms, targets, affine)
+        compute = fitting.loss_and_gradient(type(self), self.num_arms, targets, affine)
         data = fitting.arrays(sessions)
         fitted = self._fitted_names(targets)
         where = [self.parameter_names().index(name) for name in fitted]
@@ -337,7 +337,7 @@ class CognitiveModel(Baseline):
         """
         self._check_fitted()
         self._check_sessions(sessions, "dopamine")
-        compute = fitting.loss_and_gradient(type(self), self.arms, "dopamine", True)
+        compute = fitting.loss_and_gradient(type(self), self.num_arms, "dopamine", True)
         values = np.array(list(self.parameters.values()))
         _, _, affine_map = compute(tf.constant(values), *fitting.arrays(sessions))
         copy = type(self).from_config({**self.get_config(), "name": f"{self.name}_calibrated"})
@@ -349,7 +349,7 @@ class CognitiveModel(Baseline):
     def _set_map(self, affine_map):
         self.affine = affine_map is not None
         if not self.affine:
-            affine_map = np.stack([np.ones(self.signals), np.zeros(self.signals)])
+            affine_map = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
         self.affine_map.assign(affine_map)
 
     def _fitted_names(self, targets):

@@ -25,7 +25,7 @@ class DifferentialForgettingQLearning(ValueModel):
         alpha_2: Forgetting rate of the others, from 0 to 1.
         kappa_1: What a reward is worth.
         kappa_2: How aversive its omission is.
-        gain, offset, observations, arms, signals: As for `CognitiveModel`.
+        gain, offset, num_observations, num_arms, num_signals: As for `CognitiveModel`.
     """
 
     PARAMETERS = (Parameter("alpha_1", **RATE), Parameter("alpha_2", **RATE), *KAPPAS)

@@ -14,7 +14,7 @@ class ForgettingQLearning(ValueModel):
         alpha: Learning rate of the chosen value and forgetting rate of the others, from 0 to 1.
         kappa_1: What a reward is worth.
         kappa_2: How aversive its omission is.
-        gain, offset, observations, arms, signals: As for `CognitiveModel`.
+        gain, offset, num_observations, num_arms, num_signals: As for `CognitiveModel`.
     """
 
     PARAMETERS = (Parameter("alpha", **RATE), *KAPPAS)

@@ -21,7 +21,7 @@ class GRU(Baseline):
     Args:
         units: Width of the GRU.
         seed: Of the initial weights.
-        observations, arms, signals: As for `Baseline`; with `signals=0` there is no dopamine head.
+        num_observations, num_arms, num_signals: As for `Baseline`; with `num_signals=0` there is no dopamine head.
     """
 
     def __init__(self, units=16, seed=0, **kwargs):
@@ -42,32 +42,34 @@ class GRU(Baseline):
         # It masks rows all the same; the flag is for layers after it, and silences a warning.
         self.gru.supports_masking = True
         self.choice_head = keras.layers.Dense(
-            self.arms,
+            self.num_arms,
             kernel_initializer=keras.initializers.GlorotUniform(seeds[2]),
             dtype=self.dtype_policy,
         )
         self.dopamine_head = None
-        if self.signals:
+        if self.num_signals:
             self.dopamine_head = keras.layers.Dense(
-                self.signals,
+                self.num_signals,
                 kernel_initializer=keras.initializers.GlorotUniform(seeds[3]),
                 dtype=self.dtype_policy,
             )
 
     def build(self, input_shape=None):
-        self.gru.build((None, None, self.observations))
+        self.gru.build((None, None, self.num_observations))
         self.choice_head.build((None, None, self.units))
         if self.dopamine_head is not None:
             self.dopamine_head.build((None, None, self.units))
-        self.mean = self.add_weight((self.signals,), "zeros", trainable=False, name="mean")
-        self.deviation = self.add_weight((self.signals,), "ones", trainable=False, name="deviation")
+        self.mean = self.add_weight((self.num_signals,), "zeros", trainable=False, name="mean")
+        self.deviation = self.add_weight(
+            (self.num_signals,), "ones", trainable=False, name="deviation"
+        )
         self.built = True
 
     @property
     def initial_latents(self):
         return ops.zeros((self.units,), self.compute_dtype)
 
-    def latents(self, features):
+    def compute_latents(self, features):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
         seen, real = clean(features)
@@ -115,7 +117,7 @@ class GRU(Baseline):
             ValueError: If the sessions do not fit the model, or are fewer than two.
         """
         if targets is None:
-            targets = "joint" if self.signals else "choice"
+            targets = "joint" if self.num_signals else "choice"
         check_integer("steps", steps, 1)
         check_integer("steps_per_epoch", steps_per_epoch, 1)
         self._check_sessions(sessions, targets)
@@ -123,9 +125,9 @@ class GRU(Baseline):
         if not self.built:
             self.build()
         weight = 1.0
-        if self.signals:
+        if self.num_signals:
             counted = train.dopamine_weight > 0
-            values = [train.dopamine[..., k][counted[..., k]] for k in range(self.signals)]
+            values = [train.dopamine[..., k][counted[..., k]] for k in range(self.num_signals)]
             deviation = np.array([np.std(v) or 1.0 for v in values])
             self.mean.assign([np.mean(v) for v in values])
             self.deviation.assign(deviation)
@@ -149,7 +151,7 @@ class GRU(Baseline):
 
 def _without_dopamine(dataset, model):
     """Leaves out the targets that a model without a dopamine head has no output for."""
-    if model.signals:
+    if model.num_signals:
         return dataset
     return dataset.map(
         lambda x, y, weight: (x, {"choice": y["choice"]}, {"choice": weight["choice"]})

@@ -16,7 +16,7 @@ class Naive(Baseline):
 
     Args:
         rewarded, unrewarded: Mean responses, one a signal, in the recording's units.
-        observations, arms, signals: As for `Baseline`.
+        num_observations, num_arms, num_signals: As for `Baseline`.
 
     Raises:
         ValueError: If only one of the two is given, or they are not one number a signal.
@@ -24,22 +24,22 @@ class Naive(Baseline):
 
     def __init__(self, rewarded=None, unrewarded=None, **kwargs):
         super().__init__(**kwargs)
-        self.fitted = not self.signals or rewarded is not None
+        self.fitted = not self.num_signals or rewarded is not None
         if (rewarded is None) != (unrewarded is None):
             raise ValueError("rewarded and unrewarded: expected both or neither, got one of them")
-        start = np.zeros((2, self.signals))
+        start = np.zeros((2, self.num_signals))
         if rewarded is not None:
             start = np.stack([np.atleast_1d(np.asarray(m, float)) for m in (unrewarded, rewarded)])
-            if start.shape != (2, self.signals) or not np.isfinite(start).all():
+            if start.shape != (2, self.num_signals) or not np.isfinite(start).all():
                 raise ValueError(
-                    f"rewarded, unrewarded: expected {self.signals} finite numbers each, one a "
+                    f"rewarded, unrewarded: expected {self.num_signals} finite numbers each, one a "
                     f"signal, got {rewarded} and {unrewarded}"
                 )
         self._start = start
 
     def build(self, input_shape=None):
         self.responses = self.add_weight(
-            shape=(2, self.signals),
+            shape=(2, self.num_signals),
             initializer=lambda shape, dtype: ops.convert_to_tensor(self._start, dtype),
             name="responses",
         )
@@ -49,7 +49,7 @@ class Naive(Baseline):
     def initial_latents(self):
         return ops.zeros((0,), self.compute_dtype)
 
-    def latents(self, features):
+    def compute_latents(self, features):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         return features[..., :0]
 
@@ -57,7 +57,7 @@ class Naive(Baseline):
         return latents
 
     def read_choice(self, latents):
-        return ops.zeros((*ops.shape(latents)[:-1], self.arms), latents.dtype)
+        return ops.zeros((*ops.shape(latents)[:-1], self.num_arms), latents.dtype)
 
     def read_dopamine(self, seen, before, after):
         if not self.fitted:
@@ -82,10 +82,10 @@ class Naive(Baseline):
             ValueError: If the sessions do not fit the model, or have no rewarded or no unrewarded
                 response of a signal.
         """
-        self._check_sessions(sessions, targets if self.signals else "choice")
+        self._check_sessions(sessions, targets if self.num_signals else "choice")
         if not self.built:
             self.build()
-        if self.signals:
+        if self.num_signals:
             means = []
             rewarded = np.nan_to_num(sessions.features[..., 1]) > 0
             for word, kind in (("unrewarded", ~rewarded), ("rewarded", rewarded)):
@@ -104,7 +104,7 @@ class Naive(Baseline):
 
     def get_config(self):
         config = super().get_config()
-        if self.signals and self.fitted:
+        if self.num_signals and self.fitted:
             low, high = (self.responses.numpy() if self.built else self._start).tolist()
             config |= {"rewarded": high, "unrewarded": low}
         return config

@@ -17,7 +17,7 @@ class QLearning(ValueModel):
         alpha: Learning rate, from 0 to 1.
         kappa_1: What a reward is worth.
         kappa_2: How aversive its omission is.
-        gain, offset, observations, arms, signals: As for `CognitiveModel`.
+        gain, offset, num_observations, num_arms, num_signals: As for `CognitiveModel`.
     """
 
     PARAMETERS = (Parameter("alpha", **RATE), *KAPPAS)
