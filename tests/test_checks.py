@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_disrnn.utils.checks import check_integer, check_number
+from keras_disrnn.utils.files import check_new
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
@@ -32,3 +33,15 @@ def test_what_is_no_number_in_range_is_refused(value):
     with pytest.raises(ValueError, match="^x: expected a finite number from 0 to 1, got "):
         check_number("x", value, 0, 1)
     assert check_number("x", np.float32(0.5), 0, 1) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_check_new_refuses_a_path_that_exists(kind, tmp_path):
+    assert check_new(str(tmp_path / "new"), kind) == tmp_path / "new"
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for path in (tmp_path, tmp_path / "link"):
+        with pytest.raises(FileExistsError) as caught:
+            check_new(path, kind)
+        assert str(caught.value) == (
+            f"{path}: expected a new {kind}, got one that exists; choose another name"
+        )

@@ -55,7 +55,7 @@ def test_json_comes_in_and_goes_out_exactly(golden, tmp_path, name, capsys):
     )
     assert json.loads((tmp_path / "back" / "config.json").read_text()) == config
     assert main([*command, f"--out={tmp_path}/back"]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got one that exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

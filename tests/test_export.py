@@ -397,7 +397,7 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config.yaml is not there"):
         export.export(model, tmp_path / "model", run=tmp_path)
     (tmp_path / "model").mkdir()
-    with pytest.raises(FileExistsError, match="never overwrite"):
+    with pytest.raises(FileExistsError, match="expected a new folder, got one that exists"):
         export.export(model, tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
 

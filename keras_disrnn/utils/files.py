@@ -1,4 +1,6 @@
-"""Writing files and folders so that a reader never sees half of one."""
+"""Write files and folders atomically: a reader never sees a file that is half written."""
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -6,17 +8,48 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 
-def write_atomically(path, write):
-    """Writes a file beside `path` and moves it there once it is whole and on the disk.
+def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "folder") -> Path:
+    """Check that nothing exists at a path, so that a command overwrites nothing.
 
     Args:
-        path: Where the file goes; an older one there is replaced.
-        write: Called with the open binary file.
+        path: Where the command is going to write.
+        kind: What it is going to write, for the message: `"file"` or `"folder"`.
+
+    Returns:
+        `path` as a `pathlib.Path`.
+
+    Raises:
+        FileExistsError: If something exists at `path`.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import check_new
+    >>> check_new(".")
+    Traceback (most recent call last):
+        ...
+    FileExistsError: .: expected a new folder, got one that exists; choose another name
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        raise FileExistsError(
+            f"{path}: expected a new {kind}, got one that exists; choose another name"
+        )
+    return path
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file beside `path`, and move it to `path` once it is complete and on the disk.
+
+    Args:
+        path: The file. An existing one is replaced.
+        write: Function that receives the open binary file and writes the contents.
     """
     path = Path(path)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -32,24 +65,40 @@ def write_atomically(path, write):
         raise
 
 
-def write_text(path, text):
-    """Writes `text` to `path` atomically, in UTF-8."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write text to a file atomically, in UTF-8.
+
+    Args:
+        path: The file. An existing one is replaced.
+        text: The contents.
+    """
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as JSON atomically. Numbers that are not finite become null.
+
+    Args:
+        path: The file. An existing one is replaced.
+        value: Any structure that `plain` accepts.
+    """
+    write_text(path, json.dumps(plain(value), indent=2))
+
+
 @contextlib.contextmanager
-def new_folder(path):
-    """Gives a folder to fill that becomes `path` when all is done, and vanishes after an error.
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` at the end, or is removed after an error.
 
     Args:
         path: The new folder.
 
+    Yields:
+        The folder to fill.
+
     Raises:
-        FileExistsError: If it exists. Nothing is ever overwritten.
+        FileExistsError: If something exists at `path`. Nothing is overwritten.
     """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path}: exists already; exports never overwrite")
+    path = check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -61,14 +110,28 @@ def new_folder(path):
         raise
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def plain(value):
-    """`value` in JSON's types; a number that is not finite becomes null."""
+def plain(value: Any) -> Any:
+    """Convert a structure of Python and NumPy values to the types of JSON.
+
+    Args:
+        value: Dicts, lists, tuples and scalars, nested in any way.
+
+    Returns:
+        The same structure of dicts, lists and Python scalars. Numbers that are not finite are
+        `None`.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import plain
+    >>> plain({"score": float("nan"), 2: (1, 2)})
+    {'score': None, '2': [1, 2]}
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -78,8 +141,3 @@ def plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def write_json(path, value):
-    """Writes a dict of scores as JSON, atomically; numbers that are not finite become null."""
-    write_text(path, json.dumps(plain(value), indent=2))
