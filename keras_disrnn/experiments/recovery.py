@@ -27,14 +27,14 @@ from keras_disrnn.analysis.graph import (
     same_graph,
 )
 from keras_disrnn.experiments.data import simulate_data
-from keras_disrnn.experiments.folder import ResultFolder, read_json
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model
 from keras_disrnn.experiments.selection import SelectionSettings, select
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plain_config
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.latents import predict_latents
-from keras_disrnn.utils.files import write_json
+from keras_disrnn.utils.files import read_json, write_json
 from keras_disrnn.utils.tables import write_csv
 
 if TYPE_CHECKING:

@@ -231,7 +231,9 @@ class StageSelection:
     def _train_folds(self) -> np.ndarray:
         """Train a path on each fold; return the sums of each session from outside its fold."""
         by_session = {}
-        for number, split in enumerate(k_fold(self._sessions, self._settings.num_folds, seed=self._seed)):
+        for number, split in enumerate(
+            k_fold(self._sessions, self._settings.num_folds, seed=self._seed)
+        ):
             path = self._path(
                 f"{self._stage.name}-fold{number}",
                 split=split,

@@ -121,9 +121,7 @@ def separate_latents(
     def train_from(weights: list[Any], callbacks: Iterable[Any] = ()) -> tuple[float, list[Any]]:
         stage.set_weights(weights)
         for rate in (learning_rate, learning_rate / 5):
-            stage.train(
-                sessions, steps=steps, learning_rate=rate, seed=seed, callbacks=callbacks
-            )
+            stage.train(sessions, steps=steps, learning_rate=rate, seed=seed, callbacks=callbacks)
         return stage.training_loss(sessions), stage.model.get_weights()
 
     # Longer training decreases the loss too, so compare with a fit that was trained for as long.
