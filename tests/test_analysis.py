@@ -278,7 +278,7 @@ def test_dopamine_rule_is_the_network_for_each_choice_and_reward(reads):
     assert rule.latents == ("z1",)
     assert rule.open_observations == ("choice",)
     assert rule.reads == reads
-    assert rule.num_signals == ("nacc", "dms")
+    assert rule.signals == ("nacc", "dms")
     np.testing.assert_array_equal(rule.choices, [0, 0, 1, 1])
     np.testing.assert_array_equal(rule.rewards, [0, 1, 0, 1])
     assert rule.prediction.shape == (4, 3, 2)

@@ -311,7 +311,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
 )
 def test_settings_have_the_defaults_of_what_they_set(settings, function):
     defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
-    defaults["strategy"] = None  # a model is made under it, `train` takes it from the model
+    # A model is made under a strategy, and TensorBoard is a callback: neither is given to `train`.
+    defaults |= {"strategy": None, "tensorboard": None}
     for field in dataclasses.fields(settings):
         assert field.default == defaults[field.name], field.name
 
@@ -320,7 +321,7 @@ def test_settings_have_the_defaults_of_what_they_set(settings, function):
     ("arguments", "message"),
     [
         (["--model.latent_penalty=-2"], "did you write 1-3 for 1e-3?"),
-        (["--model.num_latents=many"], "model.latents"),
+        (["--model.num_latents=many"], "model.num_latents"),
         (["--model.latent_penalti=1"], "latent_penalti"),
         (["--training.steps_per_epoch=0"], "steps_per_epoch"),
         (["--training.warmup_steps=3"], "warmup_steps"),

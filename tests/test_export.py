@@ -94,7 +94,7 @@ for name, folder in json.load(open("folders.json")).items():
     features = np.load(name + ".npy")
     for key, value in model.serve(features).items():
         results[f"{name}|serve|{key}"] = value
-    results[f"{name}|latents|latents"] = model.compute_latents(features)["latents"]
+    results[f"{name}|latents|latents"] = model.latents(features)["latents"]
     signature = model.signatures["step"]
     latents = model.initial_state(len(features))["latents"]
     rows = []

@@ -7,6 +7,7 @@ import tensorflow as tf
 from parameters import SMALL
 
 import keras_disrnn
+from keras_disrnn.objectives.metrics import DopamineR2
 
 
 def make_batch(features, arms=2, signals=1, seed=0):
@@ -137,7 +138,7 @@ def test_dopamine_metrics_agree_with_numpy(make_features):
 def test_r2_of_a_signal_with_a_large_offset(rng):
     target = (10_000 + rng.normal(size=(4, 50, 1))).astype("float32")
     predicted = target + 0.5 * rng.normal(size=target.shape).astype("float32")
-    metric = keras_disrnn.metrics.DopamineR2()
+    metric = DopamineR2()
     for session in range(4):
         metric.update_state(target[session, None], predicted[session, None])
     exact = (

@@ -300,7 +300,10 @@ def test_all_subjects_together_are_none(trials, tmp_path, without_report):
             {"models": {"wide": ModelSettings(subject_units=2)}},
             "data.mice: models.wide: subject_units: .*of at least 2 .*got those of 'm1'",
         ),
-        ({"models": {"small": ModelSettings(num_latents=0)}}, "data.mice: models.small: latents"),
+        (
+            {"models": {"small": ModelSettings(num_latents=0)}},
+            "data.mice: models.small: num_latents",
+        ),
         (
             {"training": TrainingSettings(stage1_steps=150)},
             "data.mice: subject 'm1', models.small: stage1_steps",

@@ -266,7 +266,7 @@ import sys
 import numpy as np
 import keras
 from test_training import make_model, make_sessions
-from keras_disrnn.training import train
+from keras_disrnn import train
 
 class Slow(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):

@@ -189,7 +189,7 @@ class DisRNN(keras.layers.RNN):
         config = keras.layers.Layer.get_config(self)
         cell = self.cell.get_config()
         names = (
-            "latents",
+            "num_latents",
             "update_units",
             "num_update_layers",
             "activation",
