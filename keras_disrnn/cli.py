@@ -35,16 +35,15 @@ from keras_disrnn.experiments import comparison as comparisons
 from keras_disrnn.experiments import recovery as recoveries
 from keras_disrnn.experiments import run as runs
 from keras_disrnn.experiments import study as studies
-from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablation_markdown, compute_ablation
-from keras_disrnn.experiments.adaptation import adapt_and_score
+from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablation_markdown
+from keras_disrnn.experiments.adaptation import adapt_run
 from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
 from keras_disrnn.experiments.data import load_data
 from keras_disrnn.experiments.figures import draw
-from keras_disrnn.experiments.folder import load_results, load_run, load_training, write_config
+from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.selection import SelectionSettings
 from keras_disrnn.experiments.settings import (
-    BATCH_SIZE,
     SYNTHETIC_COLUMNS,
     ModelSettings,
     SyntheticData,
@@ -57,7 +56,6 @@ from keras_disrnn.io.keras_file import load_model, save_model
 from keras_disrnn.io.reference_files import CONFIG, PARAMS, read_reference, write_reference
 from keras_disrnn.io.saved_model import export as export_model
 from keras_disrnn.plots import (
-    plot_ablation,
     plot_embeddings,
     plot_recovery,
     plot_recovery_by_sessions,
@@ -267,33 +265,14 @@ def ablate(
         replicates: Resamples of the bootstrap.
         seed: Of the new readouts' weights, their noise, the batches and the resamples.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, data, data_seed = load_run(run)
-    training = load_training(run)
-    if steps is None and not training.stage2_steps:
-        raise ValueError(f"steps: expected a number, as {run} has no stage 2 to take it from")
-    sessions = load_data(data, data_seed)
-    ablation = compute_ablation(
-        model,
-        sessions.train,
-        sessions.held_out,
-        steps=training.stage2_steps if steps is None else steps,
-        learning_rate=training.learning_rate,
-        batch_size=training.batch_size,
-        buckets=training.buckets,
+    ablation = ablate_run(
+        run,
+        out,
+        steps=steps,
         smallest_effect={"choice": smallest_choice, "dopamine": smallest_dopamine},
         replicates=replicates,
         seed=seed,
-        progress=print,
     )
-    folder = Path(out)
-    folder.mkdir(parents=True)
-    write_text(folder / "effects.csv", ablation.effects.to_csv(index=False))
-    write_text(folder / "verdicts.csv", ablation.verdicts.to_csv(index=False))
-    write_text(folder / "ablation.md", ablation_markdown(ablation))
-    for ending in ("png", "pdf"):
-        save_figure(folder / f"ablation.{ending}", plot_ablation, ablation)
     print(f"\n{ablation_markdown(ablation)}")
     print(f"Wrote {out}")
 
@@ -356,20 +335,7 @@ def adapt(run: str, data: TableData, out: str, targets: Literal["choice", "joint
             of the new subjects, before the fit (at the mean embedding) and after; `config.yaml`.
         targets: What the embeddings are fitted to: choices alone, or choices and dopamine jointly.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, _, _ = load_run(run)
-    parts = load_data(data, 0)
-    adaptation, scores, sessions = adapt_and_score(
-        model, parts.train, parts.held_out, targets, BATCH_SIZE
-    )
-    with new_folder(out) as folder:
-        config = {"run": run, "data": data, "targets": targets}
-        write_config(folder, plain_config(config))
-        write_text(folder / "subjects.csv", adaptation.subjects.to_csv(index=False))
-        write_text(folder / "sessions.csv", sessions.to_csv(index=False))
-        write_json(folder / "metrics.json", scores)
-        save_model(adaptation.model, folder / "model.keras")
+    adaptation, scores = adapt_run(run, out, data, targets)
     print(adaptation.subjects.to_string(index=False))
     for kind, score, name in (
         ("choice", "normalized_likelihood", "normalized likelihood"),

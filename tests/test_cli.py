@@ -99,6 +99,7 @@ def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     names = {"effects.csv", "verdicts.csv", "ablation.md", "ablation.png", "ablation.pdf"}
+    names |= {"config.yaml", "environment.json"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "ablation.md").read_text() in printed
     assert printed.count("refitting the") == 8
@@ -112,7 +113,7 @@ def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
         "shared", "choice only", "dopamine only", "neither", "redundant", "unclear",
     }  # fmt: skip
     assert main(arguments) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got a finished result" in capsys.readouterr().err
 
 
 def test_the_card_of_its_export_tells_data_scores_and_settings(demo):
@@ -156,14 +157,14 @@ def test_the_true_agents_score_is_that_of_its_probabilities(demo):
 def test_a_finished_run_is_never_overwritten(demo, capsys):
     before = {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
     assert main(["demo", f"--out={demo}", *SMALL_DATA, *QUICK]) == 1
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "got a finished result" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("*")} == before
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
     assert main(["demo", f"--out={tmp_path}", *SMALL_DATA, *QUICK]) == 1
-    assert "is no run folder" in capsys.readouterr().err
+    assert "got other files (thesis.tex)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -181,9 +182,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(demo, tmp_path, capsys):
     assert not (folder / "report.html").exists()
     other = [*QUICK[:-1], "--model.num_update_layers=2"]
     assert main(["demo", f"--out={folder}", *SMALL_DATA, *other]) == 1
-    assert "another setting of model.num_update_layers" in capsys.readouterr().err
+    assert "got another model.num_update_layers (2, not 1)" in capsys.readouterr().err
     assert main(["demo", f"--out={folder}", *SMALL_DATA, *QUICK]) == 0
-    assert "Going on in" in capsys.readouterr().out
+    assert "Resuming in" in capsys.readouterr().out
     whole, resumed = (keras.models.load_model(f / "model.keras") for f in (demo, folder))
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -344,7 +345,7 @@ def test_a_truncated_model_is_refused(demo, tmp_path, capsys):
     for name in ("config.yaml", "report.html", "history.csv", "metrics.json"):
         (run / name).write_bytes((demo / name).read_bytes())
     assert main(["evaluate", f"--run={run}"]) == 1
-    assert "model.keras is not there" in capsys.readouterr().err
+    assert "got no model.keras in it" in capsys.readouterr().err
     (run / "model.keras").write_bytes((demo / "model.keras").read_bytes()[:500])
     assert main(["evaluate", f"--run={run}"]) == 1
     assert "model.keras: expected a model" in capsys.readouterr().err

@@ -223,7 +223,7 @@ def test_a_table_is_compared(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == names
     assert (out / "table.md").read_text() in capsys.readouterr().out
     assert main(arguments) == 1
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "got a finished result" in capsys.readouterr().err
     again = tmp_path / "again"
     fewer = ["--settings.cognitive=[]", "--settings.gru_units=0", "--settings.models={}"]
     assert main(["compare", f"--config={out / 'config.yaml'}", f"--out={again}", *fewer]) == 0
@@ -263,11 +263,11 @@ def test_an_interrupted_comparison_goes_on(tmp_path, capsys, more):
     interrupted(command, baselines.GRU)
     assert not (out / "table.csv").exists()
     assert main([*command, "--seed=1"]) == 1
-    assert "another setting of seed" in capsys.readouterr().err
+    assert "got another seed" in capsys.readouterr().err
     if left_out:
         # The second subject is left out now: what was fitted without the first is there.
         interrupted(command, baselines.LeakyActorCritic)
-        assert "actor-critic, choice: is there already" in capsys.readouterr().out
+        assert "actor-critic, choice: read, fitted before" in capsys.readouterr().out
     else:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(baselines.LeakyActorCritic, "fit_sessions", stop)
@@ -290,7 +290,7 @@ def test_a_comparison_does_not_go_on_with_other_data(tmp_path, capsys):
     interrupted(command, baselines.GRU)
     write_subjects(several_subjects(2, sessions=8, trials=21), path)
     assert main(command) == 1
-    assert "the data have changed since" in capsys.readouterr().err
+    assert "got data that have changed since" in capsys.readouterr().err
 
 
 def test_synthetic_data_have_their_agent_in_the_table(tmp_path):

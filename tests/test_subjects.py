@@ -775,7 +775,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     sessions = pd.read_csv(out / "sessions.csv")
     assert set(sessions["subject"]) == {"q03", "q04"}
     assert main(["adapt", f"--run={run}", f"--out={out}", *data]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got a finished result" in capsys.readouterr().err
     joint = tmp_path / "joint"
     assert main(["adapt", f"--run={run}", f"--out={joint}", *data, "--targets=joint"]) == 0
     assert pd.read_csv(joint / "subjects.csv")["n_responses"].tolist() == [24, 24]

@@ -10,10 +10,14 @@ import pandas as pd
 from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.folder import ResultFolder, compute_step, load_run, load_training
+from keras_disrnn.plots import plot_ablation, save_figure
 from keras_disrnn.training.checkpoint import StopOnNaN
-from keras_disrnn.training.fit import with_latents
+from keras_disrnn.training.fit import fingerprint, with_latents
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.files import write_text
 
 SMALLEST_EFFECT = {"choice": 0.002, "dopamine": 0.005}
 """The smallest loss that counts: of normalized likelihood for choice, of R^2 for dopamine."""
@@ -52,6 +56,7 @@ def compute_ablation(
     seed=0,
     confidence=0.95,
     progress=None,
+    step=compute_step,
 ):
     """Tests which latents the choice and the dopamine readout use.
 
@@ -90,6 +95,8 @@ def compute_ablation(
         seed: Of the new readouts' weights, their noise, the batches and the resamples.
         confidence: Of the intervals.
         progress: Called with a line of text before each refit, or `None`.
+        step: `ResultFolder.step` of a folder that keeps each finished refit; by default nothing is
+            kept.
 
     Returns:
         An `Ablation`. Its `effects` have the columns `readout`, `latent`, `open` (is its own
@@ -134,11 +141,17 @@ def compute_ablation(
         copy = _Copy(model, stage, learning_rate, steps, batch_size, buckets, seed)
 
         def scored(without=None, refit=False, copy=copy, readout=readout):
-            if refit and progress is not None:
-                what = "all latents" if without is None else f"all latents but {names[without]}"
-                progress(f"refitting the {readout} readout on {what}")
-            totals = copy.totals(train, held_out, without, means, refit)
-            return score_totals(totals, drawn)
+            def compute():
+                if refit and progress is not None:
+                    what = "all latents" if without is None else f"all latents but {names[without]}"
+                    progress(f"refitting the {readout} readout on {what}")
+                sums = copy.totals(train, held_out, without, means, refit)
+                return {"choice": sums[0], "dopamine": sums[1]}
+
+            left_out = "all" if without is None else f"without-{names[without]}"
+            way = "retrained" if refit else "clamped"
+            sums = step(f"{readout}-{way}-{left_out}", compute)
+            return score_totals((sums["choice"], sums["dopamine"]), drawn)
 
         intact, control = scored(), scored(refit=True)
         for index, name in enumerate(names):
@@ -164,6 +177,62 @@ def compute_ablation(
             rows.append(row)
     effects = pd.DataFrame(rows)
     return Ablation(effects, _joint(effects, readouts))
+
+
+def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, seed=0):
+    """Test which latents the readouts of a run's model use, and write the result folder.
+
+    An interrupted call resumes: a readout that is retrained already is not trained again.
+
+    Args:
+        run: The folder of a finished run.
+        out: The folder: `effects.csv` and `verdicts.csv`, the tables of an `Ablation`;
+            `ablation.md`; the figure `ablation`; `config.yaml` and `environment.json`.
+        steps: Steps of each retraining. `None` for those of the run's stage 2.
+        smallest_effect, replicates, seed: As for `compute_ablation`.
+
+    Returns:
+        The `Ablation`.
+
+    Raises:
+        FileExistsError: If the folder holds anything but this ablation, unfinished.
+        FileNotFoundError, ValueError: If the run or a setting is wrong.
+    """
+    training = load_training(run)
+    if steps is None and not training.stage2_steps:
+        raise ValueError(
+            f"steps: expected a number, because the run {run} has no stage 2, got none"
+        )
+    settings = {
+        "steps": training.stage2_steps if steps is None else steps,
+        "smallest_effect": {**SMALLEST_EFFECT, **(smallest_effect or {})},
+        "replicates": replicates,
+        "seed": seed,
+    }
+    folder = ResultFolder(out, {"run": str(run), **settings}, command="ablate", last="ablation.md")
+    model, data, data_seed = load_run(run)
+    sessions = load_data(data, data_seed)
+    check_integer("steps", settings["steps"])
+    check_integer("replicates", replicates)
+    folder.begin(data=fingerprint(sessions.train))
+    ablation = compute_ablation(
+        model,
+        sessions.train,
+        sessions.held_out,
+        **settings,
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        buckets=training.buckets,
+        progress=print,
+        step=folder.step,
+    )
+    write_text(folder.path / "effects.csv", ablation.effects.to_csv(index=False))
+    write_text(folder.path / "verdicts.csv", ablation.verdicts.to_csv(index=False))
+    for ending in ("png", "pdf"):
+        save_figure(folder.path / f"ablation.{ending}", plot_ablation, ablation)
+    write_text(folder.path / "ablation.md", ablation_markdown(ablation))
+    folder.discard_steps()
+    return ablation
 
 
 def verdict(row):

@@ -13,9 +13,15 @@ from keras_disrnn.analysis.bottlenecks import embedding_names
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.folder import ResultFolder, compute_step, load_run
+from keras_disrnn.experiments.settings import BATCH_SIZE, plain_config
+from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.objectives.losses import log_likelihood
+from keras_disrnn.training.fit import fingerprint
+from keras_disrnn.utils.files import write_json, write_text
 
 TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
 """What an embedding can be fitted to, and the readouts that this asks."""
@@ -40,7 +46,7 @@ class Adaptation(NamedTuple):
     subjects: pd.DataFrame
 
 
-def adapt(model, sessions, targets="choice"):
+def adapt(model, sessions, targets="choice", step=compute_step):
     """Fits the embeddings of subjects that a model has not seen, with everything else frozen.
 
     Each new subject's embedding is the one of greatest likelihood of its sessions under the
@@ -57,6 +63,8 @@ def adapt(model, sessions, targets="choice"):
         model: A trained `DisRNNModel` with subjects. It is not changed.
         sessions: Training `Sessions` of new subjects; those of old ones are passed over.
         targets: `"choice"` or `"joint"`.
+        step: `ResultFolder.step` of a folder that keeps each finished subject; by default nothing
+            is kept.
 
     Returns:
         An `Adaptation`. Old subjects have the embeddings and predictions that they had.
@@ -65,9 +73,46 @@ def adapt(model, sessions, targets="choice"):
         ValueError: If the model has no subjects, the sessions are not of its kind, no subject is
             new, or a new one has no free choice or, with `"joint"`, no response.
     """
+    own = check_new_subjects(model, sessions, targets)
+    names = list(own)
+    old = compute_embeddings(model)
+    dimensions = embedding_names(model.subject_units)
+    table = old[list(dimensions)].to_numpy()
+    searched = [dimensions.index(name) for name in _read_dimensions(model, TARGETS[targets])]
+    before = add_subjects(model, names)
+    adapted = add_subjects(model, names)
+    kernel = adapted.subject_embedding.kernel
+    rows = []
+    for name, part in own.items():
+        index = adapted.subject_names.index(name)
+
+        def compute(name=name, part=part, index=index):
+            row = _fit(adapted, part, name, table, searched, dimensions, targets)
+            return {"row": row, "kernel": keras.ops.convert_to_numpy(kernel)[index]}
+
+        fitted = step(f"subject-{index}", compute)
+        values = keras.ops.convert_to_numpy(kernel).copy()
+        values[index] = fitted["kernel"]
+        kernel.assign(values)
+        rows.append({"subject": name, **fitted["row"]})
+    return Adaptation(adapted, before, pd.DataFrame(rows))
+
+
+def check_new_subjects(model, sessions, targets):
+    """Check that `adapt` can fit the new subjects of sessions.
+
+    Args:
+        model, sessions, targets: As for `adapt`.
+
+    Returns:
+        Dict of the name of each new subject to its `Sessions`.
+
+    Raises:
+        ValueError: As for `adapt`.
+    """
     if targets not in TARGETS:
         raise ValueError(f"targets: expected one of {', '.join(TARGETS)}, got {targets!r}")
-    old = compute_embeddings(model)
+    compute_embeddings(model)
     names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subject_names]
     if not names:
         raise ValueError(
@@ -93,23 +138,14 @@ def adapt(model, sessions, targets="choice"):
                 f"sessions: expected a dopamine response of subject {name!r} for the targets "
                 "'joint', got none; fit it to 'choice', or leave it out"
             )
-    dimensions = embedding_names(model.subject_units)
-    table = old[list(dimensions)].to_numpy()
-    searched = [dimensions.index(name) for name in _read_dimensions(model, TARGETS[targets])]
-    before = add_subjects(model, names)
-    adapted = add_subjects(model, names)
-    rows = [
-        {"subject": name, **_fit(adapted, part, name, table, searched, dimensions, targets)}
-        for name, part in own.items()
-    ]
-    return Adaptation(adapted, before, pd.DataFrame(rows))
+    return own
 
 
-def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
+def adapt_and_score(model, train, held_out, targets="choice", batch_size=None, step=compute_step):
     """Adapts a model to new subjects and scores their sessions, before and after.
 
     Args:
-        model, targets: As for `adapt`.
+        model, targets, step: As for `adapt`.
         train: `Sessions` that the embeddings are fitted to.
         held_out: Others of the same subjects; in both, those of old subjects are passed over.
         batch_size: Sessions a batch of the scoring; `None` for all at once.
@@ -122,14 +158,8 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
     Raises:
         ValueError: As `adapt`, or if a new subject has no session in one of the parts.
     """
-    fitted, scored = (set(part.subjects) - set(model.subject_names) for part in (train, held_out))
-    for subject in sorted(fitted ^ scored):
-        lacks = "held-out" if subject in fitted else "training"
-        raise ValueError(
-            "sessions: expected some of every new subject to fit its embedding to, and others to "
-            f"score it on, got no {lacks} session of {subject!r}"
-        )
-    adaptation = adapt(model, train, targets)
+    fitted = _check_parts(model, train, held_out)
+    adaptation = adapt(model, train, targets, step)
     scores, tables = {}, []
     for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
         scores[moment] = {}
@@ -139,6 +169,18 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
             scores[moment][part] = evaluation.summary
             tables.append(evaluation.per_session.assign(part=part, moment=moment))
     return adaptation, scores, pd.concat(tables, ignore_index=True)
+
+
+def _check_parts(model, train, held_out):
+    """Check that both parts have sessions of every new subject, and return the new subjects."""
+    fitted, scored = (set(part.subjects) - set(model.subject_names) for part in (train, held_out))
+    for subject in sorted(fitted ^ scored):
+        lacks = "held-out" if subject in fitted else "training"
+        raise ValueError(
+            "sessions: expected some of every new subject to fit its embedding to, and others to "
+            f"score it on, got no {lacks} session of {subject!r}"
+        )
+    return fitted
 
 
 def add_subjects(model, names):
@@ -264,3 +306,41 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
     if targets == "joint":
         row |= {"n_responses": int(responses_count.sum()), "mse_before": mse_before, "mse": mse}
     return row | {"at_limit": at_limit}
+
+
+def adapt_run(run, out, data, targets="choice"):
+    """Fit the embeddings of new subjects to the model of a run, and write the result folder.
+
+    An interrupted call resumes: subjects that are finished are not fitted again.
+
+    Args:
+        run: The folder of a finished run of a model with subjects.
+        out: The folder: `model.keras`, of old and new subjects; `subjects.csv`, what was fitted;
+            `metrics.json` and `sessions.csv`, the scores before the fit (at the mean embedding)
+            and after it; `config.yaml` and `environment.json`.
+        data: `TableData` of the new subjects.
+        targets: As for `adapt`.
+
+    Returns:
+        The `Adaptation` and the contents of metrics.json.
+
+    Raises:
+        FileExistsError: If the folder holds anything but this adaptation, unfinished.
+        FileNotFoundError, ValueError: If the run, the data or a setting are wrong.
+    """
+    config = plain_config({"run": str(run), "data": data, "targets": targets})
+    folder = ResultFolder(out, config, command="adapt", last="metrics.json")
+    model, _, _ = load_run(run)
+    parts = load_data(data, 0)
+    _check_parts(model, parts.train, parts.held_out)
+    check_new_subjects(model, parts.train, targets)
+    folder.begin(data=fingerprint(parts.train))
+    adaptation, scores, sessions = adapt_and_score(
+        model, parts.train, parts.held_out, targets, BATCH_SIZE, step=folder.step
+    )
+    write_text(folder.path / "subjects.csv", adaptation.subjects.to_csv(index=False))
+    write_text(folder.path / "sessions.csv", sessions.to_csv(index=False))
+    save_model(adaptation.model, folder.path / "model.keras")
+    write_json(folder.path / "metrics.json", scores)
+    folder.discard_steps()
+    return adaptation, scores

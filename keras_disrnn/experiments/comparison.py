@@ -19,7 +19,7 @@ from keras_disrnn.analysis import (
 )
 from keras_disrnn.data import leave_one_subject_out
 from keras_disrnn.experiments.data import load_data, load_sessions
-from keras_disrnn.experiments.folder import begin_folder, check_folder
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model, possible_training
 from keras_disrnn.experiments.selection import SelectionSettings, select
 from keras_disrnn.experiments.settings import SyntheticData, TableData, plain_config
@@ -30,7 +30,7 @@ from keras_disrnn.plots import plot_comparison, save_figure
 from keras_disrnn.training.fit import check_training, fingerprint, train
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.checks import check_integer
-from keras_disrnn.utils.files import new_folder, write_text
+from keras_disrnn.utils.files import write_text
 
 COGNITIVE = {
     "Q": baselines.QLearning,
@@ -205,7 +205,7 @@ def compare(out, data, settings, model, training, seed):
     way = "selection" if isinstance(training, SelectionSettings) else "training"
     config = {kind: data, "settings": settings, "model": model, way: training, "seed": seed}
     config = plain_config(config)
-    resumes = check_folder(out, config, "table.csv")
+    folder = ResultFolder(out, config, command="compare", last="table.csv")
     check_integer("replicates", settings.replicates, 1)
     check_integer("starts", settings.starts, 1)
     if settings.leave_one_subject_out:
@@ -234,13 +234,12 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(sessions)
         _check(plan, {}, sessions, settings, model, training, seed)
         folds, estimates = {}, []
-        if not resumes:
-            begin_folder(out, config, "compare")
+        folder.begin(data=fingerprint(sessions))
         for split in leave_one_subject_out(sessions):
             subject = split.held_out.subjects[0]
             print(f"Without {subject}:")
-            folder = out / "models" / _file_name(f"without {subject}")
-            folds[subject], found = _fit(plan, split.train, folder)
+            place = f"models/{_file_name(f'without {subject}')}"
+            folds[subject], found = _fit(plan, split.train, folder, place)
             estimates.append(found.assign(left_out=subject))
         table = compute_fold_comparison(folds, sessions, **ways)
         estimates = pd.concat(estimates, ignore_index=True)
@@ -255,9 +254,8 @@ def compare(out, data, settings, model, training, seed):
         plan = planned(parts.train)
         held_out = [parts.held_out] if model.subject_units else []
         _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
-        if not resumes:
-            begin_folder(out, config, "compare")
-        fitted, estimates = _fit(plan, parts.train, out / "models")
+        folder.begin(data=fingerprint(parts.train))
+        fitted, estimates = _fit(plan, parts.train, folder, "models")
         table = compute_comparison({**fitted, **loaded}, sessions, **ways)
 
     write_text(out / "table.md", comparison_markdown(table))
@@ -300,35 +298,35 @@ def _file_name(name):
     return urllib.parse.quote(name, safe=" ,+()")
 
 
-def _fit(plan, sessions, folder):
-    """Fits the models that the folder does not hold, and keeps each there.
+def _fit(plan, sessions, folder, place):
+    """Fit the models that are not in the folder yet.
+
+    Args:
+        plan: The models, as `plan_models` returns them.
+        sessions: The training `Sessions`.
+        folder: The `ResultFolder` of the comparison.
+        place: Where in it the models are kept.
 
     Returns:
         Dict of name to model (or dict of subject to model), and a table of the parameters of the
-        cognitive models that were fitted, a calibrated copy's left out.
+        cognitive models. The table leaves out calibrated copies.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    digest, kept = fingerprint(sessions), folder / "sessions.txt"
-    if kept.exists() and kept.read_text(encoding="utf-8") != digest:
-        raise ValueError(
-            f"{folder}: expected models fitted to the same sessions, but the data have changed "
-            "since; choose a new folder"
-        )
-    write_text(kept, digest)
+    unfinished = folder.path / place / "unfinished"
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
     fitted, estimates = {}, []
     for name, fit in plan.items():
-        began = time.monotonic()
-        place = folder / _file_name(name)
-        if not place.exists():
-            model = fit(sessions, fitted, folder / "unfinished")
-            with new_folder(place) as made:
-                _write(model, made)
-            shutil.rmtree(folder / "unfinished", ignore_errors=True)
-            print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
-        else:
-            print(f"{name}: is there already", flush=True)
-        fitted[name] = _read(place)
-        table = place / "parameters.csv"
+        began, new = time.monotonic(), []
+
+        def compute(fit=fit, new=new):
+            new.append(True)
+            return fit(sessions, fitted, unfinished)
+
+        part = f"{place}/{_file_name(name)}"
+        fitted[name] = folder.step_folder(part, compute, _write, _read)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        took = f"{time.monotonic() - began:.1f} s" if new else "read, fitted before"
+        print(f"{name}: {took}", flush=True)
+        table = folder.path / part / "parameters.csv"
         if table.exists():
             # Python's own parser of numbers gives back what was written, to the last digit.
             found = pd.read_csv(table, engine="python", dtype={"subject": str})

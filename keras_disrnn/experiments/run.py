@@ -35,7 +35,7 @@ from keras_disrnn.data import (
 )
 from keras_disrnn.experiments.data import load_data
 from keras_disrnn.experiments.figures import draw
-from keras_disrnn.experiments.folder import begin_folder, check_folder
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.report import write_report
 from keras_disrnn.experiments.selection import SelectionSettings, select
 from keras_disrnn.experiments.settings import BATCH_SIZE, plain_config
@@ -43,7 +43,7 @@ from keras_disrnn.experiments.tensorboard import stage_boards
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.training.fit import check_training, train
+from keras_disrnn.training.fit import check_training, fingerprint, train
 from keras_disrnn.training.stages import STAGES, stage_of
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.files import write_json, write_text
@@ -121,7 +121,7 @@ def run(command, out, data, model, training, seed, *, full=True):
             "seed": seed,
         }
     )
-    resumes = check_folder(out, config, "report.html")
+    folder = ResultFolder(out, config, command=command, last="report.html")
     sessions = load_data(data, seed)
     strategy = None if selects else training.strategy
     with contextlib.nullcontext() if selects else training.scope():
@@ -146,9 +146,8 @@ def run(command, out, data, model, training, seed, *, full=True):
         print(f"\nSessions, {part}:\n{table.to_string()}")
     seconds = {"data": time.monotonic() - began}
 
-    if not resumes:
-        begin_folder(out, config, command)
-    print(f"\n{'Going on in' if resumes else 'Writing to'} {out}\n")
+    folder.begin(data=fingerprint(sessions.train))
+    print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
     history, selections = None, {}
     if selects:
         began = time.monotonic()

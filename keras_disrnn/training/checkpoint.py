@@ -11,7 +11,7 @@ import pandas as pd
 
 from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
-from keras_disrnn.utils.files import write_atomically
+from keras_disrnn.utils.state import load_state, save_state
 
 
 class TrainingDiverged(FloatingPointError):
@@ -155,13 +155,6 @@ class Progress(keras.callbacks.Callback):
         return epoch > window and has_settled(losses, self._sigmas)
 
     def _write(self, epoch, finished):
-        arrays = {}
-        for kind, variables in (
-            ("model", self.model.variables),
-            ("optimizer", self.model.optimizer.variables),
-        ):
-            for index, variable in enumerate(variables):
-                arrays[f"{kind}/{index}"] = keras.ops.convert_to_numpy(variable)
         state = {
             "settings": self._settings,
             "stage": self._stage,
@@ -169,29 +162,19 @@ class Progress(keras.callbacks.Callback):
             "finished": finished,
             "history": self._rows,
             "sigmas": self._sigmas,
+            "model": [keras.ops.convert_to_numpy(v) for v in self.model.variables],
+            "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
         }
-        arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
-        write_atomically(self._path, lambda file: np.savez(file, **arrays))
+        save_state(self._path, state)
 
     def _read(self):
-        try:
-            with np.load(self._path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            state = json.loads(arrays.pop("state").tobytes())
-        except Exception as error:
-            raise ValueError(
-                f"{os.fspath(self._path)}: expected a checkpoint of a training run, but it cannot "
-                f"be read ({error}); remove it to start anew"
-            ) from error
+        state = load_state(self._path, "a checkpoint of a training run")
         for name, value in self._settings.items():
             if state["settings"].get(name) != value:
                 raise ValueError(
                     f"{os.fspath(self._path)}: the checkpoint was made with another setting of "
                     f"{name!r}; use the same settings, or another folder"
                 )
-        for kind in ("model", "optimizer"):
-            count = sum(name.startswith(f"{kind}/") for name in arrays)
-            state[kind] = [arrays[f"{kind}/{index}"] for index in range(count)]
         return state
 
     @staticmethod
