@@ -206,9 +206,11 @@ def test_finished_seeds_are_not_fitted_again(tmp_path):
     other = SETTINGS | {"data": SyntheticData(8, 6, 15)}
     with pytest.raises(FileExistsError, match="got another data.agent"):
         recover(tmp_path, [0], **other)
-    with ResultFolder(tmp_path, read_config(tmp_path), command="recover").lock():
-        with pytest.raises(FileExistsError, match="another process"):
-            recover(tmp_path, [0], **SETTINGS)
+    with (
+        ResultFolder(tmp_path, read_config(tmp_path), command="recover").lock(),
+        pytest.raises(FileExistsError, match="another process"),
+    ):
+        recover(tmp_path, [0], **SETTINGS)
     (tmp_path / "seed-0" / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"seed-0/result.json: expected the result of a seed"):
         recover(tmp_path, [0], **SETTINGS)

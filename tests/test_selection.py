@@ -95,7 +95,7 @@ def read_path(folder, name):
 
 
 def test_each_session_is_scored_by_a_path_that_did_not_train_on_it(sessions, selected):
-    model, selections, folder, lines = selected
+    _, selections, folder, lines = selected
     table = selections["choice"].table
     assert len(lines) == 2 * (2 + 1) * 2 + 2
     folds = [read_path(folder, f"choice-fold{number}") for number in range(2)]

@@ -570,7 +570,7 @@ def made():
     for subject in ("a", "b"):
         for scale, values in ((1.0, weak), (3.0, strong)):
             for seed, loss in ((0, 0.4), (1, 0.3)):
-                # The first seed predicts better but has the higher training loss: it must not be taken.
+                # The first seed predicts better, but its training loss is higher.
                 shift = 0.05 if seed == 0 else 0.0
                 fits.append(
                     fit_of(

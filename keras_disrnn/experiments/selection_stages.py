@@ -222,7 +222,7 @@ class ChoiceStage(Stage):
     def score(self, sums: np.ndarray) -> Any:
         return ratio_likelihood(sums[..., 0], sums[..., 1])
 
-    def tolerance(self, sums: np.ndarray) -> float:  # noqa: ARG002 - the likelihood has no unit
+    def tolerance(self, sums: np.ndarray) -> float:
         return SMALLEST_EFFECT["choice"]
 
     def _part_of_graph(self, graph: networkx.DiGraph) -> networkx.DiGraph:
@@ -253,7 +253,7 @@ class DopamineStage(Stage):
         self.penalties = {name: value * variance for name, value in self.penalties.items()}
         self._initial = [variable.numpy() for variable in model.variables]
 
-    def begin(self, seed: int) -> None:  # noqa: ARG002 - every path starts from the same weights
+    def begin(self, seed: int) -> None:
         _assign(self.model.variables, self._initial)
 
     def train(
@@ -263,7 +263,7 @@ class DopamineStage(Stage):
         steps: int,
         learning_rate: float,
         seed: int,
-        warmup: bool = False,  # noqa: ARG002 - stage 2 has no warm-up
+        warmup: bool = False,
         callbacks: Iterable[Any] = (),
     ) -> None:
         self._train(

@@ -51,10 +51,10 @@ class CloseBottleneck(keras.callbacks.Callback):
             values[self.index] = value
             weight.assign(values)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:  # noqa: ARG002 - Keras' signature
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self._close()
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._close()
 
 
