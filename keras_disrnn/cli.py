@@ -141,8 +141,8 @@ def recover(
         selection: The penalties to try, and how.
         seeds: How many seeds.
         first_seed: The first of them.
-        sizes: In place of `data.num_sessions`: several numbers of training sessions, to see how many
-            are needed; each has a folder in `out`.
+        sizes: Several numbers of training sessions, in place of `data.num_sessions`, to see how
+            many are needed; each has a folder in `out`.
         workers: Fits side by side, each on one processor.
     """
     tables = []

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from keras_disrnn.analysis.evaluation import jackknife_se
@@ -42,10 +43,10 @@ class RepresentativeFit(NamedTuple):
 
 
 def choose_scale(
-    loss: Sequence[float],
+    loss: npt.ArrayLike,
     *,
-    within: Sequence[bool],
-    edges: Sequence[int],
+    within: npt.ArrayLike,
+    edges: npt.ArrayLike,
     graphs: Sequence[int],
 ) -> int:
     """Choose the best scale among those in reach that have the sparsest graph.
@@ -72,8 +73,8 @@ def choose_scale(
     1
     """
     in_reach = np.flatnonzero(within)
-    edges = np.asarray(edges)[in_reach]
-    sparsest = in_reach[np.flatnonzero(edges == edges.min())[-1]]
+    counts = np.asarray(edges)[in_reach]
+    sparsest = int(in_reach[np.flatnonzero(counts == counts.min())[-1]])
     same = [i for i in in_reach if graphs[i] == graphs[sparsest]]
     return int(same[int(np.argmin(np.asarray(loss)[same]))])
 

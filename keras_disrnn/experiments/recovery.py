@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import networkx
 import numpy as np
@@ -246,7 +246,7 @@ def recover(
             for seed, result in zip(seeds, results, strict=True)
             if not result.exists()
         ]
-        engine = "inline" if workers == 1 else "local"
+        engine: Literal["inline", "local"] = "inline" if workers == 1 else "local"
         for outcome in run_tasks(_recover_seed, tasks, engine=engine, workers=workers):
             if outcome.error is not None:
                 raise outcome.error
@@ -274,7 +274,7 @@ def _recover_seed(
         folder=folder / "paths",
     )
     sessions, played = parts["held_out"]
-    result = {"agent": data.agent, "seed": seed}
+    result: dict[str, Any] = {"agent": data.agent, "seed": seed}
     result |= compute_recovery(fitted, data.make_agent(), sessions=sessions, played=played)
     for stage, found in selections.items():
         write_csv(folder / f"{stage}_penalties.csv", found.table)

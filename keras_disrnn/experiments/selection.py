@@ -230,7 +230,7 @@ class StageSelection:
 
     def _train_folds(self) -> np.ndarray:
         """Train a path on each fold; return the sums of each session from outside its fold."""
-        by_session = {}
+        by_session: dict[str, np.ndarray] = {}
         for number, split in enumerate(
             k_fold(self._sessions, self._settings.num_folds, seed=self._seed)
         ):

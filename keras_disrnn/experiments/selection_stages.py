@@ -112,6 +112,15 @@ class Stage(abc.ABC):
             self.set_weights(weights)
         return self._part_of_graph(compute_graph(self.model))
 
+    def bottleneck(self, source: str, target: str) -> tuple[Any, tuple[int, ...]]:
+        """Return the layer of bottlenecks of an edge out of a latent, and the edge's index."""
+        cell = self.model.core.cell
+        names = latent_names(cell.num_latents)
+        index = (names.index(source),)
+        if target == READOUTS["choice"]:
+            return self.model.choice_readout.bottleneck, index
+        return cell.update_latent_bottleneck, (names.index(target), *index)
+
     def loss(self, sessions: Sessions) -> float:
         """Compute the loss with penalties and without noise."""
         results = self.model.evaluate(sessions.dataset(BATCH_SIZE), verbose=0, return_dict=True)
@@ -148,7 +157,7 @@ class Stage(abc.ABC):
         ]
 
     def _train(self, stage: str, sessions: Sessions, steps: int, **options: Any) -> None:
-        batch_size: int | None = self._settings.batch_size
+        batch_size = self._settings.batch_size
         counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
         train(
             self.model,
@@ -206,15 +215,6 @@ class ChoiceStage(Stage):
             seed=seed,
             callbacks=callbacks,
         )
-
-    def bottleneck(self, source: str, target: str) -> tuple[Any, tuple[int, ...]]:
-        """Return the layer of bottlenecks of an edge out of a latent, and the edge's index."""
-        cell = self.model.core.cell
-        names = latent_names(cell.num_latents)
-        index = (names.index(source),)
-        if target == READOUTS["choice"]:
-            return self.model.choice_readout.bottleneck, index
-        return cell.update_latent_bottleneck, (names.index(target), *index)
 
     def session_sums(self, sessions: Sessions) -> np.ndarray:
         return session_totals(self.model, sessions, batch_size=BATCH_SIZE)[0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import networkx
 
     from keras_disrnn.data import Sessions
-    from keras_disrnn.experiments.selection_stages import ChoiceStage
+    from keras_disrnn.experiments.selection_stages import Stage
 
 MIN_GAIN = 5e-4
 """How much the loss (nats per choice) must decrease. Draws of the noise change it by less."""
@@ -76,8 +76,9 @@ def find_mixing_edges(graph: networkx.DiGraph) -> list[tuple[str, str]]:
 
     >>> from keras_disrnn.analysis.graph import make_graph
     >>> from keras_disrnn.experiments.separation import find_mixing_edges
-    >>> find_mixing_edges(make_graph([("z1", "z2"), ("z1", "choice readout")]))
-    [('z1', 'choice readout'), ('z1', 'z2')]
+    >>> edges = [("reward", "z2"), ("z2", "z1"), ("z2", "choice readout"), ("z1", "choice readout")]
+    >>> find_mixing_edges(make_graph(edges))
+    [('z2', 'choice readout'), ('z2', 'z1')]
     """
     return [
         (source, target)
@@ -88,7 +89,7 @@ def find_mixing_edges(graph: networkx.DiGraph) -> list[tuple[str, str]]:
 
 
 def separate_latents(
-    stage: ChoiceStage,
+    stage: Stage,
     sessions: Sessions,
     *,
     candidates: Sequence[list[Any]],

@@ -181,7 +181,7 @@ def _remove_other_run(out: Path, config: dict[str, Any]) -> None:
 
 
 def _select_scores(metrics: dict[str, Any]) -> dict[str, Any]:
-    scores = {}
+    scores: dict[str, Any] = {}
     for part, prefix in (("train", "train_"), ("held_out", "")):
         choice, dopamine = metrics[part]["choice"], metrics[part].get("dopamine", {})
         scores |= {

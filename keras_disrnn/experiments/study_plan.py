@@ -204,7 +204,8 @@ def plan_study(settings: StudySettings) -> tuple[list[PlannedFit], dict[str, Run
         ValueError: If a column, a name or a number is wrong. The message begins with the data set
             or the setting.
     """
-    fits, loaded = [], {}
+    fits: list[PlannedFit] = []
+    loaded: dict[str, RunData] = {}
     for name, given in settings.data.items():
         table = dataclasses.replace(given, table=str(Path(given.table).resolve()))
         try:
@@ -299,9 +300,9 @@ class _DataSet:
                     f"got {label!r}"
                 )
             is_gru = label.startswith("GRU")
-            used = ("gru_units", "gru_steps") if is_gru else ("num_starts",)
+            used = ["gru_units", "gru_steps"] if is_gru else ["num_starts"]
             if label == "naive":
-                used = ()
+                used = []
             for seed in self._settings.seeds if is_gru else self._settings.seeds[:1]:
                 baseline = {"name": label, **{name: getattr(chosen, name) for name in used}}
                 config = {"data": data, "baseline": baseline, "seed": seed}

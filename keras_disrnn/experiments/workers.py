@@ -318,7 +318,8 @@ def _run_ray(
         remote = ray.remote(num_cpus=threads, max_retries=retries, max_calls=MAX_TASKS_PER_WORKER)(
             _attempt_in_ray
         )
-        left, busy = collections.deque(tasks), {}
+        left = collections.deque(tasks)
+        busy: dict[Any, Task] = {}
         while left or busy:
             while left and len(busy) < workers:
                 task = left.popleft()
