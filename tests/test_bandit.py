@@ -91,14 +91,14 @@ def leaky_actor_critic(arms, alpha_critic, learn, forget):
         (QLearning(0.7, 1.5), q_learning, 4),
         (QLearning(1.0, 0.0), q_learning, 3),
         (ForgettingQLearning(), forgetting, 2),
-        (ForgettingQLearning(0.6, 1.2, -0.4), forgetting, 3),
+        (ForgettingQLearning(0.6, kappa_1=1.2, kappa_2=-0.4), forgetting, 3),
         (DifferentialForgettingQLearning(), differential_forgetting, 2),
-        (DifferentialForgettingQLearning(0.5, 0.0, 1.5, 0.2), differential_forgetting, 2),
-        (DifferentialForgettingQLearning(0.2, 0.7, 3.0, 1.0), differential_forgetting, 4),
+        (DifferentialForgettingQLearning(0.5, alpha_2=0.0, kappa_1=1.5, kappa_2=0.2), differential_forgetting, 2),
+        (DifferentialForgettingQLearning(0.2, alpha_2=0.7, kappa_1=3.0, kappa_2=1.0), differential_forgetting, 4),
         (RewardSeeking(), reward_seeking, 2),
         (RewardSeeking(0.8, 0.5), reward_seeking, 2),
         (LeakyActorCritic(), leaky_actor_critic, 2),
-        (LeakyActorCritic(0.1, 2.0, 0.3), leaky_actor_critic, 3),
+        (LeakyActorCritic(0.1, learn=2.0, forget=0.3), leaky_actor_critic, 3),
     ],
     ids=lambda value: repr(value) if hasattr(value, "name") else "",
 )
@@ -121,12 +121,12 @@ def test_equations_trial_by_trial(agent, equations, arms):
 
 
 def test_agents_that_are_others_special_cases():
-    forgetting = play(agent=ForgettingQLearning(0.25, 2.0, 1.0))
-    same = play(agent=DifferentialForgettingQLearning(0.25, 0.25, 2.0, 1.0))
+    forgetting = play(agent=ForgettingQLearning(0.25, kappa_1=2.0, kappa_2=1.0))
+    same = play(agent=DifferentialForgettingQLearning(0.25, alpha_2=0.25, kappa_1=2.0, kappa_2=1.0))
     np.testing.assert_array_equal(forgetting.choice, same.choice)
     np.testing.assert_array_equal(forgetting.dopamine, same.dopamine)
     # Without forgetting and aversion, DFQ in units of kappa_1 = beta is Q-learning from 0.
-    scaled = play(agent=DifferentialForgettingQLearning(0.3, 0.0, 3.0, 0.0))
+    scaled = play(agent=DifferentialForgettingQLearning(0.3, alpha_2=0.0, kappa_1=3.0, kappa_2=0.0))
     error = (
         scaled.reward * 3
         - np.take_along_axis(scaled.variables, scaled.choice[..., None], -1)[..., 0]
@@ -135,7 +135,7 @@ def test_agents_that_are_others_special_cases():
 
 
 def test_extreme_values_neither_overflow_nor_warn():
-    for agent in (QLearning(1.0, 1e6), DifferentialForgettingQLearning(1.0, 0.0, 1e5, 1e5)):
+    for agent in (QLearning(1.0, 1e6), DifferentialForgettingQLearning(1.0, alpha_2=0.0, kappa_1=1e5, kappa_2=1e5)):
         played = play(agent=agent)
         p = played.choice_probability
         assert np.isfinite(p).all()
@@ -279,7 +279,7 @@ def test_table_has_one_row_a_trial():
         (lambda: RewardSeeking(beta=-1), "beta"),
         (
             lambda: play(agent=RewardSeeking(), environment=DriftingBandit(num_arms=3)),
-            "2 arms, got 3",
+            "num_arms: expected 2 arms for RewardSeeking, got 3",
         ),
         (lambda: LeakyActorCritic(alpha_critic=-0.1), "alpha_critic"),
         (lambda: LeakyActorCritic(learn=-0.1), "learn"),

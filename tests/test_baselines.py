@@ -366,19 +366,19 @@ def good_sessions(**changes):
     [
         (lambda: baselines.QLearning(alpha=1.5, kappa_1=1, kappa_2=1), "alpha: .* from 0 to 1"),
         (lambda: baselines.QLearning(alpha=0.5), "all parameters or none, got alpha without"),
-        (lambda: baselines.QLearning()(np.zeros((1, 3, 2))), "no parameters yet; fit it"),
-        (lambda: baselines.QLearning().parameters, "no parameters yet"),
-        (lambda: baselines.Naive()(np.zeros((1, 3, 2))), "no mean responses yet"),
+        (lambda: baselines.QLearning()(np.zeros((1, 3, 2))), "expected fitted parameters, got none; call fit_sessions"),
+        (lambda: baselines.QLearning().parameters, "expected fitted parameters, got none"),
+        (lambda: baselines.Naive()(np.zeros((1, 3, 2))), "expected mean responses, got none"),
         (lambda: baselines.Naive(rewarded=1.0), "expected both or neither"),
         (lambda: baselines.Naive(rewarded=[1, 2], unrewarded=[0, 1]), "1 finite numbers each"),
         (lambda: baselines.GRU(0), "units: expected a whole number of at least 1"),
         (
             lambda: baselines.QLearning(alpha=0.5, kappa_1=1, kappa_2=1)(np.zeros((1, 3, 4))),
-            "2 observations, the number this model was made for",
+            "2 observations, as num_observations says",
         ),
         (
             lambda: baselines.QLearning().fit_sessions(good_sessions(choice=[[1, 1, 1, 1]])),
-            "at least two arms to fit, got arm 1 in every free choice",
+            "at least two arms, got arm 1 in every free choice",
         ),
         (
             lambda: baselines.QLearning().fit_sessions(
@@ -397,7 +397,7 @@ def good_sessions(**changes):
         ),
         (
             lambda: baselines.QLearning(num_signals=0).fit_sessions(good_sessions(), "joint"),
-            "expected 'choice', as QLearning predicts no dopamine",
+            "expected 'choice', because QLearning predicts no dopamine",
         ),
         (lambda: baselines.QLearning().fit_sessions(good_sessions(), "both"), "targets: expected"),
         (lambda: baselines.QLearning(num_arms=3).fit_sessions(good_sessions()), "arms: expected"),

@@ -35,14 +35,14 @@ def disrnn(**arguments):
 MODELS = {
     "DisRNN": lambda: disrnn(num_signals=2),
     "DisRNN, post": lambda: disrnn(dopamine_timing="post"),
-    "GRU": lambda: baselines.GRU(5, 1),
+    "GRU": lambda: baselines.GRU(5, seed=1),
     "naive": lambda: baselines.Naive([1.5], [-0.5]),
-    "Q": lambda: baselines.QLearning(0.3, 2.0, 0.4),
+    "Q": lambda: baselines.QLearning(0.3, kappa_1=2.0, kappa_2=0.4),
     "DFQ": lambda: baselines.DifferentialForgettingQLearning(
-        0.5, 0.2, 2.0, 0.4, gain=[2.0], offset=[1.0]
+        0.5, alpha_2=0.2, kappa_1=2.0, kappa_2=0.4, gain=[2.0], offset=[1.0]
     ),
-    "FQ": lambda: baselines.ForgettingQLearning(0.3, 2.0, 0.4),
-    "actor-critic": lambda: baselines.LeakyActorCritic(0.2, 1.5, 0.1),
+    "FQ": lambda: baselines.ForgettingQLearning(0.3, kappa_1=2.0, kappa_2=0.4),
+    "actor-critic": lambda: baselines.LeakyActorCritic(0.2, learn=1.5, forget=0.1),
 }
 
 
@@ -219,8 +219,8 @@ def test_simulated_tables_are_read_as_any_other():
             ),
             "trials: expected at most 1",
         ),
-        (lambda: agent_from_model(DisRNNModel()), "no weights yet"),
-        (lambda: agent_from_model(baselines.QLearning()), "no parameters yet"),
+        (lambda: agent_from_model(DisRNNModel()), "expected a model with weights"),
+        (lambda: agent_from_model(baselines.QLearning()), "expected fitted parameters, got none"),
         (lambda: agent_from_model(baselines.GRU(num_observations=3)), "got 3 observations"),
         (lambda: agent_from_model(disrnn(), signal=1), "signal"),
         (lambda: agent_from_model(tf.Module()), "without step"),
@@ -232,7 +232,7 @@ def test_simulated_tables_are_read_as_any_other():
                 num_trials=1,
                 seed=0,
             ),
-            "plays bandits of 2 arms, got 3",
+            "num_arms: expected 2 arms for DisRNNModel, got 3",
         ),
     ],
 )

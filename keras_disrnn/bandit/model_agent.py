@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_disrnn.bandit.agents import softmax
+from keras_disrnn.bandit.rules import softmax
 from keras_disrnn.utils.checks import check_integer
 
 SESSIONS_AT_ONCE = 2048
@@ -43,7 +43,7 @@ class ModelAgent:
         if not exported and not model.built:
             # A baseline builds itself, and refuses if it has not been fitted.
             if not hasattr(model, "advance"):
-                raise ValueError("model: it has no weights yet; call it or fit it before it plays")
+                raise ValueError("model: expected a model with weights, got one without; call it or fit it")
             model.build()
         self.name = name or ("saved_model" if exported else type(model).__name__)
         if exported:
@@ -95,7 +95,7 @@ class ModelAgent:
 
     def variable_names(self, arms):
         if arms != self._arms:
-            raise ValueError(f"{self.name} plays bandits of {self._arms} arms, got {arms}")
+            raise ValueError(f"num_arms: expected {self._arms} arms for {self.name}, got {arms}")
         latents = (f"z{index + 1}" for index in range(self._latents))
         return (*latents, *(f"logit_{arm}" for arm in range(arms)))
 
@@ -146,7 +146,7 @@ def agent_from_model(model, name=None, signal=0, subject=None):
     if hasattr(model, "agent"):
         if subject is not None:
             raise ValueError(f"subject: the model has no subjects, got {subject!r}")
-        return model.agent(name, signal)
+        return model.agent(name, signal=signal)
     return ModelAgent(model, name, signal, subject)
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.bandit.agents import value_of_chosen
 from keras_disrnn.bandit.environments import better_arms
+from keras_disrnn.bandit.rules import is_chosen, value_of_chosen
 from keras_disrnn.utils.checks import check_integer
 
 # Sessions are played in blocks: with fewer trials in one, Python's overhead shows; with more, the
@@ -252,7 +252,8 @@ def _play(agent, environment, draws, indices, record):
         record["reward_probability"][trial] = reward_probability
 
         choice = _draw_choice(choice_probability, uniforms[_CHOICE])
-        rewarded = uniforms[_REWARD] < value_of_chosen(reward_probability, choice)
+        chosen = is_chosen(choice, len(reward_probability))
+        rewarded = uniforms[_REWARD] < value_of_chosen(reward_probability, chosen)
         reward = rewarded.astype(np.float64)
         state, dopamine = agent.update(state, choice, reward)
         world = environment.advance(world, choice, reward, normals)
