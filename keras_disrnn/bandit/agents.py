@@ -109,7 +109,7 @@ class RuleAgent(_Player):
 class _NamedAgent(_Player):
     """An agent whose parameters are its fields."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             check_number(name, value, *PARAMETER_RANGES[name])
 
@@ -118,15 +118,9 @@ class _NamedAgent(_Player):
 class QLearning(_NamedAgent):
     """Q-learning with a softmax choice rule. Its dopamine is the reward prediction error.
 
-    Each arm has a value `Q`, 0.5 at the start of a session. Every trial computes
-
-        p(choice = a) = exp(beta Q_a) / sum_b exp(beta Q_b)
-        dopamine      = reward - Q_choice          (the value before the update)
-        Q_choice     <- Q_choice + alpha dopamine
-
-    and does not change the values of the other arms. Jain et al. (2025) and Miller et al. (2023)
-    made their synthetic data with this agent. It plays any number of arms from two. Its variables
-    are `q0`, `q1`, ..., by arm.
+    `ValueRule` has the equations, here with a target equal to the reward and no forgetting. The
+    values start at 0.5. Jain et al. (2025) and Miller et al. (2023) made their synthetic data with
+    this agent. It plays any number of arms from two. Its variables are `q0`, `q1`, ..., by arm.
 
     Args:
         alpha: Learning rate, from 0 to 1.
@@ -160,17 +154,10 @@ class QLearning(_NamedAgent):
 class DifferentialForgettingQLearning(_NamedAgent):
     """Differential forgetting Q-learning, DFQ (Ito & Doya 2009).
 
-    Each arm has a value `Q`, 0 at the start of a session. Every trial computes
-
-        p(choice = a) = exp(Q_a) / sum_b exp(Q_b)
-        target        = kappa_1 if rewarded, -kappa_2 if not
-        dopamine      = target - Q_choice          (the value before the update)
-        Q_choice     <- (1 - alpha_1) Q_choice + alpha_1 target
-        Q_other      <- (1 - alpha_2) Q_other
-
-    The softmax has no temperature: `kappa_1` and `kappa_2` set the scale of the values. Dopamine is
-    in the same units. The agent plays any number of arms from two. Its variables are `q0`, `q1`,
-    ..., by arm. The defaults are only an example.
+    `ValueRule` has the equations. The values start at 0, and the softmax has no temperature:
+    `kappa_1` and `kappa_2` set the scale of the values. Dopamine is in the same units. The agent
+    plays any number of arms from two. Its variables are `q0`, `q1`, ..., by arm. The defaults are
+    only an example.
 
     Args:
         alpha_1: Learning rate of the chosen value, from 0 to 1.
@@ -200,8 +187,7 @@ class DifferentialForgettingQLearning(_NamedAgent):
 class ForgettingQLearning(_NamedAgent):
     """Forgetting Q-learning, FQ: DFQ with equal learning and forgetting rates (Ito & Doya 2009).
 
-    `DifferentialForgettingQLearning` with `alpha_1 = alpha_2 = alpha`; its docstring has the
-    equations.
+    `DifferentialForgettingQLearning` with `alpha_1 = alpha_2 = alpha`.
 
     Args:
         alpha: Learning rate of the chosen value and forgetting rate of the others, from 0 to 1.
@@ -228,15 +214,9 @@ class ForgettingQLearning(_NamedAgent):
 class RewardSeeking(_NamedAgent):
     """An agent with one signed value that points to the rewarded arm (Jain et al. 2025).
 
-    The value `s` is 0 at the start of a session. It favours arm 1 where positive and arm 0 where
-    negative. With a = -1 for arm 0 and +1 for arm 1, and r = -1 for no reward and +1 for a reward,
-    every trial computes
-
-        p(choice = 0), p(choice = 1) = softmax(-beta s, +beta s)
-        dopamine = r - a s                         (the value before the update)
-        s       <- s + alpha a dopamine
-
-    The agent plays two arms. Its variable is `s`. The defaults are only an example.
+    `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. It favours
+    arm 1 where positive and arm 0 where negative. The agent plays two arms. Its variable is `s`.
+    The defaults are only an example.
 
     Args:
         alpha: Learning rate, from 0 to 1.
@@ -260,17 +240,9 @@ class RewardSeeking(_NamedAgent):
 class LeakyActorCritic(_NamedAgent):
     """A critic with one value, and an actor with leaky preferences (Miller et al. 2023).
 
-    The critic's value `v` starts at 0.5 and each arm's preference `theta` at 0. Every trial
-    computes
-
-        p = softmax(theta)
-        dopamine      = reward - v                 (the value before the update)
-        theta_choice <- (1 - forget) theta_choice + learn dopamine (1 - p_choice)
-        theta_other  <- (1 - forget) theta_other - learn dopamine p_other
-        v            <- (1 - alpha_critic) v + alpha_critic reward
-
-    The agent plays any number of arms from two. Its variables are `theta0`, `theta1`, ..., by arm,
-    and `v`.
+    `ActorCriticRule` has the equations. The critic's value `v` starts at 0.5 and each arm's
+    preference `theta` at 0. The agent plays any number of arms from two. Its variables are
+    `theta0`, `theta1`, ..., by arm, and `v`.
 
     Args:
         alpha_critic: Learning rate of the critic, from 0 to 1.
@@ -320,7 +292,7 @@ class MappedDopamine:
     offset: float
     name: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("gain", self.gain, -math.inf)
         check_number("offset", self.offset, -math.inf)
 

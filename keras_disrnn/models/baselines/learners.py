@@ -84,15 +84,7 @@ class ForgettingQLearning(_SingleRateModel):
 class DifferentialForgettingQLearning(CognitiveModel):
     """Differential forgetting Q-learning, DFQ (Ito & Doya 2009).
 
-    Each arm has a value `Q`, 0 at the start of a session. Every trial computes
-
-        p(choice = a) = exp(Q_a) / sum_b exp(Q_b)
-        target        = kappa_1 if rewarded, -kappa_2 if not
-        dopamine      = target - Q_choice          (the value before the update)
-        Q_choice     <- (1 - alpha_1) Q_choice + alpha_1 target
-        Q_other      <- (1 - alpha_2) Q_other
-
-    With rewards other than 0 and 1 the target is `(kappa_1 + kappa_2) reward - kappa_2`.
+    `bandit.ValueRule` has the equations.
 
     Args:
         alpha_1: Learning rate of the chosen value, from 0 to 1.
@@ -131,17 +123,9 @@ class DifferentialForgettingQLearning(CognitiveModel):
 class LeakyActorCritic(CognitiveModel):
     """A critic with one value, and an actor with leaky preferences (Miller et al. 2023).
 
-    The critic's value `v` starts at 0.5 and each arm's preference `theta` at 0. Every trial
-    computes
-
-        p = softmax(theta)
-        dopamine      = reward - v                 (the value before the update)
-        theta_choice <- (1 - forget) theta_choice + learn dopamine (1 - p_choice)
-        theta_other  <- (1 - forget) theta_other - learn dopamine p_other
-        v            <- (1 - alpha_critic) v + alpha_critic reward
-
-    The prediction error is in units of reward, so a fit to dopamine alone includes a gain and an
-    offset. Such a fit determines the critic only and leaves an actor that does not learn.
+    `bandit.ActorCriticRule` has the equations. The prediction error is in units of reward, so a fit
+    to dopamine alone includes a gain and an offset. Such a fit determines the critic only and
+    leaves an actor that does not learn.
 
     Args:
         alpha_critic: Learning rate of the critic, from 0 to 1.

@@ -13,7 +13,6 @@ from keras_disrnn.bandit.rules import ArrayOps, Rule
 from keras_disrnn.utils.types import Tensor
 
 
-
 def _softmax(logits: Tensor) -> Tensor:
     """Compute the softmax over the first axis."""
     # Keras' softmax transposes unless the axis is the last; see `_move_axis`.
