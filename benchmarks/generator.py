@@ -56,8 +56,8 @@ def models():
     export.export(disrnn, f"{folder.name}/model")
     saved = tf.saved_model.load(f"{folder.name}/model")
     agents = {
-        "Q baseline": baselines.QLearning(0.3, 1.5, 1.5),
-        "actor-critic baseline": baselines.LeakyActorCritic(0.3, 1.0, 0.05),
+        "Q baseline": baselines.QLearning(0.3, kappa_1=1.5, kappa_2=1.5),
+        "actor-critic baseline": baselines.LeakyActorCritic(0.3, learn=1.0, forget=0.05),
         "GRU of 16 units": baselines.GRU(16),
         "DisRNN": disrnn,
         "DisRNN, SavedModel": saved,

@@ -1,5 +1,6 @@
-"""The synthetic sessions: the agent's equations, the environment's statistics, reproducibility."""
+"""The synthetic sessions: the agents' equations, the environment's statistics, reproducibility."""
 
+import subprocess
 import sys
 import tracemalloc
 
@@ -13,7 +14,10 @@ from keras_disrnn.bandit import (
     LeakyActorCritic,
     QLearning,
     RewardSeeking,
+    RuleAgent,
+    ValueRule,
     simulate,
+    simulation,
 )
 
 
@@ -28,9 +32,9 @@ def softmax(logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
-# Each agent once more as a plain loop over the trials of one session, from its published equations.
-# A generator: it yields its variables and choice probabilities, is sent the choice and the reward,
-# and yields the dopamine.
+# Each agent again, as a plain loop over the trials of one session, from its published equations.
+# Each is a generator: it yields its variables and choice probabilities, receives the choice and the
+# reward, and yields the dopamine.
 
 
 def q_learning(arms, alpha, beta):
@@ -91,14 +95,22 @@ def leaky_actor_critic(arms, alpha_critic, learn, forget):
         (QLearning(0.7, 1.5), q_learning, 4),
         (QLearning(1.0, 0.0), q_learning, 3),
         (ForgettingQLearning(), forgetting, 2),
-        (ForgettingQLearning(0.6, 1.2, -0.4), forgetting, 3),
+        (ForgettingQLearning(0.6, kappa_1=1.2, kappa_2=-0.4), forgetting, 3),
         (DifferentialForgettingQLearning(), differential_forgetting, 2),
-        (DifferentialForgettingQLearning(0.5, 0.0, 1.5, 0.2), differential_forgetting, 2),
-        (DifferentialForgettingQLearning(0.2, 0.7, 3.0, 1.0), differential_forgetting, 4),
+        (
+            DifferentialForgettingQLearning(0.5, alpha_2=0.0, kappa_1=1.5, kappa_2=0.2),
+            differential_forgetting,
+            2,
+        ),
+        (
+            DifferentialForgettingQLearning(0.2, alpha_2=0.7, kappa_1=3.0, kappa_2=1.0),
+            differential_forgetting,
+            4,
+        ),
         (RewardSeeking(), reward_seeking, 2),
         (RewardSeeking(0.8, 0.5), reward_seeking, 2),
         (LeakyActorCritic(), leaky_actor_critic, 2),
-        (LeakyActorCritic(0.1, 2.0, 0.3), leaky_actor_critic, 3),
+        (LeakyActorCritic(0.1, learn=2.0, forget=0.3), leaky_actor_critic, 3),
     ],
     ids=lambda value: repr(value) if hasattr(value, "name") else "",
 )
@@ -120,13 +132,13 @@ def test_equations_trial_by_trial(agent, equations, arms):
             np.testing.assert_allclose(played.dopamine[at], dopamine, atol=2e-6)
 
 
-def test_agents_that_are_others_special_cases():
-    forgetting = play(agent=ForgettingQLearning(0.25, 2.0, 1.0))
-    same = play(agent=DifferentialForgettingQLearning(0.25, 0.25, 2.0, 1.0))
+def test_special_cases_of_the_general_rule_play_the_same():
+    forgetting = play(agent=ForgettingQLearning(0.25, kappa_1=2.0, kappa_2=1.0))
+    same = play(agent=DifferentialForgettingQLearning(0.25, alpha_2=0.25, kappa_1=2.0, kappa_2=1.0))
     np.testing.assert_array_equal(forgetting.choice, same.choice)
     np.testing.assert_array_equal(forgetting.dopamine, same.dopamine)
     # Without forgetting and aversion, DFQ in units of kappa_1 = beta is Q-learning from 0.
-    scaled = play(agent=DifferentialForgettingQLearning(0.3, 0.0, 3.0, 0.0))
+    scaled = play(agent=DifferentialForgettingQLearning(0.3, alpha_2=0.0, kappa_1=3.0, kappa_2=0.0))
     error = (
         scaled.reward * 3
         - np.take_along_axis(scaled.variables, scaled.choice[..., None], -1)[..., 0]
@@ -134,8 +146,29 @@ def test_agents_that_are_others_special_cases():
     np.testing.assert_allclose(scaled.dopamine, error, atol=1e-6)
 
 
+def test_a_rule_plays_as_the_agent_with_its_equations():
+    agent = DifferentialForgettingQLearning(0.4, alpha_2=0.2, kappa_1=2.0, kappa_2=1.0)
+    named = play(agent=agent)
+    played = play(agent=RuleAgent(ValueRule(0.4, 0.2, 2.0, 1.0), "mouse"))
+    np.testing.assert_array_equal(played.variables, named.variables)
+    assert (named.subject, played.subject) == (agent.name, "mouse")
+
+
+def test_agents_do_not_need_tensorflow():
+    code = (
+        "import sys; from keras_disrnn import bandit; "
+        "bandit.simulate(bandit.LeakyActorCritic(), bandit.BlockBandit(), "
+        "num_sessions=2, num_trials=3, seed=0); "
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_extreme_values_neither_overflow_nor_warn():
-    for agent in (QLearning(1.0, 1e6), DifferentialForgettingQLearning(1.0, 0.0, 1e5, 1e5)):
+    for agent in (
+        QLearning(1.0, 1e6),
+        DifferentialForgettingQLearning(1.0, alpha_2=0.0, kappa_1=1e5, kappa_2=1e5),
+    ):
         played = play(agent=agent)
         p = played.choice_probability
         assert np.isfinite(p).all()
@@ -143,7 +176,7 @@ def test_extreme_values_neither_overflow_nor_warn():
         assert played.chosen_probability.min() > 0
 
 
-def test_choices_and_rewards_come_as_often_as_their_probabilities_say():
+def test_choices_and_rewards_have_the_frequencies_of_their_probabilities():
     played = play(400, 100)
     for outcome, probability in (
         (played.choice == 1, played.choice_probability[..., 1]),
@@ -173,7 +206,7 @@ def test_reward_probabilities_start_uniform_and_drift_within_bounds():
     assert abs(np.corrcoef(steps[..., 0].ravel(), steps[..., 1].ravel())[0, 1]) < 0.02
 
 
-def test_a_session_depends_on_its_seed_and_index_alone():
+def test_a_session_depends_only_on_its_seed_and_index():
     whole = play(50)
     part = play(20, first_session=30)
     longer = play(50, num_trials=90)
@@ -195,7 +228,7 @@ def test_shards_may_start_and_end_anywhere():
             np.testing.assert_array_equal(getattr(part, name), expected)
 
 
-def test_the_sessions_of_a_group_are_strangers():
+def test_the_sessions_of_a_group_are_independent():
     played = play(256, 200, agent=QLearning(0.0, 0.0))
     choice = played.choice - 0.5
     together = choice @ choice.T / (0.25 * 200)
@@ -206,17 +239,17 @@ def test_the_sessions_of_a_group_are_strangers():
     assert np.abs(choice @ next_group.T).max() / (0.25 * 200) < 6 / np.sqrt(200)
 
 
-def test_drift_owes_nothing_to_the_draws_of_the_start():
+def test_the_drift_is_independent_of_the_start():
     played = play(4000, 2, environment=DriftingBandit(0.01))
     p = played.reward_probability.astype(float)
     for arm in range(2):
         start, step = p[:, 0, arm], np.abs(p[:, 1, arm] - p[:, 0, arm])
         inside = (start > 0.1) & (start < 0.9)
-        # A normal draw made of the same random words would share their low bits with the start.
+        # A normal draw from the same random words would share their low bits with the start.
         assert abs(np.corrcoef(step[inside], (8 * start[inside]) % 1)[0, 1]) < 0.1
 
 
-def test_the_sessions_of_a_seed_stay_what_they_were():
+def test_the_sessions_of_a_seed_never_change():
     """Recorded values: if NumPy changes its streams, the data sets need a new version."""
     played = play(2, 8, seed=0)
     assert played.choice.tolist() == [[1, 1, 0, 1, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1, 1, 1]]
@@ -230,20 +263,19 @@ def test_the_sessions_of_a_seed_stay_what_they_were():
 
 def test_blocks_of_sessions_do_not_change_them(monkeypatch):
     whole = play(700)
-    # The function has the name of its module, which hides the module from a dotted path.
-    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 256 * 60)
+    monkeypatch.setattr(simulation, "_TRIALS_PER_BLOCK", 256 * 60)
     np.testing.assert_array_equal(play(700).choice, whole.choice)
     np.testing.assert_array_equal(play(700).variables, whole.variables)
 
 
 def test_parts_of_a_long_session_do_not_change_it(monkeypatch):
     whole = play(300, 50)
-    monkeypatch.setattr(sys.modules[simulate.__module__], "_TRIALS_PER_BLOCK", 512 * 7)
+    monkeypatch.setattr(simulation, "_TRIALS_PER_BLOCK", 512 * 7)
     for name in ("choice", "reward", "reward_probability", "dopamine"):
         np.testing.assert_array_equal(getattr(play(300, 50), name), getattr(whole, name))
 
 
-def test_a_long_session_takes_no_more_memory_than_its_own():
+def test_a_long_session_needs_little_more_memory_than_its_own():
     tracemalloc.start()
     played = play(1, 60_000)
     _, peak = tracemalloc.get_traced_memory()
@@ -252,7 +284,7 @@ def test_a_long_session_takes_no_more_memory_than_its_own():
     assert peak < 150e6  # all draws of a group would be 60,000 x 256 x 32 bytes: 490 MB
 
 
-def test_table_has_one_row_a_trial():
+def test_the_table_has_one_row_for_each_trial():
     played = play(3, 4)
     table = played.to_table()
     assert len(table) == 12
@@ -262,6 +294,53 @@ def test_table_has_one_row_a_trial():
         2, played.choice[1, 2], played.variables[1, 2, 1],
     )  # fmt: skip
     assert row["choice_probability_1"] == played.choice_probability[1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (slice(3, 8), range(3, 8)),
+        (slice(None, None, -2), range(9, 0, -2)),
+        (4, [4]),
+        (-1, [9]),
+        (np.int64(2), [2]),
+        ([5, 0], [5, 0]),
+        (np.arange(10) > 6, [7, 8, 9]),
+    ],
+    ids=repr,
+)
+def test_an_index_selects_sessions(key, expected):
+    played = play(10, 6, first_session=40)
+    expected = list(expected)
+    part = played[key]
+    assert (len(played), len(part)) == (10, len(expected))
+    for name in ("choice", "reward", "dopamine", "reward_probability", "choice_probability"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(played, name)[expected])
+    assert part.ids == tuple(played.ids[index] for index in expected)
+    table = played.to_table()
+    rows = table.set_index("session").loc[list(part.ids)].reset_index()
+    assert part.to_table().equals(rows[table.columns])
+
+
+def test_sessions_can_be_iterated_and_an_index_past_the_end_is_an_error():
+    played = play(3, 4)
+    assert [each.ids for each in played] == [(name,) for name in played.ids]
+    with pytest.raises(IndexError, match="session: expected an index below 3, got 3"):
+        played[3]
+
+
+def test_the_representation_is_a_short_table():
+    played = play(12, 30)
+    lines = repr(played).splitlines()
+    assert lines[0] == (
+        "SimulatedSessions: 12 sessions of 30 trials, 2 arms, subject 'q_learning', seed 2"
+    )
+    assert len(lines) == 8
+    assert any("choice_probability" in line and "12x30x2" in line for line in lines)
+    assert "q0, q1" in lines[-1]
+    page = played._repr_html_()
+    assert "12 sessions of 30 trials" in page
+    assert page.count("<tr") == 7
 
 
 @pytest.mark.parametrize(
@@ -279,7 +358,7 @@ def test_table_has_one_row_a_trial():
         (lambda: RewardSeeking(beta=-1), "beta"),
         (
             lambda: play(agent=RewardSeeking(), environment=DriftingBandit(num_arms=3)),
-            "2 arms, got 3",
+            "num_arms: expected 2 arms for RewardSeeking, got 3",
         ),
         (lambda: LeakyActorCritic(alpha_critic=-0.1), "alpha_critic"),
         (lambda: LeakyActorCritic(learn=-0.1), "learn"),
@@ -287,8 +366,8 @@ def test_table_has_one_row_a_trial():
         (lambda: play(first_session=2**63), "first_session"),
         (lambda: DriftingBandit(sigma=-0.1), "sigma"),
         (lambda: DriftingBandit(num_arms=1), "arms"),
-        (lambda: play(num_sessions=0), "sessions"),
-        (lambda: play(num_trials=0), "trials"),
+        (lambda: play(num_sessions=0), "num_sessions: expected a whole number of at least 1"),
+        (lambda: play(num_trials=0), "num_trials: expected a whole number of at least 1"),
         (lambda: play(seed=-1), "seed"),
     ],
 )

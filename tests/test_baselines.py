@@ -1,5 +1,7 @@
 """Baselines: equations, gradients, fits, recovery, files, and real recordings."""
 
+import inspect
+
 import keras
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ by_name = pytest.mark.parametrize("model_type", MODELS, ids=lambda each: each.__
 
 
 def simulated(model_type, sessions, trials, seed, noise=0.3):
-    """Sessions that the plain loop plays, with dopamine in other units and noise on it."""
+    """Sessions of the plain loop, with noisy dopamine."""
     choice, reward, error = simulate_cognitive(
         model_type.__name__, PARAMETERS[model_type], sessions, trials, seed
     )
@@ -145,15 +147,15 @@ def test_simulated_parameters_come_back_within_their_intervals(model_type, targe
         np.array([table[column] for table in tables])
         for column in ("estimate", "lower", "upper", "se")
     )
-    # Dopamine tells of the critic alone.
+    # Dopamine depends on the critic alone.
     critic = model_type is baselines.LeakyActorCritic and targets == "dopamine"
     known = slice(0, 1) if critic else slice(None)
     assert np.isfinite(errors[:, known]).all()
     assert np.isnan(errors[:, 1:]).all() == critic
-    # Of 95% intervals, fewer than three in four hold the truth less often than once in 500.
+    # With 95% intervals, fewer than three in four contain the truth in less than 1 of 500 cases.
     inside = (low < truth) & (truth < high)
     assert inside[:, known].mean() >= 0.75
-    # Nor is the mean of the fits off by more than four of its standard errors, ...
+    # The mean of the fits is within four of its standard errors, ...
     off = (found.mean(axis=0) - truth)[known] / errors[:, known].mean(axis=0) * np.sqrt(len(found))
     assert np.abs(off).max() < 4
     # ... which are small enough to mean something.
@@ -174,11 +176,11 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
     for name, value in (("alpha", 0.3), ("kappa_1", 1.5), ("kappa_2", 1.5)):
         assert table.loc[name, "lower"] < value < table.loc[name, "upper"]
     scores = compute_evaluation(model, sessions, reference=played.choice_probability).summary
-    # On the data of the fit the estimate is the likelier one; twice what it gains in log likelihood
-    # is chi-squared with 3 degrees of freedom, below 11.3 in 99 of 100 data sets.
+    # On the data of the fit the estimate is more likely than the truth. Twice the gain in log
+    # likelihood is chi-squared with 3 degrees of freedom, below 11.3 in 99 of 100 data sets.
     gain = scores["choice"]["normalized_likelihood"] * 11.3 / 2 / played.choice.size
     assert 0 <= scores["choice"]["difference"] < gain
-    # Dopamine is this model's own, without noise: found to the last digits, values in rewards.
+    # Dopamine is the model's own, without noise, so the fit is almost exact, in units of reward.
     model.fit_sessions(sessions, "dopamine", starts=3)
     found = model.parameters
     expected = {"alpha": 0.3, "kappa_1": 0.5, "kappa_2": 0.5}
@@ -186,7 +188,7 @@ def test_the_agent_of_the_synthetic_data_is_recovered():
     assert compute_evaluation(model, sessions).summary["dopamine"]["r2"] > 0.9999
 
 
-def test_fits_do_not_hang_on_the_unit_of_dopamine():
+def test_fits_do_not_depend_on_the_unit_of_dopamine():
     sessions = simulated(baselines.ForgettingQLearning, 10, 60, 1)
     large = Sessions.from_trials(
         sessions.features[:, 1:, 0],
@@ -202,7 +204,7 @@ def test_fits_do_not_hang_on_the_unit_of_dopamine():
         )
 
 
-def test_same_seed_same_fit_and_the_starts_are_told():
+def test_the_same_seed_gives_the_same_fit_and_all_starts_are_reported():
     sessions = simulated(baselines.LeakyActorCritic, 12, 60, 5)
     first, again = (
         baselines.LeakyActorCritic().fit_sessions(sessions, starts=4, seed=2) for _ in range(2)
@@ -255,7 +257,7 @@ def test_naive_is_the_means(irregular):
     assert scores["choice"]["normalized_likelihood"] == pytest.approx(1 / 3)
 
 
-def test_gru_learns_and_comes_back_by_its_seed():
+def test_gru_learns_and_is_reproducible_by_its_seed():
     sessions = simulated(baselines.ForgettingQLearning, 24, 40, 2)
     first, again = baselines.GRU(8, seed=1), baselines.GRU(8, seed=1)
     histories = [gru.fit_sessions(sessions, steps=40, learning_rate=0.03) for gru in (first, again)]
@@ -297,7 +299,7 @@ def test_a_model_for_each_subject():
 # === Keras: fit, evaluate, files ===
 
 
-def test_keras_own_fit_and_evaluate():
+def test_keras_fit_and_evaluate():
     sessions = simulated(baselines.QLearning, 12, 30, 1)
     model = baselines.QLearning(alpha=0.99, kappa_1=0.5, kappa_2=0.5)
     model.compile_targets("joint", learning_rate=0.05)
@@ -315,7 +317,7 @@ def test_keras_own_fit_and_evaluate():
 
 
 @pytest.mark.parametrize("shape", [{}, {"num_signals": 0}, {"num_arms": 3, "num_signals": 2}])
-def test_saved_models_are_the_same(shape, make_features, tmp_path):
+def test_a_keras_file_gives_the_same_model(shape, make_features, tmp_path):
     features = make_features(sessions=3, rows=6, lengths=(6, 4, 6))
     features[0, 2] = np.nan
     for model in every_model(**shape):
@@ -327,6 +329,64 @@ def test_saved_models_are_the_same(shape, make_features, tmp_path):
         assert set(outputs) == set(expected)
         for name, values in outputs.items():
             np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize(
+    "copy", [keras.models.clone_model, lambda model: type(model).from_config(model.get_config())]
+)
+def test_a_clone_has_the_same_weights_and_arguments(index, copy):
+    model = every_model(num_signals=2)[index]
+    clone = copy(model)
+    assert clone is not model
+    assert len(clone.weights) == len(model.weights) > 0
+    for ours, theirs in zip(model.weights, clone.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    config = model.get_config()
+    assert clone.get_config() == config
+    arguments = {
+        name: getattr(model, name) for name in config if name not in ("dtype", "trainable")
+    }
+    assert arguments.items() <= config.items()
+
+
+def test_the_config_has_every_argument():
+    for model in every_model():
+        known = set()
+        for kind in type(model).__mro__:
+            if kind.__module__.startswith("keras_disrnn"):
+                known |= set(inspect.signature(kind.__init__).parameters)
+        arguments = known - {"self", "kwargs", "parameters"}
+        assert arguments <= set(model.get_config())
+
+
+def test_a_model_is_built_when_it_is_made(capsys):
+    for model in every_model():
+        assert model.built
+        model.summary()
+    assert "Total params: 5" in capsys.readouterr().out
+    unfitted = baselines.QLearning()
+    assert (unfitted.alpha, unfitted.gain, unfitted.fitted_to) == (None, None, None)
+    assert unfitted.built
+
+
+def test_parameters_are_attributes():
+    model = baselines.QLearning(alpha=0.25, kappa_1=1.5, kappa_2=0.5, gain=[2.0], offset=[1.0])
+    assert (model.alpha, model.kappa_1, model.gain, model.offset) == (0.25, 1.5, [2.0], [1.0])
+    with pytest.raises(AttributeError, match="alpha: expected no assignment"):
+        model.alpha = 0.5
+    assert baselines.Naive([1.5], [-0.5]).rewarded == [1.5]
+
+
+def test_the_agent_of_a_model_has_its_predictions():
+    for kind, values in PARAMETERS.items():
+        model = kind(**values)
+        played = bandit.simulate(
+            model.agent("mouse"), bandit.BlockBandit(), num_sessions=3, num_trials=30, seed=0
+        )
+        sessions = Sessions.from_trials(played.choice, played.reward)
+        dopamine = model(sessions.features)["dopamine"][:, 1:, 0]
+        np.testing.assert_allclose(played.dopamine, dopamine, atol=1e-5)
 
 
 @pytest.mark.parametrize("index", range(6))
@@ -366,19 +426,22 @@ def good_sessions(**changes):
     [
         (lambda: baselines.QLearning(alpha=1.5, kappa_1=1, kappa_2=1), "alpha: .* from 0 to 1"),
         (lambda: baselines.QLearning(alpha=0.5), "all parameters or none, got alpha without"),
-        (lambda: baselines.QLearning()(np.zeros((1, 3, 2))), "no parameters yet; fit it"),
-        (lambda: baselines.QLearning().parameters, "no parameters yet"),
-        (lambda: baselines.Naive()(np.zeros((1, 3, 2))), "no mean responses yet"),
+        (
+            lambda: baselines.QLearning()(np.zeros((1, 3, 2))),
+            "expected fitted parameters, got none; call fit_sessions",
+        ),
+        (lambda: baselines.QLearning().parameters, "expected fitted parameters, got none"),
+        (lambda: baselines.Naive()(np.zeros((1, 3, 2))), "expected mean responses, got none"),
         (lambda: baselines.Naive(rewarded=1.0), "expected both or neither"),
         (lambda: baselines.Naive(rewarded=[1, 2], unrewarded=[0, 1]), "1 finite numbers each"),
         (lambda: baselines.GRU(0), "units: expected a whole number of at least 1"),
         (
             lambda: baselines.QLearning(alpha=0.5, kappa_1=1, kappa_2=1)(np.zeros((1, 3, 4))),
-            "2 observations, the number this model was made for",
+            "2 observations, as num_observations says",
         ),
         (
             lambda: baselines.QLearning().fit_sessions(good_sessions(choice=[[1, 1, 1, 1]])),
-            "at least two arms to fit, got arm 1 in every free choice",
+            "at least two arms, got arm 1 in every free choice",
         ),
         (
             lambda: baselines.QLearning().fit_sessions(
@@ -397,7 +460,7 @@ def good_sessions(**changes):
         ),
         (
             lambda: baselines.QLearning(num_signals=0).fit_sessions(good_sessions(), "joint"),
-            "expected 'choice', as QLearning predicts no dopamine",
+            "expected 'choice', because QLearning predicts no dopamine",
         ),
         (lambda: baselines.QLearning().fit_sessions(good_sessions(), "both"), "targets: expected"),
         (lambda: baselines.QLearning(num_arms=3).fit_sessions(good_sessions()), "arms: expected"),
@@ -429,7 +492,7 @@ def test_bad_input_has_one_clear_error(call, message):
 # === The table ===
 
 
-def test_comparison_is_of_pooled_scores_and_paired():
+def test_comparison_pools_scores_and_pairs_sessions():
     sessions = simulated(baselines.ForgettingQLearning, 20, 40, 1)
     good = baselines.ForgettingQLearning(**PARAMETERS[baselines.ForgettingQLearning])
     models = {"naive": baselines.Naive().fit_sessions(sessions), "truth": good}

@@ -17,7 +17,7 @@ from keras_disrnn.models import baselines
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "learner.keras"
-    q_learner = baselines.QLearning(0.4, 2.0, 0.5)
+    q_learner = baselines.QLearning(0.4, kappa_1=2.0, kappa_2=0.5)
     q_learner.build()
     q_learner.save(path)
     return path

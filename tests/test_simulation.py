@@ -1,7 +1,5 @@
 """Models that play as agents, environments of blocks and schedules, and seeds."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +13,7 @@ from keras_disrnn.bandit import (
     ScheduledBandit,
     agent_from_model,
     simulate,
+    simulation,
 )
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.io.saved_model import export
@@ -25,7 +24,7 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 def disrnn(**arguments):
     model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=1, seed=3, **arguments)
     model.build((None, None, 2))
-    # Larger weights than the initial ones, so that choices depend on what happened.
+    # Enlarge the initial weights, so that choices depend on the past.
     for weight in model.trainable_variables:
         if "kernel" in weight.name:
             weight.assign(2.0 * weight)
@@ -35,20 +34,20 @@ def disrnn(**arguments):
 MODELS = {
     "DisRNN": lambda: disrnn(num_signals=2),
     "DisRNN, post": lambda: disrnn(dopamine_timing="post"),
-    "GRU": lambda: baselines.GRU(5, 1),
+    "GRU": lambda: baselines.GRU(5, seed=1),
     "naive": lambda: baselines.Naive([1.5], [-0.5]),
-    "Q": lambda: baselines.QLearning(0.3, 2.0, 0.4),
+    "Q": lambda: baselines.QLearning(0.3, kappa_1=2.0, kappa_2=0.4),
     "DFQ": lambda: baselines.DifferentialForgettingQLearning(
-        0.5, 0.2, 2.0, 0.4, gain=[2.0], offset=[1.0]
+        0.5, alpha_2=0.2, kappa_1=2.0, kappa_2=0.4, gain=[2.0], offset=[1.0]
     ),
-    "FQ": lambda: baselines.ForgettingQLearning(0.3, 2.0, 0.4),
-    "actor-critic": lambda: baselines.LeakyActorCritic(0.2, 1.5, 0.1),
+    "FQ": lambda: baselines.ForgettingQLearning(0.3, kappa_1=2.0, kappa_2=0.4),
+    "actor-critic": lambda: baselines.LeakyActorCritic(0.2, learn=1.5, forget=0.1),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_plays_by_its_own_predictions(name):
-    """What the agent did, given back to the model, gives its probabilities, latents, dopamine."""
+    """On the sessions of its agent, a model predicts their probabilities, latents and dopamine."""
     model = MODELS[name]()
     played = simulate(
         agent_from_model(model, name="mouse"), BlockBandit(), num_sessions=9, num_trials=15, seed=1
@@ -66,7 +65,7 @@ def test_a_model_plays_by_its_own_predictions(name):
         assert np.ptp(played.choice_probability) > 0.05
 
 
-def test_a_saved_model_plays_as_the_model_it_came_from(tmp_path):
+def test_a_saved_model_plays_as_the_original_model(tmp_path):
     model = disrnn()
     export(model, tmp_path / "exported")
     settings = {"num_sessions": 30, "num_trials": 25, "seed": 4}
@@ -78,7 +77,7 @@ def test_a_saved_model_plays_as_the_model_it_came_from(tmp_path):
     assert theirs.variable_names == ("z1", "z2", "z3", "logit_0", "logit_1")
 
 
-def test_another_signal_is_the_dopamine_and_none_is_no_column():
+def test_the_signal_can_be_chosen_and_a_model_without_signals_has_no_column():
     model = disrnn(num_signals=2)
     settings = {"num_sessions": 5, "num_trials": 12, "seed": 1}
     played = simulate(agent_from_model(model, signal=1), DriftingBandit(), **settings)
@@ -97,8 +96,7 @@ def test_a_seed_gives_the_same_sessions_however_they_are_played(name, monkeypatc
     part = simulate(
         agent, BlockBandit(), num_sessions=300, num_trials=12, seed=5, first_session=1805
     )
-    module = sys.modules[simulate.__module__]
-    monkeypatch.setattr(module, "_TRIALS_PER_BLOCK", 3 * 256 * 12)
+    monkeypatch.setattr(simulation, "_TRIALS_PER_BLOCK", 3 * 256 * 12)
     blocks = simulate(agent, BlockBandit(), num_sessions=2500, num_trials=12, seed=5)
     again = simulate(agent, BlockBandit(), num_sessions=2500, num_trials=12, seed=5)
     for field in ("choice", "reward", "dopamine", "choice_probability", "variables"):
@@ -124,13 +122,13 @@ def test_blocks_end_by_rewards():
             assert reward[end - 1] == 1, "only a reward ends a block"
     extra = np.array(counts) - 6
     assert extra.min() == 0
-    # A geometric number from 0: its mean is (1 - p) / p and P(0) = p. Blocks that the session's
-    # end cuts off are missing, which are the long ones; there are a few in a session of many.
+    # A geometric number from 0 has the mean (1 - p) / p and P(0) = p. The end of a session cuts off
+    # some blocks, rather the long ones; they are few.
     np.testing.assert_allclose(extra.mean(), 0.7 / 0.3, rtol=0.06)
     np.testing.assert_allclose(np.mean(extra == 0), 0.3, atol=0.02)
 
 
-def test_every_other_arm_can_follow():
+def test_every_other_arm_can_be_the_next_better_one():
     played = simulate(
         bandit.QLearning(), BlockBandit(0.9, 0.3, rewards=2, num_arms=4),
         num_sessions=100, num_trials=200, seed=2,
@@ -140,7 +138,7 @@ def test_every_other_arm_can_follow():
     np.testing.assert_allclose(np.bincount(step, minlength=4)[1:] / len(step), 1 / 3, atol=0.03)
 
 
-def test_a_schedule_is_played_as_it_is_given(rng):
+def test_a_schedule_is_played_as_given(rng):
     parts = [np.repeat(rng.random((5, 2)), 10, axis=0)[:length] for length in (50, 31, 44)]
     schedule = ScheduledBandit(parts)
     played = simulate(bandit.QLearning(), schedule, num_sessions=7, seed=0)
@@ -163,7 +161,7 @@ def test_a_schedule_is_played_as_it_is_given(rng):
     np.testing.assert_array_equal(sure.reward, sure.choice == 0)
 
 
-def test_a_schedule_out_of_a_table():
+def test_a_schedule_is_read_from_a_table():
     table = pd.DataFrame(
         {"day": ["a"] * 3 + ["b"] * 2, "left": [0.8, 0.8, 0.2, 0.5, 0.5], "right": [0.1] * 5}
     )
@@ -171,17 +169,23 @@ def test_a_schedule_out_of_a_table():
     played = simulate(bandit.QLearning(), schedule, num_sessions=2, seed=0)
     np.testing.assert_allclose(played.to_table()["reward_probability_0"], table["left"], atol=1e-6)
     for bad, message in (
-        (table.rename(columns={"left": "l"}), "no column 'left', got the columns day, l, right"),
-        (table.iloc[[0, 3, 1]], "stand together"),
+        (
+            table.rename(columns={"left": "l"}),
+            "expected a column 'left', got the columns day, l, right",
+        ),
+        (
+            table.iloc[[0, 3, 1]],
+            "expected adjacent rows for each session of column .day., .* got 2 ids in 3 groups",
+        ),
         (table.assign(right=[0.1, 0.1, 0.1, 0.1, 1.5]), "got 1.5 for arm 1 in trial 1 of session"),
         (table.assign(right=[0.1, np.nan, 0.1, 0.1, 0.5]), "got nan for arm 1 in trial 1 of sess"),
-        (table.assign(right="x"), "expected numbers in the columns left, right"),
+        (table.assign(right="x"), "expected numbers in the columns left, right, got other values"),
     ):
         with pytest.raises(ValueError, match=message):
             ScheduledBandit.from_table(bad, ["left", "right"], session="day")
 
 
-def test_there_are_no_blocks_where_probabilities_drift_or_stay():
+def test_there_are_no_blocks_if_probabilities_drift_or_never_change():
     settings = {"num_sessions": 4, "num_trials": 60, "seed": 0}
     for sigma in (0.1, 0.0):
         played = simulate(bandit.QLearning(), DriftingBandit(sigma), **settings)
@@ -189,7 +193,7 @@ def test_there_are_no_blocks_where_probabilities_drift_or_stay():
         assert "better_arm" not in played.to_table()
 
 
-def test_simulated_tables_are_read_as_any_other():
+def test_simulated_tables_are_read_like_any_other():
     played = simulate(
         agent_from_model(disrnn()), BlockBandit(), num_sessions=4, num_trials=20, seed=0
     )
@@ -217,10 +221,10 @@ def test_simulated_tables_are_read_as_any_other():
                 num_trials=2,
                 seed=0,
             ),
-            "trials: expected at most 1",
+            "num_trials: expected at most 1",
         ),
-        (lambda: agent_from_model(DisRNNModel()), "no weights yet"),
-        (lambda: agent_from_model(baselines.QLearning()), "no parameters yet"),
+        (lambda: agent_from_model(DisRNNModel()), "expected a model with weights"),
+        (lambda: agent_from_model(baselines.QLearning()), "expected fitted parameters, got none"),
         (lambda: agent_from_model(baselines.GRU(num_observations=3)), "got 3 observations"),
         (lambda: agent_from_model(disrnn(), signal=1), "signal"),
         (lambda: agent_from_model(tf.Module()), "without step"),
@@ -232,7 +236,7 @@ def test_simulated_tables_are_read_as_any_other():
                 num_trials=1,
                 seed=0,
             ),
-            "plays bandits of 2 arms, got 3",
+            "num_arms: expected 2 arms for DisRNNModel, got 3",
         ),
     ],
 )

@@ -819,7 +819,7 @@ def test_one_of_the_subjects_plays(rng):
         with pytest.raises(ValueError, match="subject: expected one of the model's 4 subjects"):
             bandit.agent_from_model(model, subject=wrong)
     plain = make_model(subjects=(), subject_units=0)
-    with pytest.raises(ValueError, match="the model has no subjects, got 'cyd'"):
+    with pytest.raises(ValueError, match="expected none for a model without subjects, got 'cyd'"):
         bandit.agent_from_model(plain, subject="cyd")
 
 

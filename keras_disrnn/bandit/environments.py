@@ -1,6 +1,9 @@
-"""Environments: how the arms' reward probabilities start, and how they change."""
+"""Environments: the arms' reward probabilities, and how they change."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -11,48 +14,51 @@ from keras_disrnn.utils.checks import check_integer, check_number
 
 
 class Environment(Protocol):
-    """What `simulate` asks of an environment. All sessions of a block move one trial at a time.
+    """The methods that `simulate` needs of an environment.
 
-    The environment draws nothing itself: it says how many random numbers a session needs and
-    `simulate` hands them over, so that a session's luck never depends on its neighbours. The state
-    is any float64 array with sessions as its last axis.
+    Many sessions advance together, one trial at a time. The state is any float64 array with
+    sessions as its last axis. The environment does not draw random numbers. It says how many a
+    session needs, and `simulate` passes them, so that no session depends on the others.
 
     Attributes:
-        num_arms: The number of arms.
-        start_uniforms: How many uniform draws from [0, 1) start a session.
-        trial_normals: How many standard normal draws each trial takes.
+        num_arms: Number of arms.
+        start_uniforms: Number of uniform draws from [0, 1) that start a session.
+        trial_normals: Number of standard normal draws for each trial.
     """
 
     num_arms: int
     start_uniforms: int
     trial_normals: int
 
-    def trials(self, sessions: np.ndarray) -> np.ndarray | None:
-        """How many trials each session has at most, `(sessions,)`; `None` for any number.
+    def num_trials(self, indices: np.ndarray) -> np.ndarray | None:
+        """Return the largest number of trials of each session, or `None` for no limit.
 
         Args:
-            sessions: `(sessions,)`, the index of each among all sessions of the seed.
+            indices: `(sessions,)`, the index of each session among all sessions of the seed.
+
+        Returns:
+            Integers `(sessions,)`, or `None`.
         """
 
-    def initial_state(self, uniforms: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-        """State before the first trial.
+    def initial_state(self, uniforms: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Return the state before the first trial.
 
         Args:
             uniforms: `(start_uniforms, sessions)`, draws from [0, 1).
-            sessions: `(sessions,)`, the index of each among all sessions of the seed.
+            indices: `(sessions,)`, the index of each session among all sessions of the seed.
         """
 
     def reward_probability(self, state: np.ndarray) -> np.ndarray:
-        """Probability that each arm pays 1 and not 0, shape `(arms, sessions)`."""
+        """Return the probability that each arm pays 1, `(arms, sessions)`."""
 
     def advance(
         self, state: np.ndarray, choice: np.ndarray, reward: np.ndarray, normals: np.ndarray
     ) -> np.ndarray:
-        """State after a trial. The state given is left as it is.
+        """Return the state after a trial. The given state does not change.
 
         Args:
-            state: The state that the trial was played in.
-            choice: `(sessions,)`, integers, the chosen arm.
+            state: The state during the trial.
+            choice: Integers `(sessions,)`, the chosen arm.
             reward: `(sessions,)`, 0 or 1.
             normals: `(trial_normals, sessions)`, standard normal draws.
         """
@@ -60,75 +66,98 @@ class Environment(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class DriftingBandit:
-    """A bandit whose reward probabilities drift (Miller et al. 2023, Jain et al. 2025).
+    """A bandit with drifting reward probabilities (Miller et al. 2023, Jain et al. 2025).
 
-    Each arm pays 1 with its own probability, and 0 otherwise. The probabilities start uniform in
-    [0, 1] in every session. After each trial every arm's probability, the chosen one's and the
-    others', moves by a normal step of standard deviation `sigma` and is clipped to [0, 1].
+    Each arm pays 1 with its own probability, and 0 otherwise. In every session the probabilities
+    start uniform in [0, 1]. After each trial the probability of every arm moves by a normal step
+    and is clipped to [0, 1].
 
     Args:
-        sigma: Standard deviation of the step, at least 0; 0 keeps the probabilities as they start.
+        sigma: Standard deviation of the step, at least 0; with 0 the probabilities never change.
         num_arms: Number of arms, at least 2.
 
     Raises:
-        ValueError: If `sigma` is no number, `num_arms` no integer, or one of them out of range.
+        ValueError: If a number has the wrong type or is out of range.
+
+    Example:
+
+    >>> from keras_disrnn import bandit
+    >>> environment = bandit.DriftingBandit(0.05, num_arms=3)
+    >>> played = bandit.simulate(
+    ...     bandit.QLearning(), environment, num_sessions=2, num_trials=5, seed=0
+    ... )
+    >>> played.reward_probability.shape
+    (2, 5, 3)
     """
 
     sigma: float = 0.1
     num_arms: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("sigma", self.sigma, 0)
         check_integer("num_arms", self.num_arms, 2)
 
     @property
-    def start_uniforms(self):
+    def start_uniforms(self) -> int:
         return self.num_arms
 
     @property
-    def trial_normals(self):
+    def trial_normals(self) -> int:
         return self.num_arms
 
-    def trials(self, sessions):
+    def num_trials(self, indices: np.ndarray) -> None:
         return None
 
-    def initial_state(self, uniforms, sessions):
+    def initial_state(self, uniforms: np.ndarray, indices: np.ndarray) -> np.ndarray:
         return uniforms
 
-    def reward_probability(self, state):
+    def reward_probability(self, state: np.ndarray) -> np.ndarray:
         return state
 
-    def advance(self, state, choice, reward, normals):
+    def advance(
+        self, state: np.ndarray, choice: np.ndarray, reward: np.ndarray, normals: np.ndarray
+    ) -> np.ndarray:
         moved = self.sigma * normals
         moved += state
-        # In place, and in less time than np.clip.
+        # In place, and faster than np.clip.
         return np.minimum(np.maximum(moved, 0.0, out=moved), 1.0, out=moved)
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockBandit:
-    """A bandit of blocks: one arm is better until it has paid enough (Parker et al. 2016).
+    """A bandit with blocks, in each of which one arm is better (Parker et al. 2016).
 
-    One arm pays with probability `high`, the others with `low`; which one starts is drawn for each
-    session. After at least `rewards` rewards, of any arm, plus a geometric number of them, another
-    arm becomes the better one: from the reward of that number on, each ends the block with
-    probability `switch`, so that 0, 1, 2, ... further ones are needed. In Parker et al. (2016) the
-    levers pay with 0.7 and 0.1, and a block takes 10 rewards and a geometric number of p = 0.4;
-    that this number starts from 0 is our reading.
+    The better arm pays with probability `high`, and the other arms with probability `low`. The
+    first better arm of a session is random. Once a block has `rewards` rewards, from any arm, that
+    reward and each later one end the block with probability `switch`. Then another arm becomes the
+    better one. So a block has `rewards` rewards plus a geometric number of them.
+
+    In Parker et al. (2016) the levers pay with 0.7 and 0.1, and a block has 10 rewards plus a
+    geometric number with p = 0.4. That this number starts from 0 is our reading.
 
     Args:
-        high: Probability of reward of the better arm.
-        low: Of the others, below `high`.
-        rewards: Least number of rewards in a block, at least 1.
-        switch: Probability that each reward from that number on ends the block, above 0.
+        high: Reward probability of the better arm.
+        low: Reward probability of the other arms, below `high`.
+        rewards: Smallest number of rewards in a block, at least 1.
+        switch: Probability that a reward ends the block once it has enough rewards, above 0.
         num_arms: Number of arms, at least 2.
 
     Raises:
-        ValueError: If a number is of the wrong type or out of range.
+        ValueError: If a number has the wrong type or is out of range.
+
+    Example:
+
+    >>> from keras_disrnn import bandit
+    >>> played = bandit.simulate(
+    ...     bandit.QLearning(), bandit.BlockBandit(0.8, 0.2), num_sessions=2, num_trials=90, seed=0
+    ... )
+    >>> played.better_arm.shape
+    (2, 90)
     """
 
     high: float = 0.7
     low: float = 0.1
+    _: dataclasses.KW_ONLY
     rewards: int = 10
     switch: float = 0.4
     num_arms: int = 2
@@ -136,7 +165,7 @@ class BlockBandit:
     start_uniforms: ClassVar[int] = 1
     trial_normals: ClassVar[int] = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_number("high", self.high, 0, 1)
         check_number("low", self.low, 0, 1)
         check_integer("rewards", self.rewards, 1)
@@ -145,22 +174,24 @@ class BlockBandit:
         if not self.low < self.high:
             raise ValueError(f"low: expected a number below high ({self.high:g}), got {self.low:g}")
         if self.switch == 0:
-            raise ValueError("switch: expected a number above 0, got 0: no block would ever end")
+            raise ValueError("switch: expected a number above 0, got 0; no block would ever end")
 
-    def trials(self, sessions):
+    def num_trials(self, indices: np.ndarray) -> None:
         return None
 
-    def initial_state(self, uniforms, sessions):
+    def initial_state(self, uniforms: np.ndarray, indices: np.ndarray) -> np.ndarray:
         return np.stack([np.floor(uniforms[0] * self.num_arms), np.zeros(uniforms.shape[1])])
 
-    def reward_probability(self, state):
+    def reward_probability(self, state: np.ndarray) -> np.ndarray:
         return np.where(state[0] == np.arange(self.num_arms)[:, None], self.high, self.low)
 
-    def advance(self, state, choice, reward, normals):
+    def advance(
+        self, state: np.ndarray, choice: np.ndarray, reward: np.ndarray, normals: np.ndarray
+    ) -> np.ndarray:
         better, count = state[0], state[1] + reward
         uniform = scipy.special.ndtr(normals[0])
         ends = (reward > 0) & (count >= self.rewards) & (uniform < self.switch)
-        # Below `switch` the draw is uniform again: it says which of the other arms comes.
+        # A draw below `switch` is uniform there, so it can also choose the next arm.
         others = self.num_arms - 1
         step = 1 + np.minimum(np.floor(uniform * (others / self.switch)), others - 1)
         return np.stack(
@@ -169,25 +200,40 @@ class BlockBandit:
 
 
 class ScheduledBandit:
-    """A bandit whose reward probabilities are given, trial by trial, by the user.
+    """A bandit with given reward probabilities for each trial.
 
-    Session i is played on the i-th schedule; after the last one they begin again. Sessions may
-    differ in length. It replays, for instance, the blocks that an animal had.
+    Session i has schedule i; after the last schedule comes the first again. Schedules may have
+    different lengths. For example, it can replay the blocks of an animal.
 
     Args:
-        reward_probability: `(sessions, trials, arms)`, or a sequence with one `(trials, arms)`
-            array a session.
-        names: A name of each session for errors; by default its index.
+        reward_probability: `(sessions, trials, arms)`, or one array `(trials, arms)` for each
+            session.
+        names: Names of the sessions for error messages; by default their indices.
 
     Raises:
-        ValueError: If a shape is wrong or a value is no probability; the message names the session
-            and the trial.
+        ValueError: If a shape is wrong or a value is not a probability. The message names the
+            session and the trial.
+
+    Example:
+
+    >>> from keras_disrnn import bandit
+    >>> schedule = bandit.ScheduledBandit([[[0.8, 0.2], [0.2, 0.8]], [[0.5, 0.5]]])
+    >>> played = bandit.simulate(
+    ...     bandit.QLearning(), schedule, num_sessions=schedule.num_sessions, seed=0
+    ... )
+    >>> played.lengths.tolist()
+    [2, 1]
     """
 
-    start_uniforms = 0
-    trial_normals = 0
+    start_uniforms: int = 0
+    trial_normals: int = 0
 
-    def __init__(self, reward_probability, names=None):
+    def __init__(
+        self,
+        reward_probability: Iterable[np.ndarray | Sequence[Sequence[float]]],
+        *,
+        names: Iterable[object] | None = None,
+    ) -> None:
         parts = [np.asarray(part, np.float64) for part in reward_probability]
         if not parts:
             raise ValueError("reward_probability: expected at least one session, got none")
@@ -210,79 +256,92 @@ class ScheduledBandit:
                     "reward_probability: expected numbers from 0 to 1, got "
                     f"{part[trial, arm]:g} for arm {arm} in trial {trial} of session {name!r}"
                 )
-        self.sessions = len(parts)
+        self.num_sessions = len(parts)
         self.num_arms = parts[0].shape[1]
         self.lengths = np.array([len(part) for part in parts])
-        # Trials first, as they are played; a shorter session goes on at its last probabilities.
-        self._by_trial = np.empty((self.lengths.max(), self.num_arms, self.sessions))
+        # Trials first, in the order of play. Shorter schedules are padded with their last
+        # probabilities.
+        self._by_trial = np.empty((self.lengths.max(), self.num_arms, self.num_sessions))
         for index, part in enumerate(parts):
             self._by_trial[: len(part), :, index] = part
             self._by_trial[len(part) :, :, index] = part[-1]
 
     @classmethod
-    def from_table(cls, table, columns, session="session"):
-        """The schedule of a table with one row a trial, such as an animal's.
+    def from_table(
+        cls, table: pd.DataFrame, columns: Sequence[str], *, session: str = "session"
+    ) -> ScheduledBandit:
+        """Read the schedules from a table with one row for each trial, such as an animal's.
 
         Args:
-            table: A `pandas.DataFrame`; the rows of a session stand together, in order.
-            columns: The columns of the arms' reward probabilities, by arm.
-            session: The column of session ids.
+            table: A `pandas.DataFrame`. The rows of a session are adjacent and in order.
+            columns: The columns with the arms' reward probabilities, by arm.
+            session: The column with the session ids.
 
         Returns:
-            A `ScheduledBandit`, its sessions in the order of the table.
+            A `ScheduledBandit` with its sessions in the order of the table.
 
         Raises:
-            ValueError: If a column is not there or holds no numbers, the rows of a session do not
-                stand together, or a value is no probability.
+            ValueError: If a column is missing or has values that are not numbers, the rows of a
+                session are not adjacent, or a value is not a probability.
         """
         for column in (session, *columns):
             if column not in table.columns:
                 raise ValueError(
-                    f"table: no column {column!r}, got the columns "
+                    f"table: expected a column {column!r}, got the columns "
                     f"{', '.join(map(str, table.columns))}"
                 )
         codes, names = pd.factorize(table[session])
         starts = np.flatnonzero(np.diff(codes, prepend=-2))
         if len(starts) != len(names) or (codes < 0).any():
             raise ValueError(
-                f"table: expected the rows of each session of column {session!r} to stand together "
-                f"and to be named, got {len(names)} names in {len(starts)} stretches of rows"
+                f"table: expected adjacent rows for each session of column {session!r}, and an id "
+                f"in every row, got {len(names)} ids in {len(starts)} groups of rows"
             )
         try:
             values = table[list(columns)].to_numpy(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"table: expected numbers in the columns {', '.join(columns)}: {error}"
+                f"table: expected numbers in the columns {', '.join(columns)}, got other values: "
+                f"{error}"
             ) from error
         return cls(np.split(values, starts[1:]), names=list(names))
 
-    def trials(self, sessions):
-        return self.lengths[sessions % self.sessions]
+    def num_trials(self, indices: np.ndarray) -> np.ndarray:
+        return self.lengths[indices % self.num_sessions]
 
-    def initial_state(self, uniforms, sessions):
-        return np.stack([np.zeros(len(sessions)), sessions % self.sessions])
+    def initial_state(self, uniforms: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return np.stack([np.zeros(len(indices)), indices % self.num_sessions])
 
-    def reward_probability(self, state):
+    def reward_probability(self, state: np.ndarray) -> np.ndarray:
         return self._by_trial[int(state[0, 0])][:, state[1].astype(np.intp)]
 
-    def advance(self, state, choice, reward, normals):
+    def advance(
+        self, state: np.ndarray, choice: np.ndarray, reward: np.ndarray, normals: np.ndarray
+    ) -> np.ndarray:
         last = len(self._by_trial) - 1
         return np.stack([np.minimum(state[0] + 1, last), state[1]])
 
 
 MOST_CHANGES = 0.2
-"""Where probabilities change on more than this share of trials they drift, and are no blocks."""
+"""Probabilities that change on a larger share of trials drift, and do not form blocks."""
 
 
-def better_arms(reward_probability):
-    """Which arm is the better one on each trial, where there are blocks.
+def better_arms(reward_probability: np.ndarray) -> np.ndarray | None:
+    """Return the better arm on each trial of a session with blocks.
 
     Args:
-        reward_probability: `(trials, arms)` of one session.
+        reward_probability: `(trials, arms)`, of one session.
 
     Returns:
-        `(trials,)` integers; or `None` where the probabilities never change, or change on more than
-        a fifth of the trials, as in a `DriftingBandit`: those are no blocks.
+        Integers `(trials,)`, or `None` without blocks: if the probabilities never change, or change
+        on more than a fifth of the trials, as in a `DriftingBandit`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> bandit.better_arms(np.repeat([[0.7, 0.1], [0.1, 0.7]], 5, axis=0)).tolist()
+    [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
     """
     changed = (np.diff(reward_probability, axis=0) != 0).any(axis=-1)
     if not changed.any() or changed.mean() > MOST_CHANGES:

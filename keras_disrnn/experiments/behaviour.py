@@ -91,14 +91,16 @@ def make_environment(settings):
     if settings.kind == "drifting":
         return DriftingBandit(settings.drift)
     if settings.kind == "blocks":
-        return BlockBandit(settings.high, settings.low, settings.rewards, settings.switch)
+        return BlockBandit(
+            settings.high, settings.low, rewards=settings.rewards, switch=settings.switch
+        )
     if settings.schedule is None or not settings.columns:
         raise ValueError(
             "environment: expected a schedule and its columns of reward probabilities "
             "(--environment.schedule, --environment.columns) for a kind of 'schedule', got none"
         )
     table = read_table(settings.schedule, text=[settings.session])
-    return ScheduledBandit.from_table(table, settings.columns, settings.session)
+    return ScheduledBandit.from_table(table, settings.columns, session=settings.session)
 
 
 def load_agent(path, name=None, subject=None):
@@ -209,7 +211,9 @@ def compare_behaviour(out, data, settings, seed):
     def world_of(rows, own):
         """What is played in place of these sessions, and the trials of each."""
         if len(settings.better) == sessions.num_arms:
-            return ScheduledBandit.from_table(rows, settings.better, data.columns.session), None
+            return ScheduledBandit.from_table(
+                rows, settings.better, session=data.columns.session
+            ), None
         return make_environment(settings.environment), int(own.trials_per_session.mean())
 
     def by_subject():

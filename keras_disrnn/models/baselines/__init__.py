@@ -1,13 +1,17 @@
-"""Baselines: Keras models that are called, evaluated, saved and exported as `DisRNNModel` is."""
+"""Baselines: Keras models with the calls of `DisRNNModel`.
 
-from keras_disrnn.models.baselines.actor_critic import LeakyActorCritic
-from keras_disrnn.models.baselines.differential import DifferentialForgettingQLearning
-from keras_disrnn.models.baselines.fitting import Fit
-from keras_disrnn.models.baselines.forgetting import ForgettingQLearning
+A baseline is called, evaluated, saved and exported as `DisRNNModel` is.
+"""
+
+from keras_disrnn.models.baselines.fitting import Fit, fit_subjects, subject_estimates
 from keras_disrnn.models.baselines.gru import GRU
+from keras_disrnn.models.baselines.learners import (
+    DifferentialForgettingQLearning,
+    ForgettingQLearning,
+    LeakyActorCritic,
+    QLearning,
+)
 from keras_disrnn.models.baselines.naive import Naive
-from keras_disrnn.models.baselines.q_learning import QLearning
-from keras_disrnn.models.baselines.subjects import fit_subjects, subject_estimates
 
 __all__ = [
     "GRU",

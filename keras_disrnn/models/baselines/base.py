@@ -1,4 +1,8 @@
-"""What every baseline shares: the calls of `DisRNNModel`, over a state of its own."""
+"""The base class of the baselines: the calls of `DisRNNModel`, over a state of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 from keras import ops
@@ -11,86 +15,109 @@ from keras_disrnn.objectives.metrics import (
     NormalizedLikelihood,
 )
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.types import Tensor
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 TARGETS = ("choice", "dopamine", "joint")
 """What a baseline can be fitted to: choices only, dopamine only, or both at once."""
 
 
 class Baseline(keras.Model):
-    """A model that carries a state through a session and reads choice and dopamine off it.
+    """A model with a state that moves through a session and predicts choice and dopamine.
 
-    It is called, evaluated, saved and exported (`keras_disrnn.export.export`) as `DisRNNModel` is.
-    A subclass says how the state moves and how it is read: `initial_latents`, `latents`, `advance`,
-    `read_choice` and `read_dopamine`.
+    A baseline is called, evaluated, saved and exported (`keras_disrnn.export.export`) as
+    `DisRNNModel` is. Its weights exist as soon as it is made. A subclass defines how the state
+    moves and what is read from it: `initial_latents`, `compute_latents`, `advance`, `read_choice`
+    and `read_dopamine`.
 
     Args:
-        num_observations: Observations in a row, of which the first two are choice and reward.
+        num_observations: Observations of a time step; the first two are choice and reward.
         num_arms: Number of arms, at least 2.
         num_signals: Number of dopamine signals; 0 for a model of choice alone.
+        **kwargs: `name` and `dtype`, as for every Keras model.
+
+    Raises:
+        ValueError: If a number is not an integer or too small.
 
     Call arguments:
-        inputs: Features `(sessions, rows, observations)`; a row of NaN is padding. Or a dict of
-            `features` and `latents`, as `DisRNNModel` takes it.
+        inputs: Features `(sessions, time steps, observations)`; a time step of NaN is padding. Or a
+            dict of `features` and `latents`, as for `DisRNNModel`.
 
     Returns:
-        A dict: `choice`, logits `(sessions, rows, arms)` of the choice after each row, and, unless
-        `signals` is 0, `dopamine`, `(sessions, rows, signals)`, the response to the trial that the
-        row describes.
+        A dict. `choice`: logits `(sessions, time steps, arms)` of the choice after each time step.
+        `dopamine`, unless `num_signals` is 0: the response to the trial that the time step
+        describes, `(sessions, time steps, signals)`.
     """
 
-    def __init__(self, num_observations=2, num_arms=2, num_signals=1, **kwargs):
+    def __init__(
+        self,
+        *,
+        num_observations: int = 2,
+        num_arms: int = 2,
+        num_signals: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        check_integer("num_observations", num_observations, 2)
-        check_integer("num_arms", num_arms, 2)
-        check_integer("num_signals", num_signals, 0)
-        self.num_observations = num_observations
-        self.num_arms = num_arms
-        self.num_signals = num_signals
+        self.num_observations = check_integer("num_observations", num_observations, 2)
+        self.num_arms = check_integer("num_arms", num_arms, 2)
+        self.num_signals = check_integer("num_signals", num_signals, 0)
 
-    # === The state and what is read off it ===
+    # === The state and the predictions from it ===
 
     @property
-    def initial_latents(self):
-        """The state before the first row, `(variables,)`."""
+    def initial_latents(self) -> Tensor:
+        """The state before the first time step, `(variables,)`."""
         raise NotImplementedError
 
-    def compute_latents(self, features):
-        """The state after each row, `(sessions, rows, variables)`.
+    def compute_latents(self, features: Tensor) -> Tensor:
+        """Return the state after each time step, `(sessions, time steps, variables)`.
 
         Args:
-            features: `(sessions, rows, observations)`; a row of NaN leaves the state as it is.
+            features: `(sessions, time steps, observations)`; a time step of NaN does not change the
+                state.
         """
         raise NotImplementedError
 
-    def advance(self, seen, latents):
-        """The state `(sessions, variables)` after a row that is no padding.
+    def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
+        """Return the state after a time step, `(sessions, variables)`.
 
         Args:
-            seen: The row, `(sessions, observations)`.
-            latents: The state before it.
+            seen: The time step, `(sessions, observations)`, not padding.
+            latents: The state before it, `(sessions, variables)`.
         """
         raise NotImplementedError
 
-    def read_choice(self, latents):
-        """Logits `(..., arms)` of the next choice, from the state `(..., variables)`."""
+    def read_choice(self, latents: Tensor) -> Tensor:
+        """Return the logits `(..., arms)` of the next choice, from the state `(..., variables)`."""
         raise NotImplementedError
 
-    def read_dopamine(self, seen, before, after):
-        """The response `(..., signals)` to a row, with the state before and after it."""
+    def read_dopamine(self, seen: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Return the response to a time step, `(..., signals)`.
+
+        Args:
+            seen: The time step, `(..., observations)`.
+            before: The state before it, `(..., variables)`.
+            after: The state after it, `(..., variables)`.
+        """
         raise NotImplementedError
 
     @property
-    def parameter_count(self):
-        """How many numbers a fit chooses."""
+    def parameter_count(self) -> int:
+        """Number of values that a fit chooses."""
         return sum(int(ops.size(weight)) for weight in self.trainable_variables)
 
-    def fit_sessions(self, sessions, targets="joint", **settings):
-        """Fits the model to `keras_disrnn.data.Sessions` by the procedure that suits it."""
+    def fit_sessions(self, sessions: Sessions, targets: str = "joint", **settings: Any) -> Any:
+        """Fit the model to `keras_disrnn.data.Sessions` by the method that suits it."""
         raise NotImplementedError
 
     # === Keras ===
 
-    def call(self, inputs, training=False):
+    def build(self, input_shape: Any = None) -> None:
+        """Do nothing: the weights exist as soon as the model is made."""
+
+    def call(self, inputs: Tensor | dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_features(features.shape)
         seen, _ = clean(features)
@@ -102,15 +129,17 @@ class Baseline(keras.Model):
             outputs["dopamine"] = self.read_dopamine(seen, shift(after, initial), after)
         return outputs
 
-    def step(self, features, latents):
-        """One trial, for closed-loop use: what `call` computes for one row, from the row above.
+    def step(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
+        """Compute one time step from the state before it, for closed-loop use.
 
         Args:
-            features: `(sessions, observations)`; a row of NaN leaves the state as it is.
-            latents: Before the row, `(sessions, variables)`; at first `initial_latents`.
+            features: `(sessions, observations)`; a time step of NaN does not change the state.
+            latents: The state before the time step, `(sessions, variables)`; at first
+                `initial_latents`.
 
         Returns:
-            The outputs of `call` without the axis of rows, and `latents`, `(sessions, variables)`.
+            The outputs of `call` without the axis of time steps, and `latents`, the state after the
+            time step, `(sessions, variables)`.
         """
         seen, real = clean(features)
         new = ops.where(real[..., None], self.advance(seen, latents), latents)
@@ -120,19 +149,24 @@ class Baseline(keras.Model):
         return outputs
 
     def compile_targets(
-        self, targets="joint", learning_rate=1e-3, dopamine_weight=1.0, **compile_arguments
-    ):
-        """Makes the model ready for Keras' own `fit` and `evaluate`, as `compile_stage` does.
+        self,
+        targets: Literal["choice", "dopamine", "joint"] = "joint",
+        *,
+        learning_rate: Any = 1e-3,
+        dopamine_weight: float = 1.0,
+        **compile_arguments: Any,
+    ) -> None:
+        """Prepare the model for Keras' own `fit` and `evaluate`, as `compile_stage` does.
 
         Args:
-            targets: `"choice"`, `"dopamine"` or `"joint"`: what is in the loss. The metrics are
-                those of both.
-            learning_rate: Of Adam, with gradients scaled down to a global norm of 1.
-            dopamine_weight: Of the mean squared error beside the cross-entropy, in the joint loss.
+            targets: Which targets the loss contains. The metrics are those of both targets.
+            learning_rate: Learning rate of Adam, or a schedule of it. Gradients are clipped to a
+                global norm of 1.
+            dopamine_weight: Weight of the mean squared error in the joint loss.
             **compile_arguments: Further arguments of `compile`.
 
         Raises:
-            ValueError: If the targets are unknown, or need a dopamine output that is not there.
+            ValueError: If the targets are unknown, or the model does not predict dopamine.
         """
         self._check_targets(targets)
         losses, weights = {}, {}
@@ -141,7 +175,8 @@ class Baseline(keras.Model):
         if targets != "choice":
             losses["dopamine"] = DopamineMSE()
             weights["dopamine"] = dopamine_weight if targets == "joint" else 1.0
-        # Keras puts the output's name before a metric's, but not where there is one output only.
+        # With several outputs Keras puts the output's name before the metric's; with one it does
+        # not.
         prefix = "" if self.num_signals else "choice_"
         metrics = {"choice": [NormalizedLikelihood(f"{prefix}normalized_likelihood")]}
         if self.num_signals:
@@ -154,51 +189,47 @@ class Baseline(keras.Model):
             **compile_arguments,
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_observations": self.num_observations,
-            "num_arms": self.num_arms,
-            "num_signals": self.num_signals,
-        }
+    def get_config(self) -> dict[str, Any]:
+        names = ("num_observations", "num_arms", "num_signals")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     # === Checks ===
 
-    def _check_features(self, shape):
+    def _check_features(self, shape: Any) -> None:
         if len(shape) != 3 or shape[-1] not in (None, self.num_observations):
             raise ValueError(
-                "features: expected a shape of (sessions, rows, observations) with "
-                f"{self.num_observations} observations, the number this model was made for; "
-                f"got {tuple(shape)}"
+                "features: expected a shape of (sessions, time steps, observations) with "
+                f"{self.num_observations} observations, as num_observations says, got "
+                f"{tuple(shape)}"
             )
 
-    def _check_targets(self, targets):
+    def _check_targets(self, targets: str) -> None:
         if targets not in TARGETS:
             raise ValueError(f"targets: expected one of {TARGETS}, got {targets!r}")
         if targets != "choice" and not self.num_signals:
             raise ValueError(
-                f"targets: expected 'choice', as {type(self).__name__} predicts no dopamine "
+                f"targets: expected 'choice', because {type(self).__name__} predicts no dopamine "
                 f"(num_signals=0), got {targets!r}"
             )
 
-    def _check_sessions(self, sessions, targets):
-        """Refuses data that cannot tell the model anything, before any work starts."""
+    def _check_sessions(self, sessions: Sessions, targets: str) -> None:
+        """Raise before any work if the sessions cannot be fitted."""
         self._check_targets(targets)
         for name in ("num_observations", "num_arms", "num_signals"):
             own, given = getattr(self, name), getattr(sessions, name)
-            # A model of choice alone fits recordings as well.
+            # A model of choice alone can be fitted to recordings too.
             if own != given and not (name == "num_signals" and own == 0):
                 raise ValueError(
-                    f"{name}: expected sessions with {own}, the number {type(self).__name__} was "
-                    f"made for, got {given}; pass {name}={given} when making the model"
+                    f"{name}: expected sessions with {own}, as in {type(self).__name__}, got "
+                    f"{given}; make the model with {name}={given}"
                 )
         if targets != "dopamine":
             arms = set(sessions.choice[sessions.choice_weight > 0].tolist())
             if len(arms) < 2:
                 got = f"arm {arms.pop()} in every free choice" if arms else "no free choice"
                 raise ValueError(
-                    f"sessions: expected free choices of at least two arms to fit, got {got} in "
-                    f"{sessions.n_sessions} sessions (subjects "
+                    f"sessions: expected free choices of at least two arms, got {got} in "
+                    f"{len(sessions.ids)} sessions (subjects "
                     f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))})"
                 )
         if targets != "choice":
@@ -206,6 +237,6 @@ class Baseline(keras.Model):
             if empty.any():
                 name = sessions.signal_names[int(empty.argmax())]
                 raise ValueError(
-                    f"sessions: expected recorded dopamine to fit, got none of {name!r} in "
-                    f"{sessions.n_sessions} sessions"
+                    f"sessions: expected recorded dopamine of every signal, got none of {name!r} "
+                    f"in {len(sessions.ids)} sessions"
                 )

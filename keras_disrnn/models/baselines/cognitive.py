@@ -1,60 +1,86 @@
-"""What the cognitive models share: a few named parameters, equations, and the fit."""
+"""The base class of the cognitive models: a few named parameters, a rule, and the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn.bandit.agents import MappedDopamine
+from keras_disrnn.bandit.agents import MappedDopamine, RuleAgent
+from keras_disrnn.bandit.rules import Rule
 from keras_disrnn.layers.disrnn import clean
-from keras_disrnn.models.baselines import fitting
+from keras_disrnn.models.baselines import fitting, recurrence
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.utils.checks import check_integer, check_number
+from keras_disrnn.utils.types import Tensor
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 
 class _Within(keras.constraints.Constraint):
-    """Keeps a parameter in its range while Keras' own `fit` moves it."""
+    """Clips a parameter to its range after each step of Keras' own `fit`."""
 
-    def __init__(self, lower, upper):
+    def __init__(self, lower: float, upper: float) -> None:
         self.lower = lower
         self.upper = upper
 
-    def __call__(self, value):
+    def __call__(self, value: Tensor) -> Tensor:
         return ops.clip(value, self.lower, self.upper)
 
 
 class CognitiveModel(Baseline):
-    """A model of learning with a few parameters, fitted by maximum likelihood.
+    """A learning model with a few parameters, fitted by maximum likelihood.
 
-    A subclass declares `PARAMETERS` and writes its equations once, as functions of parameters and
-    state, for the calls and the fit alike. Its state ends with a variable that is 0 until the first
-    row has passed: that row, of zeros, tells of no trial.
+    A subclass declares each parameter as a `fitting.Parameter` and returns its rule from
+    `make_rule`. The calls and the fit both use that rule. The latents of the model are the rule's
+    variables and one more number, which is 0 before the first time step and 1 after it.
 
-    The dopamine prediction is `gain * prediction error + offset`, with gain 1 and offset 0 unless
-    they were fitted too (`fit_sessions` to both targets, `calibrate`) or given.
+    The dopamine prediction is `gain * prediction error + offset`. Gain and offset are 1 and 0
+    unless they are given, or fitted by `fit_sessions` or `calibrate`.
+
+    Each parameter is an attribute of the model: a float, or `None` before the fit.
 
     Args:
-        parameters: By name; `None` for each until the model is fitted.
-        gain, offset: One number a signal each, or `None`.
-        fitted_to: The targets that the parameters were fitted to, `None` where they were given;
-            `fit_sessions` sets it, and files keep it.
-        num_observations, num_arms, num_signals: As for `Baseline`.
+        parameters: Values by name; each is `None` for a model that is not fitted yet.
+        gain: One number for each signal, or `None`.
+        offset: One number for each signal, or `None`.
+        fitted_to: The targets of the fit that gave the parameters; `None` for given parameters.
+            `fit_sessions` sets it.
+        **kwargs: `num_observations`, `num_arms` and `num_signals` of `Baseline`.
 
     Raises:
-        ValueError: If some parameters are given and others not, or one is out of range.
+        ValueError: If only some parameters are given, or one is out of range.
     """
 
-    PARAMETERS = ()
-    """The `fitting.Parameter`s, in order."""
+    PARAMETERS: ClassVar[tuple[fitting.Parameter, ...]] = ()
+    """The declared parameters, in order."""
 
-    DOPAMINE_PARAMETERS = None
-    """Names of those that the prediction error depends on; `None` for all."""
+    DOPAMINE_PARAMETERS: ClassVar[tuple[str, ...] | None] = None
+    """Names of the parameters that change the prediction error; `None` for all."""
 
-    OWN_SCALE = True
+    OWN_SCALE: ClassVar[bool] = True
     """Whether a parameter sets the scale of the prediction error. If not, a fit to dopamine alone
     needs a gain and an offset."""
 
-    def __init__(self, parameters, gain=None, offset=None, fitted_to=None, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = tuple(each for each in vars(cls).values() if isinstance(each, fitting.Parameter))
+        cls.PARAMETERS = own or cls.PARAMETERS
+
+    def __init__(
+        self,
+        parameters: Mapping[str, float | None],
+        *,
+        gain: Sequence[float] | None = None,
+        offset: Sequence[float] | None = None,
+        fitted_to: Literal["choice", "dopamine", "joint"] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         given = [name for name, value in parameters.items() if value is not None]
         missing = [name for name in parameters if name not in given]
@@ -63,222 +89,184 @@ class CognitiveModel(Baseline):
                 f"{type(self).__name__}: expected all parameters or none, got {given[0]} without "
                 f"{missing[0]}"
             )
-        self.fitted = bool(given)
-        self._start = {name: 0.0 for name in parameters}
-        if self.fitted:
-            self._start = self._checked(parameters)
-        self.affine = gain is not None
         if (gain is None) != (offset is None):
             raise ValueError("gain and offset: expected both or neither, got one of them")
-        self._map_start = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
-        if self.affine:
-            self._map_start = np.stack([np.asarray(v, float) for v in (gain, offset)])
-            if self._map_start.shape != (2, self.num_signals) or np.isnan(self._map_start).any():
+        affine_map = self._identity_map()
+        if gain is not None:
+            affine_map = np.stack([np.asarray(value, float) for value in (gain, offset)])
+            if affine_map.shape != (2, self.num_signals) or np.isnan(affine_map).any():
                 raise ValueError(
-                    f"gain, offset: expected {self.num_signals} numbers each, one a signal, got "
-                    f"{gain} and {offset}"
+                    f"gain, offset: expected {self.num_signals} numbers each, one for each signal, "
+                    f"got {gain} and {offset}"
                 )
         if fitted_to is not None:
             self._check_targets(fitted_to)
+        self.fitted = bool(given)
+        self.affine = gain is not None
         self.fitted_to = fitted_to
-        self.last_fit = None
-        """The `Fit` of the last `fit_sessions`; not kept in files."""
-
-    def build(self, input_shape=None):
-        self._weights_by_name = {
-            parameter.name: self.add_weight(
+        self.last_fit: fitting.Fit | None = None
+        """The `Fit` of the last `fit_sessions`. Files do not keep it."""
+        self._weights_by_name = {}
+        for parameter in self.PARAMETERS:
+            start = parameter.check(parameters[parameter.name]) if given else 0.0
+            self._weights_by_name[parameter.name] = self.add_weight(
                 shape=(),
-                initializer=keras.initializers.Constant(self._start[parameter.name]),
+                initializer=keras.initializers.Constant(start),
                 constraint=_Within(parameter.lower, parameter.upper),
                 name=parameter.name,
             )
-            for parameter in self.PARAMETERS
-        }
         self.affine_map = self.add_weight(
             shape=(2, self.num_signals),
-            initializer=lambda shape, dtype: ops.convert_to_tensor(self._map_start, dtype),
+            initializer=lambda shape, dtype: ops.convert_to_tensor(affine_map, dtype),
             trainable=False,
             name="gain_and_offset",
         )
         self.built = True
 
-    # === Equations ===
-
     @staticmethod
-    def initial_values(parameters, arms, dtype):
-        """The values before the first trial, `(variables,)`."""
+    def make_rule(parameters: Mapping[str, Any]) -> Rule:
+        """Return the rule with the given parameters, which are numbers or scalar tensors."""
         raise NotImplementedError
 
-    @staticmethod
-    def update(parameters, choice, reward, values):
-        """The values `(..., variables)` after a trial.
-
-        Args:
-            parameters: Dict of scalars.
-            choice: `(..., arms)`, 1 for the chosen arm and 0 for others.
-            reward: `(..., 1)`.
-            values: Before the trial, `(..., variables)`.
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def error(parameters, choice, reward, values):
-        """The prediction error `(...)` of a trial; arguments as for `update`."""
-        raise NotImplementedError
+    # === Parameters ===
 
     @classmethod
-    def logits(cls, parameters, state):
-        """Logits `(..., arms)` of the next choice."""
-        return state[..., :-1]
-
-    @classmethod
-    def initial_state(cls, parameters, arms, dtype):
-        """The state before the first row, `(variables + 1,)`."""
-        values = cls.initial_values(parameters, arms, dtype)
-        return ops.concatenate([values, ops.zeros((1,), dtype)])
-
-    @classmethod
-    def transition(cls, parameters, seen, state):
-        """The state `(..., variables + 1)` after a row `(..., observations)`, no padding."""
-        values, begun = state[..., :-1], state[..., -1:]
-        moved = cls.update(parameters, *cls._trial(seen, cls._arms(state)), values)
-        return ops.concatenate([ops.where(begun > 0, moved, values), ops.ones_like(begun)], axis=-1)
-
-    @classmethod
-    def prediction_error(cls, parameters, seen, before):
-        """The prediction error `(...)` of the trial of a row, from the state before it."""
-        trial = cls._trial(seen, cls._arms(before))
-        return cls.error(parameters, *trial, before[..., :-1])
-
-    @classmethod
-    def parameter_names(cls):
-        """Names of the parameters, in order."""
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Return the names of the parameters, in order."""
         return tuple(parameter.name for parameter in cls.PARAMETERS)
 
-    @classmethod
-    def _arms(cls, state):
-        return state.shape[-1] - 1
-
-    @staticmethod
-    def _trial(seen, arms):
-        choice = ops.cast(seen[..., :1] == ops.arange(arms, dtype=seen.dtype), seen.dtype)
-        return choice, seen[..., 1:2]
-
-    # === The model ===
-
     @property
-    def parameters(self):
-        """The parameters, name to float."""
-        self._check_fitted()
-        if not self.built:
-            return dict(self._start)
-        return {name: float(weight.numpy()) for name, weight in self._weights_by_name.items()}
-
-    def agent(self, name=None, signal=0):
-        """The `bandit.Agent` that plays by these equations and parameters.
-
-        Args:
-            name: The subject of its sessions; by default the name of this class.
-            signal: Which signal its dopamine is, from 0.
-
-        Returns:
-            An agent; its dopamine is the prediction of this model.
+    def parameters(self) -> dict[str, float]:
+        """The parameters by name.
 
         Raises:
             ValueError: If the model is not fitted.
         """
-        played = self.played_as(self.parameters)
-        gain, offset = 1.0, 0.0
-        if self.num_signals:
-            check_integer("signal", signal, 0, self.num_signals - 1)
-            maps = self.affine_map.numpy() if self.built else self._map_start
-            gain, offset = (float(value) for value in maps[:, signal])
-        return MappedDopamine(played, gain, offset, name or type(self).__name__)
-
-    @classmethod
-    def played_as(cls, parameters):
-        """The agent of `keras_disrnn.bandit` with these equations, from a dict of parameters."""
-        raise NotImplementedError
-
-    @property
-    def parameter_count(self):
-        held = 0
-        if self.fitted_to == "dopamine":
-            held = len(self.PARAMETERS) - len(self._fitted_names("dopamine"))
-        return len(self.PARAMETERS) - held + (2 * self.num_signals if self.affine else 0)
-
-    @property
-    def initial_latents(self):
         self._check_fitted()
-        return self.initial_state(self._weights(), self.num_arms, self.compute_dtype)
+        return {name: float(weight.numpy()) for name, weight in self._weights_by_name.items()}
 
-    def compute_latents(self, features):
+    @property
+    def gain(self) -> list[float] | None:
+        """The gain of each signal; `None` where the dopamine prediction is not mapped."""
+        return self.affine_map.numpy()[0].tolist() if self.affine else None
+
+    @property
+    def offset(self) -> list[float] | None:
+        """The offset of each signal; `None` where the dopamine prediction is not mapped."""
+        return self.affine_map.numpy()[1].tolist() if self.affine else None
+
+    @property
+    def parameter_count(self) -> int:
+        names = self._fitted_names(self.fitted_to or "joint")
+        return len(names) + (2 * self.num_signals if self.affine else 0)
+
+    def get_config(self) -> dict[str, Any]:
+        names = (*self.parameter_names(), "gain", "offset", "fitted_to")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    # === The model ===
+
+    @property
+    def initial_latents(self) -> Tensor:
+        return recurrence.start_state(self._rule(), self.num_arms, self.compute_dtype)
+
+    def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
         seen, real = clean(features)
         start = self.initial_latents
         start = ops.broadcast_to(start, (ops.shape(seen)[0], start.shape[-1]))
 
-        def move(state, row):
-            return ops.where(row[1][:, None], self.advance(row[0], state), state)
+        def move(state, step):
+            return ops.where(step[1][:, None], self.advance(step[0], state), state)
 
-        rows_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
-        return ops.swapaxes(tf.scan(move, rows_first, start), 0, 1)
+        time_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
+        return ops.swapaxes(tf.scan(move, time_first, start), 0, 1)
 
-    def advance(self, seen, latents):
-        self._check_fitted()
-        return self.transition(self._weights(), seen, latents)
+    def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
+        return recurrence.next_state(self._rule(), seen, latents)
 
-    def read_choice(self, latents):
-        return self.logits(self._weights(), latents)
+    def read_choice(self, latents: Tensor) -> Tensor:
+        return recurrence.choice_logits(self._rule(), latents)
 
-    def read_dopamine(self, seen, before, after):
-        error = self.prediction_error(self._weights(), seen, before)
+    def read_dopamine(self, seen: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        error = recurrence.prediction_error(self._rule(), seen, before)
         gain, offset = ops.unstack(ops.cast(self.affine_map, error.dtype))
         return gain * error[..., None] + offset
 
-    def get_config(self):
-        config = super().get_config()
-        if self.fitted:
-            config |= self.parameters
-        if self.affine:
-            gain, offset = (self.affine_map.numpy() if self.built else self._map_start).tolist()
-            config |= {"gain": gain, "offset": offset}
-        if self.fitted_to is not None:
-            config["fitted_to"] = self.fitted_to
-        return config
+    def agent(self, name: str | None = None, *, signal: int = 0) -> MappedDopamine:
+        """Return the `bandit.Agent` with the rule and the parameters of this model.
+
+        Args:
+            name: The subject of the agent's sessions; by default the name of this class.
+            signal: Which signal the agent's dopamine is, from 0.
+
+        Returns:
+            An agent. Its dopamine is the prediction of this model.
+
+        Raises:
+            ValueError: If the model is not fitted, or has no such signal.
+        """
+        name = name or type(self).__name__
+        gain, offset = 1.0, 0.0
+        rule = self.make_rule(self.parameters)
+        if self.num_signals:
+            check_integer("signal", signal, 0, self.num_signals - 1)
+            gain, offset = (float(value) for value in self.affine_map.numpy()[:, signal])
+        return MappedDopamine(RuleAgent(rule, name), gain=gain, offset=offset, name=name)
 
     # === The fit ===
 
-    def fit_sessions(self, sessions, targets="choice", *, starts=8, seed=0, confidence=0.95):
-        """Fits the parameters to all sessions together, and sets them.
+    def fit_sessions(
+        self,
+        sessions: Sessions,
+        targets: Literal["choice", "dopamine", "joint"] = "choice",
+        *,
+        starts: int = 8,
+        seed: int = 0,
+        confidence: float = 0.95,
+    ) -> fitting.Fit:
+        """Fit the parameters to all sessions together, and set them.
 
-        Multi-start L-BFGS-B on the gradients of the model's own equations, in float64.
+        The fit runs L-BFGS-B from several random starts, in float64, on the gradients of the
+        model's own equations.
 
-        - `"choice"`: maximum likelihood on the choices that count. Gain and offset are 1 and 0
-          after it; see `calibrate`.
-        - `"dopamine"`: least squares on the dopamine that was recorded. Parameters that it does not
-          depend on are set to 0.
-        - `"joint"`: maximum likelihood on both, with normal noise about a gain times the
-          prediction error plus an offset, because choices alone set the scale of the values.
+        - `"choice"`: maximum likelihood of the choices with a weight. Gain and offset become 1 and
+          0; see `calibrate`.
+        - `"dopamine"`: least squares on the recorded dopamine. Parameters without an effect on it
+          become 0.
+        - `"joint"`: maximum likelihood of both. Dopamine is normal about a gain times the
+          prediction error plus an offset, because the choices already set the scale of the values.
 
-        Standard errors are those of the observed information (the inverse Hessian). They take the
-        trials for independent given the model, and the model for true; for a robust error, fit
-        resampled sessions.
+        Standard errors come from the observed information (the inverse Hessian). They assume that
+        the model is true and that trials are independent given the model. For a robust error, fit
+        bootstrap samples of the sessions.
 
         Args:
             sessions: `keras_disrnn.data.Sessions`.
-            targets: `"choice"`, `"dopamine"` or `"joint"`.
+            targets: What to fit: `"choice"`, `"dopamine"` or `"joint"`.
             starts: Number of random starts.
-            seed: Of the starts.
-            confidence: Of the intervals.
+            seed: Seed of the starts.
+            confidence: Confidence level of the intervals, from 0 to 1.
 
         Returns:
-            A `Fit`, also kept as `last_fit`.
+            A `Fit`, which the model also keeps as `last_fit`.
 
         Raises:
-            ValueError: If the sessions do not fit the model, hold nothing of the kind to fit, or no
-                start leads to a finite likelihood.
+            ValueError: If the sessions do not match the model, have no data for the targets, or no
+                start reaches a finite likelihood.
+
+        Example:
+
+        >>> from keras_disrnn import bandit, baselines
+        >>> from keras_disrnn.data import Sessions
+        >>> played = bandit.simulate(
+        ...     bandit.QLearning(), bandit.DriftingBandit(), num_sessions=8, num_trials=50, seed=0
+        ... )
+        >>> sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
+        >>> fit = baselines.QLearning().fit_sessions(sessions, "choice", starts=1)
+        >>> list(fit.estimates["parameter"])
+        ['alpha', 'kappa_1', 'kappa_2']
         """
         check_integer("starts", starts, 1)
         check_number("confidence", confidence, 0, 1)
@@ -292,91 +280,87 @@ class CognitiveModel(Baseline):
         compute = fitting.loss_and_gradient(type(self), self.num_arms, targets, affine)
         data = fitting.arrays(sessions)
         fitted = self._fitted_names(targets)
-        where = [self.parameter_names().index(name) for name in fitted]
+        positions = [self.parameter_names().index(name) for name in fitted]
         values = np.zeros(len(self.PARAMETERS))
 
         def loss(point):
-            values[where] = point
+            values[positions] = point
             total, gradient, _ = compute(tf.constant(values), *data)
-            return float(total), gradient.numpy()[where]
+            return float(total), gradient.numpy()[positions]
 
         unit = 1.0
         if targets == "dopamine" and self.OWN_SCALE:
             unit = float(np.std(sessions.dopamine[sessions.dopamine_weight > 0])) or 1.0
-        chosen = [parameter for parameter in self.PARAMETERS if parameter.name in fitted]
-        fit = fitting.maximise(loss, chosen, unit, targets, starts, seed, confidence)
-        values[where] = fit.estimates["estimate"]
+        fit = fitting.maximise(
+            loss,
+            [parameter for parameter in self.PARAMETERS if parameter.name in fitted],
+            unit=unit,
+            targets=targets,
+            starts=starts,
+            seed=seed,
+            confidence=confidence,
+        )
+        values[positions] = fit.estimates["estimate"]
         _, _, affine_map = compute(tf.constant(values), *data)
         named = fit.estimates.set_index("parameter").reindex(self.parameter_names())
         named["estimate"] = named["estimate"].fillna(0.0)
         fit = fit._replace(estimates=named.reset_index())
 
-        self.fitted = True
-        if not self.built:
-            self.build()
-        for name, value in zip(self.parameter_names(), values, strict=True):
-            self._weights_by_name[name].assign(value)
+        for weight, value in zip(self._weights_by_name.values(), values, strict=True):
+            weight.assign(value)
         self._set_map(affine_map.numpy() if affine else None)
-        self.last_fit, self.fitted_to = fit, targets
+        self.fitted, self.last_fit, self.fitted_to = True, fit, targets
         return fit
 
-    def calibrate(self, sessions):
-        """A copy of the model whose dopamine goes through an affine map fitted to sessions.
+    def calibrate(self, sessions: Sessions) -> Self:
+        """Return a copy whose dopamine is mapped to the units of a recording.
 
-        Least squares of each recorded signal on the prediction error. It makes a fit to choices,
-        whose values have no unit of dopamine, comparable with the recording.
+        The map of each signal is the least-squares line of the recorded dopamine on the prediction
+        error. The values of a fit to choices have no unit of dopamine, and the map makes its
+        predictions comparable with the recording.
 
         Args:
             sessions: `keras_disrnn.data.Sessions`, the training set.
 
         Returns:
-            A model of the same kind and parameters.
+            A model of the same class with the same parameters.
 
         Raises:
             ValueError: If the model is not fitted, or the sessions have no dopamine.
         """
-        self._check_fitted()
+        values = np.array(list(self.parameters.values()))
         self._check_sessions(sessions, "dopamine")
         compute = fitting.loss_and_gradient(type(self), self.num_arms, "dopamine", True)
-        values = np.array(list(self.parameters.values()))
         _, _, affine_map = compute(tf.constant(values), *fitting.arrays(sessions))
         copy = type(self).from_config({**self.get_config(), "name": f"{self.name}_calibrated"})
-        copy.build()
         copy._set_map(affine_map.numpy())
         copy.last_fit = self.last_fit
         return copy
 
-    def _set_map(self, affine_map):
-        self.affine = affine_map is not None
-        if not self.affine:
-            affine_map = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
-        self.affine_map.assign(affine_map)
+    def _identity_map(self) -> np.ndarray:
+        return np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
 
-    def _fitted_names(self, targets):
+    def _set_map(self, affine_map: np.ndarray | None) -> None:
+        self.affine = affine_map is not None
+        self.affine_map.assign(affine_map if self.affine else self._identity_map())
+
+    def _fitted_names(self, targets: str) -> tuple[str, ...]:
         if targets == "dopamine" and self.DOPAMINE_PARAMETERS is not None:
             return self.DOPAMINE_PARAMETERS
         return self.parameter_names()
 
-    def _weights(self):
+    def _rule(self) -> Rule:
         self._check_fitted()
-        if not self.built:
-            self.build()
-        return {
-            name: ops.cast(weight, self.compute_dtype)
-            for name, weight in self._weights_by_name.items()
-        }
+        return self.make_rule(
+            {
+                name: ops.cast(weight, self.compute_dtype)
+                for name, weight in self._weights_by_name.items()
+            }
+        )
 
-    def _check_fitted(self):
+    def _check_fitted(self) -> None:
         if not self.fitted:
             raise ValueError(
-                f"{type(self).__name__}: it has no parameters yet; fit it with fit_sessions, or "
-                f"pass {', '.join(self.parameter_names())} to it"
+                f"{type(self).__name__}: expected fitted parameters, got none; call fit_sessions, "
+                f"or pass {', '.join(self.parameter_names())} when you make the model"
             )
-
-    def _checked(self, values):
-        return {
-            parameter.name: check_number(
-                parameter.name, values[parameter.name], parameter.lower, parameter.upper
-            )
-            for parameter in self.PARAMETERS
-        }

@@ -1,8 +1,11 @@
 """Maximum likelihood fits of cognitive models: multi-start L-BFGS-B on exact gradients."""
 
+from __future__ import annotations
+
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -10,44 +13,78 @@ import scipy.optimize
 import scipy.stats
 import tensorflow as tf
 
+from keras_disrnn.bandit.rules import PARAMETER_RANGES
+from keras_disrnn.models.baselines import recurrence
 from keras_disrnn.objectives.losses import log_likelihood
+from keras_disrnn.utils.checks import check_number
 
-_SESSIONS_AT_ONCE = 8
-"""Sessions are padded to a multiple of this, so that few shapes have to be compiled."""
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
+    from keras_disrnn.models.baselines.base import Baseline
+    from keras_disrnn.models.baselines.cognitive import CognitiveModel
+
+_SESSIONS_MULTIPLE = 8
+"""The number of sessions is padded to a multiple of this, so that few shapes are compiled."""
 
 NOISE_FLOOR = 1e-9
-"""Least noise variance, as a share of the response's: simulated dopamine can be met exactly."""
+"""Smallest noise variance, as a share of the response's variance. Without it the likelihood of
+simulated dopamine, which a model can fit exactly, would be infinite."""
 
 
-class Parameter(NamedTuple):
-    """A parameter of a cognitive model.
+class Parameter:
+    """A parameter of a cognitive model, declared as an attribute of the model's class.
 
-    Attributes:
-        name: Its name.
-        lower, upper: Its range.
-        start: Range that the starts of a fit are drawn from.
-        scales: Whether it has the unit of the model's values, so that a fit to dopamine alone finds
-            it in the unit of the recording.
+    On a model the attribute is the parameter's value, a float, or `None` before the fit. The name
+    of the attribute says which range of `PARAMETER_RANGES` applies.
+
+    Args:
+        start: Range of the random starts of a fit.
+        scales: Whether the parameter has the unit of the model's values. A fit to dopamine alone
+            finds such a parameter in the unit of the recording.
     """
 
-    name: str
-    lower: float
-    upper: float
-    start: tuple[float, float]
-    scales: bool = False
+    def __init__(self, start: tuple[float, float], *, scales: bool = False) -> None:
+        self.start = start
+        self.scales = scales
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        self.lower, self.upper = PARAMETER_RANGES[name]
+
+    @overload
+    def __get__(self, model: None, owner: type) -> Parameter: ...
+
+    @overload
+    def __get__(self, model: CognitiveModel, owner: type) -> float | None: ...
+
+    def __get__(self, model: CognitiveModel | None, owner: type) -> Parameter | float | None:
+        if model is None:
+            return self
+        return model.parameters[self.name] if model.fitted else None
+
+    def __set__(self, model: CognitiveModel, value: float) -> None:
+        raise AttributeError(f"{self.name}: expected no assignment; make a model with a new value")
+
+    def check(self, value: float) -> float:
+        """Return the value as a float.
+
+        Raises:
+            ValueError: If it is not a number in the parameter's range.
+        """
+        return check_number(self.name, value, self.lower, self.upper)
 
 
 class Fit(NamedTuple):
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
-        estimates: `pandas.DataFrame`, one row a parameter, with `parameter`, `estimate`, its
-            standard error `se` and the bounds `lower` and `upper` of its interval. The last three
+        estimates: `pandas.DataFrame` with one row for each parameter: `parameter`, `estimate`, its
+            standard error `se`, and the bounds `lower` and `upper` of its interval. The last three
             are NaN for a parameter at the end of its range, for one that the data do not determine
-            and for one that was held.
+            and for one that was not fitted.
         loss: Negative log likelihood of all targets, in nats.
-        start_losses: The same at the end of each start, best first. Agreement of several says that
-            the best is not a local optimum.
+        start_losses: The loss at the end of each start, best first. If several agree, the best one
+            is unlikely to be a local optimum.
         targets: `"choice"`, `"dopamine"` or `"joint"`.
     """
 
@@ -58,23 +95,25 @@ class Fit(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def loss_and_gradient(model_type, arms, targets, affine):
-    """The compiled loss of a kind of model: one function for any data.
+def loss_and_gradient(
+    model_type: type[CognitiveModel], num_arms: int, targets: str, affine: bool
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Return the compiled loss of a class of models, for any data.
 
-    The loss is the negative log likelihood, in nats: of choices under the model's probabilities,
-    of dopamine under normal noise about the prediction error, whose variance (and, with `affine`,
-    whose gain and offset, of each signal) is the one that fits best. Over dopamine alone that is
-    least squares. The gradient is TensorFlow's of the model's own equations, in float64.
+    The loss is the negative log likelihood, in nats. Choices have the model's probabilities.
+    Dopamine has normal noise about the prediction error; the variance of each signal (and, with
+    `affine`, its gain and offset) is the one that fits best. For dopamine alone that is least
+    squares. The gradient is TensorFlow's, of the model's own equations in float64.
 
     Args:
-        model_type: A `CognitiveModel` class.
-        arms: Number of arms.
+        model_type: A subclass of `CognitiveModel`.
+        num_arms: Number of arms.
         targets: `"choice"`, `"dopamine"` or `"joint"`.
         affine: Whether dopamine is a gain times the prediction error plus an offset.
 
     Returns:
-        A function of parameters `(parameters,)` and the arrays of `arrays` to the loss, its
-        gradient and the `(2, signals)` gains and offsets.
+        A function of the parameters, float64 `(parameters,)`, and the arrays of `arrays`. It
+        returns the loss, its gradient, and the gains and offsets `(2, signals)`.
     """
 
     @tf.function(jit_compile=True, reduce_retracing=False)
@@ -82,49 +121,57 @@ def loss_and_gradient(model_type, arms, targets, affine):
         with tf.GradientTape() as tape:
             tape.watch(values)
             parameters = dict(zip(model_type.parameter_names(), tf.unstack(values), strict=True))
-            start = model_type.initial_state(parameters, arms, values.dtype)
+            rule = model_type.make_rule(parameters)
+            start = recurrence.start_state(rule, num_arms, "float64")
             start = tf.broadcast_to(start, (seen.shape[1], start.shape[-1]))
 
-            def move(state, row):
-                new = model_type.transition(parameters, row[0], state)
-                return tf.where(row[1][:, None], new, state)
+            def move(state, step):
+                new = recurrence.next_state(rule, step[0], state)
+                return tf.where(step[1][:, None], new, state)
 
             after = tf.scan(move, (seen, real), start)
             loss = tf.zeros((), values.dtype)
             if targets != "dopamine":
-                log_p = log_likelihood(choice, model_type.logits(parameters, after))
+                log_p = log_likelihood(choice, recurrence.choice_logits(rule, after))
                 loss -= tf.reduce_sum(choice_weight * log_p)
-            map_ = tf.zeros((2, dopamine.shape[-1]), values.dtype)
+            affine_map = tf.zeros((2, dopamine.shape[-1]), values.dtype)
             if targets != "choice":
                 before = tf.concat([start[None], after[:-1]], axis=0)
-                error = model_type.prediction_error(parameters, seen, before)[..., None]
-                over = (0, 1)
-                count = tf.reduce_sum(dopamine_weight, over)
-                mean = tf.reduce_sum(dopamine_weight * dopamine, over) / count
-                spread = tf.reduce_sum(dopamine_weight * (dopamine - mean) ** 2, over) / count
+                error = recurrence.prediction_error(rule, seen, before)[..., None]
+                all_steps = (0, 1)
+                count = tf.reduce_sum(dopamine_weight, all_steps)
+                mean = tf.reduce_sum(dopamine_weight * dopamine, all_steps) / count
+                spread = tf.reduce_sum(dopamine_weight * (dopamine - mean) ** 2, all_steps) / count
                 gain, offset = tf.ones_like(mean), tf.zeros_like(mean)
                 if affine:
-                    centre = tf.reduce_sum(dopamine_weight * error, over) / count
+                    centre = tf.reduce_sum(dopamine_weight * error, all_steps) / count
                     moved = dopamine_weight * (error - centre)
-                    scatter = tf.reduce_sum(moved * (error - centre), over)
+                    scatter = tf.reduce_sum(moved * (error - centre), all_steps)
                     gain = tf.math.divide_no_nan(
-                        tf.reduce_sum(moved * (dopamine - mean), over), scatter
+                        tf.reduce_sum(moved * (dopamine - mean), all_steps), scatter
                     )
                     offset = mean - gain * centre
                 residual = dopamine - gain * error - offset
-                variance = tf.reduce_sum(dopamine_weight * residual**2, over) / count
+                variance = tf.reduce_sum(dopamine_weight * residual**2, all_steps) / count
                 variance += NOISE_FLOOR * spread
                 loss += tf.reduce_sum(0.5 * count * (tf.math.log(2.0 * math.pi * variance) + 1.0))
-                map_ = tf.stack([gain, offset])
-        return loss, tape.gradient(loss, values), map_
+                affine_map = tf.stack([gain, offset])
+        return loss, tape.gradient(loss, values), affine_map
 
     return compute
 
 
-def arrays(sessions):
-    """What the loss reads of sessions: float64 tensors, rows first, padded with empty sessions."""
-    count = sessions.n_sessions
-    more = -count % _SESSIONS_AT_ONCE
+def arrays(sessions: Sessions) -> tuple[tf.Tensor, ...]:
+    """Return the data of the loss: time steps first, padded with empty sessions.
+
+    Args:
+        sessions: `keras_disrnn.data.Sessions`.
+
+    Returns:
+        Features, whether each time step is real, choice and its weight, dopamine and its weight.
+        Numbers are float64.
+    """
+    more = -len(sessions.ids) % _SESSIONS_MULTIPLE
     real = sessions.row_mask
     parts = (
         np.where(real[..., None], sessions.features, 0.0).astype(np.float64),
@@ -138,23 +185,32 @@ def arrays(sessions):
     return tuple(tf.constant(np.swapaxes(part, 0, 1)) for part in padded)
 
 
-def maximise(function, parameters, unit, targets, starts, seed, confidence):
-    """Finds the parameters of least loss from several random starts.
+def maximise(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    parameters: Sequence[Parameter],
+    *,
+    unit: float,
+    targets: str,
+    starts: int,
+    seed: int,
+    confidence: float,
+) -> Fit:
+    """Find the parameters with the smallest loss from several random starts.
 
     Args:
-        function: From parameters, float64 `(parameters,)`, to loss and gradient, NumPy float64.
-        parameters: `Parameter`s, in order.
-        unit: What the parameters that scale are measured in during the search.
-        targets: For the record.
+        function: Takes the parameters, float64 `(parameters,)`, and returns loss and gradient.
+        parameters: The parameters, in order.
+        unit: Unit of the parameters with `scales` during the search.
+        targets: The targets, for the record.
         starts: Number of starts.
-        seed: Of the starts.
-        confidence: Of the intervals.
+        seed: Seed of the starts.
+        confidence: Confidence level of the intervals.
 
     Returns:
         A `Fit`.
 
     Raises:
-        ValueError: If no start leads to finite values.
+        ValueError: If no start reaches finite values.
     """
     units = np.array([unit if parameter.scales else 1.0 for parameter in parameters])
     bounds = [(p.lower / u, p.upper / u) for p, u in zip(parameters, units, strict=True)]
@@ -180,8 +236,8 @@ def maximise(function, parameters, unit, targets, starts, seed, confidence):
     results = [r for r in results if np.isfinite(r.fun) and np.isfinite(r.x).all()]
     if not results:
         raise ValueError(
-            f"the fit to {targets} failed: expected a finite likelihood at the end of one of "
-            f"{starts} starts, got none; look at the scale of the rewards and of the dopamine"
+            f"targets: expected a finite likelihood of {targets} from at least one of {starts} "
+            "starts, got none; check the scale of the rewards and of the dopamine"
         )
     results.sort(key=lambda result: result.fun)
     best = results[0].x * units
@@ -190,8 +246,14 @@ def maximise(function, parameters, unit, targets, starts, seed, confidence):
     return Fit(estimates, losses[0], losses, targets)
 
 
-def _intervals(function, parameters, best, units, confidence):
-    """Standard errors from the observed information; Wald intervals, cut to the ranges."""
+def _intervals(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    parameters: Sequence[Parameter],
+    best: np.ndarray,
+    units: np.ndarray,
+    confidence: float,
+) -> pd.DataFrame:
+    """Return the estimates with standard errors and Wald intervals, cut to the ranges."""
     inside = [
         parameter.lower + 1e-6 * unit < value < parameter.upper - 1e-6 * unit
         for parameter, value, unit in zip(parameters, best, units, strict=True)
@@ -199,7 +261,7 @@ def _intervals(function, parameters, best, units, confidence):
     free = np.flatnonzero(inside)
     errors = np.full(len(best), np.nan)
     if len(free):
-        # Central differences of exact gradients; the equations hold a little outside the ranges.
+        # Central differences of exact gradients. The equations also hold just outside the ranges.
         sizes = 1e-4 * np.maximum(units, np.abs(best))
         rows = []
         for index in free:
@@ -208,7 +270,7 @@ def _intervals(function, parameters, best, units, confidence):
             rise = function(best + move)[1] - function(best - move)[1]
             rows.append(rise[free] / (2 * sizes[index]))
         information = (np.array(rows) + np.array(rows).T) / 2
-        # In units of the search, so that the test does not hang on the recording's.
+        # In units of the search, so that the test does not depend on the recording's units.
         relative = information * np.outer(units[free], units[free])
         eigenvalues = np.linalg.eigvalsh(relative)
         if eigenvalues[0] > 1e-9 * eigenvalues[-1]:
@@ -225,3 +287,55 @@ def _intervals(function, parameters, best, units, confidence):
             "upper": np.minimum(best + reach, highs),
         }
     )
+
+
+def fit_subjects(
+    make_model: Callable[[], Baseline], sessions: Sessions, *arguments: Any, **settings: Any
+) -> dict[str, Baseline]:
+    """Fit one model to the sessions of each subject.
+
+    Args:
+        make_model: Returns a new baseline that is not fitted yet.
+        sessions: `keras_disrnn.data.Sessions`.
+        *arguments: Positional arguments of the model's `fit_sessions`.
+        **settings: Keyword arguments of the model's `fit_sessions`.
+
+    Returns:
+        Dict of subject to fitted model. `compute_evaluation` accepts it in place of a model.
+
+    Raises:
+        ValueError: If a subject's sessions cannot be fitted. The message names the subject.
+
+    Example:
+
+    >>> from keras_disrnn import baselines
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials(
+    ...     [[0, 1, 1]] * 2, [[1, 0, 1]] * 2, dopamine=[[1.0, 0.0, 2.0]] * 2, subjects=["a", "b"]
+    ... )
+    >>> list(baselines.fit_subjects(baselines.Naive, sessions))
+    ['a', 'b']
+    """
+    models = {}
+    for subject in dict.fromkeys(sessions.subjects):
+        model = make_model()
+        try:
+            model.fit_sessions(sessions.of_subjects([subject]), *arguments, **settings)
+        except ValueError as error:
+            raise ValueError(f"subject {subject!r}: {error}") from error
+        models[subject] = model
+    return models
+
+
+def subject_estimates(models: Mapping[str, CognitiveModel]) -> pd.DataFrame:
+    """Return the estimates of several subjects as one table.
+
+    Args:
+        models: The cognitive models of `fit_subjects`, by subject.
+
+    Returns:
+        A `pandas.DataFrame`: the `estimates` of each `Fit`, with a first column `subject`.
+    """
+    tables = [model.last_fit.estimates.assign(subject=subject) for subject, model in models.items()]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["subject", *table.columns.drop("subject")]]

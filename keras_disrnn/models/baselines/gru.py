@@ -1,7 +1,12 @@
-"""A GRU: the flexible upper reference."""
+"""A GRU: the flexible upper reference for likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.data import split_by_session
@@ -9,28 +14,44 @@ from keras_disrnn.layers.disrnn import clean
 from keras_disrnn.layers.disrnn_cell import derive_seeds
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.types import Tensor
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class GRU(Baseline):
-    """A Keras GRU on the rows, with a linear map to the logits and one to dopamine.
+    """A Keras GRU over the time steps, with a linear readout of choice and one of dopamine.
 
-    Both are read off the state after the row, which knows the trial's choice and reward. Dopamine
-    is predicted in units of its standard deviation about its mean, as `fit_sessions` finds them.
+    Both readouts use the state after the time step, which contains the trial's choice and reward.
+    The dopamine readout predicts standardised dopamine; `fit_sessions` sets the mean and the
+    standard deviation.
 
     Args:
         units: Width of the GRU.
-        seed: Of the initial weights.
-        num_observations, num_arms, num_signals: As for `Baseline`; with `num_signals=0` there is no dopamine head.
+        seed: Seed of the initial weights, or `None` for a random one.
+        **kwargs: `num_observations`, `num_arms` and `num_signals` of `Baseline`. With
+            `num_signals=0` there is no dopamine readout.
+
+    Raises:
+        ValueError: If a number is not an integer or too small.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import baselines
+    >>> model = baselines.GRU(4)
+    >>> model(np.zeros((3, 11, 2), "float32"))["dopamine"].shape
+    TensorShape([3, 11, 1])
     """
 
-    def __init__(self, units=16, seed=0, **kwargs):
+    def __init__(self, units: int = 16, *, seed: int | None = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_integer("units", units, 1)
-        self.units = units
+        self.units = check_integer("units", units, 1)
         self.seed = seed
         seeds = derive_seeds(seed, 4)
-        # The GPU's own GRU knows no rows that are passed over within a session.
+        # The GRU of cuDNN cannot skip time steps within a session.
         self.gru = keras.layers.GRU(
             units,
             return_sequences=True,
@@ -39,7 +60,8 @@ class GRU(Baseline):
             recurrent_initializer=keras.initializers.Orthogonal(seed=seeds[1]),
             dtype=self.dtype_policy,
         )
-        # It masks rows all the same; the flag is for layers after it, and silences a warning.
+        # The layer applies the mask anyway. The flag is for the layers after it, and prevents a
+        # warning.
         self.gru.supports_masking = True
         self.choice_head = keras.layers.Dense(
             self.num_arms,
@@ -54,67 +76,68 @@ class GRU(Baseline):
                 dtype=self.dtype_policy,
             )
 
-    def build(self, input_shape=None):
-        self.gru.build((None, None, self.num_observations))
-        self.choice_head.build((None, None, self.units))
-        if self.dopamine_head is not None:
-            self.dopamine_head.build((None, None, self.units))
-        self.mean = self.add_weight((self.num_signals,), "zeros", trainable=False, name="mean")
-        self.deviation = self.add_weight(
-            (self.num_signals,), "ones", trainable=False, name="deviation"
-        )
+        for layer, width in (
+            (self.gru, self.num_observations),
+            (self.choice_head, units),
+            (self.dopamine_head, units),
+        ):
+            if layer is not None:
+                layer.build((None, None, width))
+        shape = (self.num_signals,)
+        self.mean = self.add_weight(shape, "zeros", trainable=False, name="mean")
+        self.deviation = self.add_weight(shape, "ones", trainable=False, name="deviation")
         self.built = True
 
     @property
-    def initial_latents(self):
+    def initial_latents(self) -> Tensor:
         return ops.zeros((self.units,), self.compute_dtype)
 
-    def compute_latents(self, features):
+    def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
         seen, real = clean(features)
         return self.gru(seen, mask=real)
 
-    def advance(self, seen, latents):
+    def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
         return self.gru.cell(seen, latents)[0]
 
-    def read_choice(self, latents):
+    def read_choice(self, latents: Tensor) -> Tensor:
         return self.choice_head(latents)
 
-    def read_dopamine(self, seen, before, after):
+    def read_dopamine(self, seen: Tensor, before: Tensor, after: Tensor) -> Tensor:
         predicted = self.dopamine_head(after)
         mean, deviation = (ops.cast(w, predicted.dtype) for w in (self.mean, self.deviation))
         return mean + deviation * predicted
 
     def fit_sessions(
         self,
-        sessions,
-        targets=None,
+        sessions: Sessions,
+        targets: Literal["choice", "dopamine", "joint"] | None = None,
         *,
-        learning_rate=1e-2,
-        steps=400,
-        steps_per_epoch=10,
-        patience=8,
-        held_out_every=4,
-    ):
-        """Trains with Adam, and keeps the weights of the best epoch on sessions set aside.
+        learning_rate: float = 1e-2,
+        steps: int = 400,
+        steps_per_epoch: int = 10,
+        patience: int = 8,
+        held_out_every: int = 4,
+    ) -> keras.callbacks.History:
+        """Train with Adam, and keep the weights of the best epoch on held-out sessions.
 
         Args:
-            sessions: `keras_disrnn.data.Sessions`; all that is not set aside is one batch.
-            targets: `"choice"`, `"dopamine"` or `"joint"`: cross-entropy plus the mean squared
-                error in units of the response's variance. By default joint where there is a
-                dopamine head.
-            learning_rate: Of Adam.
-            steps: The most steps.
-            steps_per_epoch: Steps between two looks at the sessions set aside.
-            patience: Epochs without a better one after which it stops.
-            held_out_every: Every n-th session is set aside.
+            sessions: `keras_disrnn.data.Sessions`. The sessions that train are one batch.
+            targets: `"choice"`, `"dopamine"`, or `"joint"` for cross-entropy plus the mean squared
+                error in units of the response's variance. By default `"joint"`, or `"choice"` for a
+                model of choice alone.
+            learning_rate: Learning rate of Adam.
+            steps: Largest number of steps.
+            steps_per_epoch: Steps between two evaluations on the held-out sessions.
+            patience: Number of epochs without improvement after which training stops.
+            held_out_every: Every n-th session is held out.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            ValueError: If the sessions do not fit the model, or are fewer than two.
+            ValueError: If the sessions do not match the model, or there are fewer than two.
         """
         if targets is None:
             targets = "joint" if self.num_signals else "choice"
@@ -122,8 +145,6 @@ class GRU(Baseline):
         check_integer("steps_per_epoch", steps_per_epoch, 1)
         self._check_sessions(sessions, targets)
         train, held_out = split_by_session(sessions, held_out_every, held_out_every - 1)
-        if not self.built:
-            self.build()
         weight = 1.0
         if self.num_signals:
             counted = train.dopamine_weight > 0
@@ -132,7 +153,7 @@ class GRU(Baseline):
             self.mean.assign([np.mean(v) for v in values])
             self.deviation.assign(deviation)
             weight = float(np.mean(1.0 / deviation**2))
-        self.compile_targets(targets, learning_rate, weight)
+        self.compile_targets(targets, learning_rate=learning_rate, dopamine_weight=weight)
         stop = keras.callbacks.EarlyStopping(
             "val_loss", patience=patience, restore_best_weights=True, mode="min"
         )
@@ -145,12 +166,12 @@ class GRU(Baseline):
             verbose=0,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "seed": self.seed}
 
 
-def _without_dopamine(dataset, model):
-    """Leaves out the targets that a model without a dopamine head has no output for."""
+def _without_dopamine(dataset: tf.data.Dataset, model: GRU) -> tf.data.Dataset:
+    """Drop the dopamine targets for a model without a dopamine readout."""
     if model.num_signals:
         return dataset
     return dataset.map(

@@ -1,0 +1,295 @@
+"""The equations of the cognitive models.
+
+Each rule is written once. The agents of `keras_disrnn.bandit` play by it in NumPy, and the models
+of `keras_disrnn.baselines` fit it with the gradients of a tensor library. A rule holds its
+parameters, which may be numbers or scalar tensors. Its state is an array with the variables as the
+first axis, `(variables, ...)`; the other axes are any axes of sessions and trials.
+
+To add a rule, write it here, add the ranges of its parameters to `PARAMETER_RANGES`, and give it an
+agent in `keras_disrnn.bandit.agents` and a model in `keras_disrnn.models.baselines.learners`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+Array = Any
+"""A NumPy array or a tensor."""
+
+PARAMETER_RANGES = {
+    "alpha": (0, 1),
+    "alpha_1": (0, 1),
+    "alpha_2": (0, 1),
+    "alpha_critic": (0, 1),
+    "beta": (0, math.inf),
+    "forget": (0, 1),
+    "kappa_1": (-math.inf, math.inf),
+    "kappa_2": (-math.inf, math.inf),
+    "learn": (0, math.inf),
+}
+"""The smallest and the largest value of each parameter, by name, for agents and models."""
+
+
+class ArrayOps(NamedTuple):
+    """The array functions that rules need, from one array library.
+
+    Attributes:
+        where: `where(condition, x, y)`.
+        concatenate: `concatenate(arrays)`, along the first axis.
+        softmax: `softmax(logits)`, over the first axis.
+    """
+
+    where: Callable[..., Array]
+    concatenate: Callable[..., Array]
+    softmax: Callable[[Array], Array]
+
+
+class Rule(Protocol):
+    """A learning rule: how a trial changes the state, and how the state sets the next choice."""
+
+    def variable_names(self, num_arms: int) -> tuple[str, ...]:
+        """Return the names of the state's variables.
+
+        Raises:
+            ValueError: If the rule does not apply to that many arms.
+        """
+
+    def initial_state(self, num_arms: int) -> np.ndarray:
+        """Return the state before the first trial, float64 `(variables,)`."""
+
+    def num_arms(self, state: Array) -> int:
+        """Return the number of arms that a state belongs to."""
+
+    def logits(self, state: Array, ops: ArrayOps) -> Array:
+        """Return the logits of the next choice, `(arms, ...)`, from the state."""
+
+    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
+        """Return the prediction error of a trial, `(...)`, from the state before its outcome.
+
+        Args:
+            state: `(variables, ...)`.
+            chosen: Boolean `(arms, ...)`, true for the chosen arm.
+            reward: `(...)`.
+            ops: The functions of the arrays' library.
+        """
+
+    def update(
+        self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
+    ) -> tuple[Array, Array]:
+        """Return the state after a trial, and the trial's prediction error.
+
+        The arguments are those of `prediction_error`. The given state does not change.
+        """
+
+
+class ValueRule(NamedTuple):
+    """One value for each arm; the chosen value learns and the others decay (Ito & Doya 2009).
+
+    With the value `Q` of each arm, every trial computes
+
+        p(choice = a) = exp(beta Q_a) / sum_b exp(beta Q_b)
+        target        = (kappa_1 + kappa_2) reward - kappa_2
+        error         = target - Q_choice          (the value before the update)
+        Q_choice     <- Q_choice + alpha_1 error
+        Q_other      <- (1 - alpha_2) Q_other
+
+    Attributes:
+        alpha_1: Learning rate of the chosen value.
+        alpha_2: Forgetting rate of the other values.
+        kappa_1: Target of a trial with a reward of 1.
+        kappa_2: Minus the target of a trial without a reward.
+        beta: Inverse temperature of the softmax.
+        initial_value: Each value before the first trial.
+    """
+
+    alpha_1: Any
+    alpha_2: Any
+    kappa_1: Any
+    kappa_2: Any
+    beta: Any = 1.0
+    initial_value: float = 0.0
+
+    def variable_names(self, num_arms: int) -> tuple[str, ...]:
+        return tuple(f"q{arm}" for arm in range(num_arms))
+
+    def initial_state(self, num_arms: int) -> np.ndarray:
+        return np.full(num_arms, self.initial_value)
+
+    def num_arms(self, state: Array) -> int:
+        return state.shape[0]
+
+    def logits(self, state: Array, ops: ArrayOps) -> Array:
+        return self.beta * state
+
+    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
+        target = (self.kappa_1 + self.kappa_2) * reward - self.kappa_2
+        return target - value_of_chosen(state, chosen, ops.where)
+
+    def update(
+        self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
+    ) -> tuple[Array, Array]:
+        error = self.prediction_error(state, chosen, reward, ops)
+        learnt = state + self.alpha_1 * error
+        return ops.where(chosen, learnt, (1 - self.alpha_2) * state), error
+
+
+class RewardSeekingRule(NamedTuple):
+    """One signed value that points to the rewarded arm of two (Jain et al. 2025).
+
+    With a = -1 for arm 0 and +1 for arm 1, and r = -1 for no reward and +1 for a reward, every
+    trial computes from the value `s`
+
+        p(choice = 0), p(choice = 1) = softmax(-beta s, +beta s)
+        error = r - a s                            (the value before the update)
+        s    <- s + alpha a error
+
+    Attributes:
+        alpha: Learning rate.
+        beta: Inverse temperature of the softmax.
+    """
+
+    alpha: Any
+    beta: Any
+
+    def variable_names(self, num_arms: int) -> tuple[str, ...]:
+        if num_arms != 2:
+            raise ValueError(f"num_arms: expected 2 arms for RewardSeeking, got {num_arms}")
+        return ("s",)
+
+    def initial_state(self, num_arms: int) -> np.ndarray:
+        return np.zeros(1)
+
+    def num_arms(self, state: Array) -> int:
+        return 2
+
+    def logits(self, state: Array, ops: ArrayOps) -> Array:
+        logit = self.beta * state
+        return ops.concatenate([-logit, logit])
+
+    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
+        signed_reward, value = 2.0 * reward - 1.0, state[0]
+        return ops.where(chosen[1], signed_reward - value, signed_reward + value)
+
+    def update(
+        self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
+    ) -> tuple[Array, Array]:
+        error = self.prediction_error(state, chosen, reward, ops)
+        step = self.alpha * error
+        return state + ops.where(chosen[1], step, -step), error
+
+
+class ActorCriticRule(NamedTuple):
+    """A critic with one value, and an actor with leaky preferences (Miller et al. 2023).
+
+    With the critic's value `v` and the preference `theta` of each arm, every trial computes
+
+        p = softmax(theta)
+        error         = reward - v                 (the value before the update)
+        theta_choice <- (1 - forget) theta_choice + learn error (1 - p_choice)
+        theta_other  <- (1 - forget) theta_other - learn error p_other
+        v            <- v + alpha_critic error
+
+    The state holds the preferences first and the critic's value last.
+
+    Attributes:
+        alpha_critic: Learning rate of the critic.
+        learn: Learning rate of the actor.
+        forget: Share of each preference that leaks away on every trial.
+        initial_value: The critic's value before the first trial.
+    """
+
+    alpha_critic: Any
+    learn: Any
+    forget: Any
+    initial_value: float = 0.5
+
+    def variable_names(self, num_arms: int) -> tuple[str, ...]:
+        return (*(f"theta{arm}" for arm in range(num_arms)), "v")
+
+    def initial_state(self, num_arms: int) -> np.ndarray:
+        return np.append(np.zeros(num_arms), self.initial_value)
+
+    def num_arms(self, state: Array) -> int:
+        return state.shape[0] - 1
+
+    def logits(self, state: Array, ops: ArrayOps) -> Array:
+        return state[:-1]
+
+    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
+        return reward - state[-1]
+
+    def update(
+        self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
+    ) -> tuple[Array, Array]:
+        theta = state[:-1]
+        error = self.prediction_error(state, chosen, reward, ops)
+        probability = ops.softmax(theta)
+        gradient = ops.where(chosen, 1 - probability, -probability)
+        theta = (1 - self.forget) * theta + self.learn * error * gradient
+        value = state[-1:] + self.alpha_critic * error
+        return ops.concatenate([theta, value]), error
+
+
+def value_of_chosen(values: Array, chosen: Array, where: Callable[..., Array] = np.where) -> Array:
+    """Return the value of the chosen arm.
+
+    Args:
+        values: `(arms, ...)`.
+        chosen: Boolean `(arms, ...)`, true for the chosen arm.
+        where: The `where` of the arrays' library.
+
+    Returns:
+        `(...)`.
+    """
+    # For the few arms of a bandit, one pass for each arm is faster than an indexed look-up.
+    found = where(chosen[1], values[1], values[0])
+    for arm in range(2, values.shape[0]):
+        found = where(chosen[arm], values[arm], found)
+    return found
+
+
+def is_chosen(choice: np.ndarray, num_arms: int) -> np.ndarray:
+    """Return which arm is the chosen one.
+
+    Args:
+        choice: Integers `(sessions,)`, from 0 to `num_arms - 1`.
+        num_arms: Number of arms.
+
+    Returns:
+        Boolean `(arms, sessions)`.
+    """
+    return choice == _arms(num_arms, choice.dtype)
+
+
+@functools.cache
+def _arms(num_arms: int, dtype: np.dtype) -> np.ndarray:
+    return np.arange(num_arms, dtype=dtype)[:, None]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Compute the softmax over the first axis without overflow.
+
+    Args:
+        logits: `(arms, sessions)`.
+
+    Returns:
+        Probabilities `(arms, sessions)`; each column sums to 1.
+    """
+    if len(logits) == 2:
+        # One exponential instead of two. Past 700 it would overflow, where the share is 0 anyway.
+        probability = np.empty_like(logits)
+        odds = np.exp(np.minimum(logits[0] - logits[1], 700.0))
+        np.divide(1.0, 1.0 + odds, out=probability[1])
+        np.multiply(odds, probability[1], out=probability[0])
+        return probability
+    weights = np.exp(logits - logits.max(axis=0))
+    return weights / weights.sum(axis=0)
+
+
+NUMPY = ArrayOps(np.where, np.concatenate, softmax)
+"""The functions of NumPy. Their softmax takes one axis of sessions."""
