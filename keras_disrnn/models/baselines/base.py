@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_disrnn.layers.disrnn import clean, shift
+from keras_disrnn.layers.time_steps import get_previous_latents, remove_padding
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE
 from keras_disrnn.objectives.metrics import (
     DopamineMeanSquaredError,
@@ -93,13 +93,15 @@ class Baseline(keras.Model):
     def call(self, inputs, training=False):
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_features(features.shape)
-        seen, _ = clean(features)
+        seen, _ = remove_padding(features)
         after = inputs["latents"] if isinstance(inputs, dict) else self.compute_latents(features)
         outputs = {"choice": self.read_choice(after)}
         if self.num_signals:
             initial = ops.cast(self.initial_latents, after.dtype)
             initial = ops.broadcast_to(initial, (ops.shape(after)[0], after.shape[-1]))
-            outputs["dopamine"] = self.read_dopamine(seen, shift(after, initial), after)
+            outputs["dopamine"] = self.read_dopamine(
+                seen, get_previous_latents(after, initial), after
+            )
         return outputs
 
     def step(self, features, latents):
@@ -112,7 +114,7 @@ class Baseline(keras.Model):
         Returns:
             The outputs of `call` without the axis of rows, and `latents`, `(sessions, variables)`.
         """
-        seen, real = clean(features)
+        seen, real = remove_padding(features)
         new = ops.where(real[..., None], self.advance(seen, latents), latents)
         outputs = {"choice": self.read_choice(new), "latents": new}
         if self.num_signals:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.bandit.agents import MappedDopamine
-from keras_disrnn.layers.disrnn import clean
+from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines import fitting
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.utils.checks import check_integer, check_number
@@ -215,7 +215,7 @@ class CognitiveModel(Baseline):
     def compute_latents(self, features):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
-        seen, real = clean(features)
+        seen, real = remove_padding(features)
         start = self.initial_latents
         start = ops.broadcast_to(start, (ops.shape(seen)[0], start.shape[-1]))
 
