@@ -21,7 +21,7 @@ def profile(name, steps=40):
     import tensorflow as tf
 
     import keras_disrnn
-    from keras_disrnn.native import likelihood, readout, recurrence
+    from keras_disrnn.native import likelihood, passes
 
     times = {}
 
@@ -48,7 +48,7 @@ def profile(name, steps=40):
         module.differentiable = differentiable
         return whole
 
-    modules = {recurrence: "core", readout: "readouts", likelihood: "likelihood"}
+    modules = {passes: "core and readouts", likelihood: "likelihood"}
     plain = {module: watch(module, label) for module, label in modules.items()}
     arrays, shape = make_arrays(name), SHAPES[name]
     signals = 1 if shape.dopamine else 0

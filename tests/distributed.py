@@ -170,9 +170,8 @@ def draw(strategy):
             noise["readout"] = tf.transpose(readout.bottleneck.draw_noise((len(mine), 3, 2)))
             first = distribute.first_session() or 0
             parameters = Parameters(*(x.numpy() for x in Parameters.of_cell(cell)))
-            native = Recurrence("leaky_relu", 2.0).draws(
-                mine, np.zeros((len(mine), 2), "float32"), parameters, (1, 2, first)
-            )
+            inputs = mine, np.zeros((len(mine), 2), "float32")
+            native = Recurrence("leaky_relu", 2.0).draws(inputs, parameters, (1, 2, first))
             return noise | {f"native_{i}": tf.constant(part) for i, part in enumerate(native)}
 
     if strategy is None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_disrnn import ChoiceReadout, DisRNN, DisRNNModel, DopamineReadout, compile_stage, native
 from keras_disrnn.layers import implementation
-from keras_disrnn.native import library
+from keras_disrnn.native import arrays, library, passes
 from keras_disrnn.objectives import losses
 
 AVAILABLE = native.why_not("tanh", keras.DTypePolicy("float32"))
@@ -25,7 +25,16 @@ def twins(latents, observations, units, layers, activation="leaky_relu", dtype="
     """A Keras and a native core with the same parameters, all of them random."""
     rng = np.random.default_rng(seed)
     cores = [
-        DisRNN(latents, units, layers, activation, 1.5, seed=1, implementation=how, dtype=dtype)
+        DisRNN(
+            latents,
+            update_units=units,
+            num_update_layers=layers,
+            activation=activation,
+            max_latent_value=1.5,
+            seed=1,
+            implementation=how,
+            dtype=dtype,
+        )
         for how in ("keras", "native")
     ]
     for core in cores:
@@ -141,14 +150,13 @@ def arrays_of(core):
 
 def both_passes(recurrence, features, initial, parameters, weights, mask=None, **noise):
     """All that a forward and a backward pass give, with the noise kept between them."""
-    latents, costs, kept = recurrence.forward(
-        features, initial, parameters, mask, **noise, costs=True
+    inputs = features, initial
+    latents, costs, kept = recurrence.forward(inputs, parameters, mask=mask, **noise, costs=True)
+    upstream = weights, [weights[..., 0]] * len(costs)
+    gradients, of_parameters = recurrence.backward(
+        inputs, parameters, latents, *upstream, mask=mask, **noise, kept=kept
     )
-    prices = [weights[..., 0]] * len(costs)
-    gradients = recurrence.backward(
-        features, initial, parameters, latents, weights, prices, mask, **noise, kept=kept
-    )
-    return [latents, *costs, *gradients[:2], *gradients[2]]
+    return [latents, *costs, *gradients, *of_parameters]
 
 
 @needs_library
@@ -156,7 +164,7 @@ def both_passes(recurrence, features, initial, parameters, weights, mask=None, *
 def test_gradients_are_those_of_finite_differences(activation, rng):
     core = twins(3, 2, 4, 2, activation, "float64")[1]
     features, mask, _, initial, weights = make_case(rng, 9, 6, 3, 2, "float64")
-    prices = [rng.normal(size=weights.shape[:2]) for _ in native.COSTS]
+    cost_weights = [rng.normal(size=weights.shape[:2]) for _ in native.COSTS]
     recurrence = native.Recurrence(activation, 1.5)
     options = {"mask": mask, "seed": (3, 4)}
     real = (~np.isnan(features))[..., :]
@@ -164,18 +172,17 @@ def test_gradients_are_those_of_finite_differences(activation, rng):
 
     def loss(arrays):
         parameters = native.Parameters(*arrays[2:])
-        z, costs, _ = recurrence.forward(*arrays[:2], parameters, **options, costs=True)
-        return sum(np.sum(a * b) for a, b in zip([z, *costs], [weights, *prices], strict=True))
+        z, costs, _ = recurrence.forward(arrays[:2], parameters, **options, costs=True)
+        upstream = [weights, *cost_weights]
+        return sum(np.sum(a * b) for a, b in zip([z, *costs], upstream, strict=True))
 
     parameters = native.Parameters(*inputs[2:])
-    latents, _, kept = recurrence.forward(*inputs[:2], parameters, **options)
-    dfeatures, dinitial, gradients = recurrence.backward(
-        *inputs[:2], parameters, latents, weights, prices, **options, kept=kept
+    latents, _, kept = recurrence.forward(inputs[:2], parameters, **options)
+    gradients, of_parameters = recurrence.backward(
+        inputs[:2], parameters, latents, weights, cost_weights, **options, kept=kept
     )
     names = ("features", "initial", *native.Parameters._fields)
-    for i, (name, gradient) in enumerate(
-        zip(names, (dfeatures, dinitial, *gradients), strict=True)
-    ):
+    for i, (name, gradient) in enumerate(zip(names, (*gradients, *of_parameters), strict=True)):
         direction = rng.normal(size=gradient.shape) * (real if name == "features" else 1.0)
         step = 1e-6 * direction
         ends = [
@@ -240,7 +247,8 @@ def draws(latents, observations, sessions, rows, seed, dtype="float32"):
     core = twins(latents, observations, 4, 0, dtype=dtype)[1]
     recurrence = native.Recurrence("tanh", 2.0)
     features = np.zeros((sessions, rows, observations), dtype)
-    noise = recurrence.draws(features, np.zeros((sessions, latents), dtype), arrays_of(core), seed)
+    inputs = features, np.zeros((sessions, latents), dtype)
+    noise = recurrence.draws(inputs, arrays_of(core), seed)
     return np.concatenate([noise[0], noise[1], noise[2][:, :, None]], axis=2)
 
 
@@ -314,7 +322,7 @@ def test_drawn_noise_is_used_as_given_noise_is(dtype, rng):
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2, dtype)
     parameters = arrays_of(core)
     recurrence = native.Recurrence("leaky_relu", 1.5)
-    noise = recurrence.draws(features, initial, parameters, (5, 6))
+    noise = recurrence.draws((features, initial), parameters, (5, 6))
     results = [
         both_passes(recurrence, features, initial, parameters, weights, mask, **option)
         for option in ({"seed": (5, 6)}, {"noise": noise})
@@ -329,12 +337,13 @@ def test_noise_that_is_too_much_to_keep_is_drawn_again(rng, monkeypatch):
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2)
     recurrence = native.Recurrence("leaky_relu", 1.5)
     results = []
-    for most in (library.MOST_KEPT, 100):
-        monkeypatch.setattr(library, "MOST_KEPT", most)
-        kept = recurrence.forward(features, initial, arrays_of(core), mask, (1, 2))[2]
+    noise = {"mask": mask, "seed": (1, 2)}
+    for most in (passes.MOST_KEPT, 100):
+        monkeypatch.setattr(passes, "MOST_KEPT", most)
+        kept = recurrence.forward((features, initial), arrays_of(core), **noise)[2]
         assert (kept.size > 0) == (most > 100)
         results.append(
-            both_passes(recurrence, features, initial, arrays_of(core), weights, mask, seed=(1, 2))
+            both_passes(recurrence, features, initial, arrays_of(core), weights, **noise)
         )
     for once, twice in zip(*results, strict=True):
         np.testing.assert_array_equal(once, twice)
@@ -346,16 +355,16 @@ def test_kept_noise_may_lie_anywhere_in_memory(dtype, rng):
     core = twins(3, 2, 5, 2, dtype=dtype)[1]
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2, dtype)
     recurrence = native.Recurrence("leaky_relu", 1.5)
-    inputs = (features, initial, arrays_of(core))
-    latents, _, kept = recurrence.forward(*inputs, mask, (1, 2))
+    inputs = ((features, initial), arrays_of(core))
+    latents, _, kept = recurrence.forward(*inputs, mask=mask, seed=(1, 2))
     results = []
     for shift in range(3):
-        memory = library.empty((kept.size + shift,), dtype)
+        memory = arrays.empty((kept.size + shift,), dtype)
         memory[shift:] = kept
-        gradients = recurrence.backward(
+        gradients, of_parameters = recurrence.backward(
             *inputs, latents, weights, mask=mask, seed=(1, 2), kept=memory[shift:]
         )
-        results.append([*gradients[:2], *gradients[2]])
+        results.append([*gradients, *of_parameters])
     for result in results[1:]:
         for gradient, same in zip(result, results[0], strict=True):
             np.testing.assert_array_equal(gradient, same)
@@ -423,13 +432,13 @@ def operations(core, features, **options):
 @needs_library
 def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
     calls = []
-    call = library.Pass._call
+    call = native.Pass._call
 
     def noting(self, name, *arguments):
         calls.append((type(self).__name__, name))
         call(self, name, *arguments)
 
-    monkeypatch.setattr(library.Pass, "_call", noting)
+    monkeypatch.setattr(native.Pass, "_call", noting)
     features = make_features(4, 6)
     model = DisRNNModel(num_latents=2, seed=1)
     model.build((None, None, 2))
@@ -489,7 +498,7 @@ def test_auto_says_once_why_it_falls_back(options, reason, make_features, fresh_
     for _ in range(2):
         assert np.isfinite(core(features)).all()
     assert [reason in record.message for record in fresh_log.records] == [True]
-    with pytest.raises(RuntimeError, match=f"implementation='native' cannot run here: .*{reason}"):
+    with pytest.raises(RuntimeError, match=f"got 'native', which cannot run: .*{reason}"):
         DisRNN(3, implementation="native", **options)(features)
 
 
@@ -552,24 +561,34 @@ def test_arrays_that_do_not_fit_are_refused(rng):
     parameters = arrays_of(core)
     recurrence = native.Recurrence("tanh", 2.0)
     with pytest.raises(TypeError, match="initial: expected float32, as features are, got float64"):
-        recurrence.forward(features, initial.astype("float64"), parameters)
+        recurrence.forward((features, initial.astype("float64")), parameters)
     with pytest.raises(TypeError, match="features: expected float32 or float64, got float16"):
-        recurrence.forward(features.astype("float16"), initial, parameters)
-    for inputs, name in (
-        ((features[:2], initial), "initial"),
-        ((features[..., :1], initial), "input_kernel"),
+        recurrence.forward((features.astype("float16"), initial), parameters)
+    fits = {"inputs": (features, initial), "parameters": parameters}
+    for changed, name in (
+        ({"inputs": (features[:2], initial)}, "initial"),
+        ({"inputs": (features[..., :1], initial)}, "input_kernel"),
         (
-            (features, initial, parameters._replace(update_sigma=np.ones((2, 3), "f4"))),
+            {"parameters": parameters._replace(update_sigma=np.ones((2, 3), "f4"))},
             "update_sigma",
         ),
-        ((features, initial, parameters, mask[:, :2]), "mask"),
-        ((features, initial, parameters, mask, None, (*noise[:2], noise[2][:3])), "latent_noise"),
+        ({"mask": mask[:, :2]}, "mask"),
+        ({"noise": (*noise[:2], noise[2][:3])}, "latent_noise"),
     ):
-        inputs = (*inputs, parameters)[: max(3, len(inputs))]
         with pytest.raises(ValueError, match=f"{name}: expected shape .*, got"):
-            recurrence.forward(*inputs)
-    with pytest.raises(ValueError, match=r"latents: expected shape \(3, 4, 2\) and float32, got"):
-        recurrence.backward(features, initial, parameters, features[:, :2], features)
+            recurrence.forward(**{**fits, **changed})
+    latents = np.zeros((3, 4, 2), "float32")
+    for outputs, gradient, costs, name in (
+        (latents[:, :2], latents, (), "outputs"),
+        (latents, latents[:2], (), "outputs_gradient"),
+        (latents, latents, [latents[..., :1]], "latent_cost_gradient"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}: expected shape .*, got"):
+            recurrence.backward(
+                **fits, outputs=outputs, outputs_gradient=gradient, cost_gradients=costs
+            )
+    with pytest.raises(TypeError, match="outputs_gradient: expected float32, as features are, got"):
+        recurrence.backward(**fits, outputs=latents, outputs_gradient=latents.astype("float64"))
     with pytest.raises(ValueError, match="instructions: expected one of .*, got 'mmx'"):
         native.Recurrence("tanh", 2.0, instructions="mmx")
 
@@ -609,12 +628,13 @@ def readouts(kind, latents, units, layers, outputs, activation="leaky_relu", dty
     rng = np.random.default_rng(latents)
     pair = []
     for how in ("keras", "native"):
-        options = {"implementation": how, "dtype": dtype}
+        options = {"units": units, "num_layers": layers, "activation": activation}
+        options |= {"implementation": how, "dtype": dtype}
         if kind == "choice":
-            pair.append(ChoiceReadout(outputs, units, layers, activation, **options))
+            pair.append(ChoiceReadout(outputs, **options))
         else:
-            pair.append(DopamineReadout(outputs, units, layers, activation, timing=kind, **options))
-        pair[-1].build((None, None, latents + pair[-1].observed))
+            pair.append(DopamineReadout(outputs, timing=kind, **options))
+        pair[-1].build((None, None, latents + pair[-1].num_observed))
     for first, second in zip(*(readout.trainable_variables for readout in pair), strict=True):
         value = rng.normal(size=first.shape) * 0.5
         first.assign(value)
@@ -635,7 +655,7 @@ def readout_case(rng, kind, sessions, rows, latents, observations, outputs, dtyp
         "initial": normal(latents),
         "noise": normal(sessions, rows, inputs),
         "weights": normal(sessions, rows, outputs),
-        "prices": normal(sessions, rows),
+        "cost_weights": normal(sessions, rows),
     }
 
 
@@ -647,7 +667,7 @@ def evaluate_readout(readout, case, noisy):
         outputs, cost = readout.read_sessions(
             *sources.values(), training=noisy, noise=case["noise"]
         )
-        loss = tf.reduce_sum(outputs * case["weights"]) + tf.reduce_sum(cost * case["prices"])
+        loss = tf.reduce_sum(outputs * case["weights"]) + tf.reduce_sum(cost * case["cost_weights"])
     sources |= {variable.path: variable.value for variable in readout.trainable_variables}
     gradients = tape.gradient(loss, list(sources.values()), unconnected_gradients="zero")
     # Keras numbers layers of a name.
@@ -691,18 +711,20 @@ def test_gradients_of_a_readout_are_those_of_finite_differences(kind, rng):
         name: value.numpy()
         for name, value in readout_case(rng, kind, 7, 5, 3, 2, 2, "float64").items()
     }
-    run = native.Readout("tanh", readout.observed, readout.reads_previous)
+    run = native.Readout("tanh", observed=readout.num_observed, previous=readout.reads_previous)
     parameters = [t.numpy() for t in native.ReadoutParameters.of_readout(readout)]
     inputs = [case["latents"], case["features"], case["initial"], *parameters]
 
     def passed(arrays):
-        return (*arrays[:3], native.ReadoutParameters(*arrays[3:]))
+        return arrays[:3], native.ReadoutParameters(*arrays[3:])
 
     def loss(arrays):
-        y, cost, _ = run.forward(*passed(arrays), seed=(3, 4), costs=True)
-        return np.sum(y * case["weights"]) + np.sum(cost * case["prices"])
+        y, (cost,), _ = run.forward(*passed(arrays), seed=(3, 4), costs=True)
+        return np.sum(y * case["weights"]) + np.sum(cost * case["cost_weights"])
 
-    *gradients, last = run.backward(*passed(inputs), case["weights"], case["prices"], seed=(3, 4))
+    gradients, last = run.backward(
+        *passed(inputs), case["weights"], case["weights"], [case["cost_weights"]], seed=(3, 4)
+    )
     names = ("latents", "features", "initial", *native.ReadoutParameters._fields)
     for i, (name, gradient) in enumerate(zip(names, (*gradients, *last), strict=True)):
         direction = rng.normal(size=gradient.shape)
@@ -720,10 +742,9 @@ def test_gradients_of_a_readout_are_those_of_finite_differences(kind, rng):
 
 def passes_of_readout(run, case, parameters, **noise):
     arrays = [case[name].numpy() for name in ("latents", "features", "initial")]
-    y, cost, kept = run.forward(*arrays, parameters, **noise, costs=True)
-    *gradients, last = run.backward(
-        *arrays, parameters, case["weights"].numpy(), case["prices"].numpy(), **noise, kept=kept
-    )
+    y, (cost,), kept = run.forward(arrays, parameters, **noise, costs=True)
+    upstream = case["weights"].numpy(), [case["cost_weights"].numpy()]
+    gradients, last = run.backward(arrays, parameters, y, *upstream, **noise, kept=kept)
     return [y, cost, *gradients, *last]
 
 
@@ -736,19 +757,23 @@ def test_a_readouts_noise_and_threads(dtype, rng, monkeypatch):
     parameters = native.ReadoutParameters(
         *(t.numpy() for t in native.ReadoutParameters.of_readout(readout))
     )
-    one, many = (native.Readout("leaky_relu", 2, True, threads=threads) for threads in (1, 3))
+    one, many = (
+        native.Readout("leaky_relu", observed=2, previous=True, threads=threads)
+        for threads in (1, 3)
+    )
     arrays = [case[name].numpy() for name in ("latents", "features", "initial")]
-    noise = one.draws(*arrays, parameters, (5, 6))
+    noise = one.draws(arrays, parameters, (5, 6))
     expected = passes_of_readout(one, case, parameters, noise=noise)
     drawn = [passes_of_readout(run, case, parameters, seed=(5, 6)) for run in (one, many)]
-    monkeypatch.setattr(library, "MOST_KEPT", 100)
+    monkeypatch.setattr(passes, "MOST_KEPT", 100)
     drawn.append(passes_of_readout(many, case, parameters, seed=(5, 6)))
     for results in drawn:
         for result, same in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, same)
     # A draw belongs to its row and session.
     few = [arrays[0][:7, :4], arrays[1][:7, :4], arrays[2]]
-    np.testing.assert_array_equal(one.draws(*few, parameters, (5, 6)), noise[:7, :4])
+    (drawn_of_few,) = one.draws(few, parameters, (5, 6))
+    np.testing.assert_array_equal(drawn_of_few, noise[0][:7, :4])
 
 
 @needs_library
@@ -759,8 +784,10 @@ def test_a_readouts_noise_is_standard_normal_and_independent():
     )
     run = native.Readout("leaky_relu")
     sessions, rows = 200, 100
-    arrays = [np.zeros((sessions, rows, 5), "f4"), np.zeros((sessions, rows, 2), "f4")]
-    noise = run.draws(*arrays, np.zeros(5, "f4"), parameters, (7, 1)).astype("float64")
+    shapes = ((sessions, rows, 5), (sessions, rows, 2), (5,))
+    inputs = [np.zeros(shape, "float32") for shape in shapes]
+    (noise,) = run.draws(inputs, parameters, (7, 1))
+    noise = noise.astype("float64")
     bound = 5 / np.sqrt(noise.size)
     assert abs(noise.mean()) < bound
     assert abs((noise**2).mean() - 1) < bound * np.sqrt(2)
@@ -769,7 +796,7 @@ def test_a_readouts_noise_is_standard_normal_and_independent():
     assert np.abs(correlations).max() < 5 / np.sqrt(sessions * rows)
     for a, b in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1])):
         assert abs(np.mean(a * b)) < bound * 1.05
-    other = run.draws(*arrays, np.zeros(5, "f4"), parameters, (7, 2))
+    (other,) = run.draws(inputs, parameters, (7, 2))
     assert abs(np.mean(noise * other)) < bound
 
 

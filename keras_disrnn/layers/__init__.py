@@ -1,1 +1,1 @@
-"""The Keras layers of the disentangled RNN."""
+"""Keras layers of the disentangled RNN."""

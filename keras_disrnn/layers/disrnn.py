@@ -1,132 +1,158 @@
 """The DisRNN core over whole sessions."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.layers.disrnn_cell import DisRNNCell
 from keras_disrnn.layers.implementation import check_implementation, runs_natively, seed_or_noise
-from keras_disrnn.native import run_core
-
-
-def row_mask(features):
-    """Which rows are real: a padding row is NaN in every observation.
-
-    Args:
-        features: `(..., observations)`.
-
-    Returns:
-        Boolean `(...)`.
-    """
-    return ops.logical_not(ops.all(ops.isnan(features), axis=-1))
-
-
-def clean(sequences, mask=None):
-    """The features with zeros in the rows to pass over, and which rows are real.
-
-    Args:
-        sequences: `(..., observations)`.
-        mask: Boolean `(...)`, false for further rows to pass over, or `None`.
-
-    Returns:
-        Features as given but for padding, and a boolean `(...)`.
-    """
-    real = row_mask(sequences)
-    if mask is not None:
-        real = ops.logical_and(real, mask)
-    return ops.where(real[..., None], sequences, ops.zeros_like(sequences)), real
+from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
+from keras_disrnn.layers.time_steps import (
+    find_real_time_steps,
+    get_previous_latents,
+    remove_padding,
+)
+from keras_disrnn.native import COSTS, run_core
+from keras_disrnn.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class DisRNN(keras.layers.RNN):
     """Runs a `DisRNNCell` over sessions: features in, latents out.
 
-    Everything that does not depend on the previous latents (the observation bottlenecks, all
-    noise, the input projections, every cost) is computed for all rows at once; the loop over rows
-    keeps only the recurrence. A frozen core (`trainable = False`) runs as at inference, without
-    noise, also under `training=True`.
+    Everything that does not depend on the previous latents is computed for all time steps at once:
+    the observation bottlenecks, all noise, the input projections and all costs. The loop over time
+    steps only has the recurrence. A frozen core (`trainable = False`) adds no noise, also with
+    `training=True`.
 
-    As Keras' GRU has a cuDNN implementation, this layer has a native one for the CPU (package
-    `keras_disrnn.native`), with the same results but for rounding and for the noise it draws.
+    On the CPU the layer can run in the native library (`keras_disrnn.native`), as Keras' GRU can
+    run in cuDNN. The results are the same up to rounding, but the noise has other draws.
+
+    Masks: a time step is skipped if all of its features are NaN (padding), or if `mask` is false.
+    The latents stay as they are, and the penalty leaves the time step out. The output has a mask of
+    both kinds, so that the next layers and Keras' losses leave the time step out too.
+
+    Args:
+        num_latents: Number of latents.
+        update_units: Width of each update network.
+        num_update_layers: Number of hidden layers of each update network.
+        activation: Name of a Keras activation. `"leaky_relu"` has slope 0.01.
+        max_latent_value: Bound of the update networks' targets.
+        seed: Integer seed of the initial values and of the noise, or `None` for a random one.
+        implementation: `"keras"` runs Keras operations. `"native"` runs the native library.
+            `"auto"` runs the native library if it can: no GPU, no XLA, float32 or float64, one of
+            `keras_disrnn.native.ACTIVATIONS`, and the library is built. Otherwise it runs Keras
+            operations and logs the reason. Exported models always have Keras operations.
+        penalty_weight: `None`, or the weight of the KL penalty: one number, or a dict with a number
+            for each of `"latent"`, `"update_obs"` and `"update_latent"`. With a weight the layer
+            adds the weighted mean KL divergence of a time step to the loss of the model it is used
+            in. A frozen core adds nothing. `DisRNNModel` adds its own penalties and uses `None`.
+        l2_scale: `None`, or the weight of the L2 penalty on the update networks' hidden weights.
+        **kwargs: `name`, `dtype` and `trainable`, as for `keras.layers.Layer`.
+
+    Call arguments:
+        sequences: Features `(sessions, time steps, observations)`.
+        initial_state: Latents before the first time step, `(sessions, latents)`, or a list of that
+            tensor. By default the learned initial latents.
+        mask: Boolean `(sessions, time steps)`. False marks time steps to skip.
+        training: Whether to add noise.
+        return_costs: Whether to return the costs of the bottlenecks too.
+        noise: The result of `DisRNNCell.draw_noise`, to use instead of new draws.
+        switch: Boolean tensor. False turns the noise off, without tracing the function again.
+        real: Boolean `(sessions, time steps)`, for callers that have used `remove_padding`
+            themselves: the time steps to run. `sequences` must then have no padding, and `mask` is
+            not read.
+
+    Returns:
+        Latents after each time step, `(sessions, time steps, latents)`. With `return_costs` also a
+        dict of the information that each group of bottlenecks transmits in a time step, in nats,
+        `(sessions, time steps)`: `latent`, `update_obs` and `update_latent`. Skipped time steps
+        have 0.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        RuntimeError: With `implementation="native"`, if the library cannot run.
 
     Example:
 
-    >>> core = DisRNN(latents=5)
-    >>> core(numpy.zeros((3, 11, 2), "float32")).shape
-    TensorShape([3, 11, 5])
+    >>> import keras_disrnn
+    >>> import numpy
+    >>> core = keras_disrnn.DisRNN(num_latents=5, seed=0)
+    >>> tuple(core(numpy.zeros((3, 11, 2), "float32")).shape)
+    (3, 11, 5)
 
-    Args:
-        num_latents, update_units, num_update_layers, activation, max_latent_value, seed: As for
-            `DisRNNCell`.
-        implementation: `"keras"`: Keras operations; `"native"`: the C++ recurrence; `"auto"`: that
-            one where it can run (no GPU, no XLA, float32 or float64, one of
-            `keras_disrnn.native.ACTIVATIONS`, and the library built), else Keras operations, with
-            a line in the log that says why. What is exported is Keras operations in any case.
+    In any Keras model, with its penalty:
 
-    Call arguments:
-        sequences: Features `(sessions, rows, observations)`. A row that is NaN throughout is
-            padding: the latents stay as they are.
-        initial_state: Latents before the first row, `(sessions, latents)` (or a list of that one
-            tensor); by default the learned ones.
-        mask: Boolean `(sessions, rows)`; further rows to pass over.
-        training: Whether to add noise.
-        return_costs: Whether to return the bottlenecks' costs too.
-        noise: As `DisRNNCell.draw_noise` gives it, to use in place of fresh draws.
-        switch: Boolean tensor; false turns the noise off after all. For noise that is turned on and
-            off without tracing anew.
-
-    Returns:
-        Latents after each row, `(sessions, rows, latents)`; with `return_costs`, also a dict of
-        the KL costs of each row in nats, `(sessions, rows)`: `latent`, `update_obs`,
-        `update_latent`; 0 in rows that were passed over.
-
-    Raises:
-        RuntimeError: With `implementation="native"`, where that cannot run.
+    >>> import keras
+    >>> core = keras_disrnn.DisRNN(num_latents=5, penalty_weight=1e-3)
+    >>> model = keras.Sequential([keras.Input((None, 2)), core, keras.layers.Dense(2)])
+    >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     """
 
     def __init__(
         self,
-        num_latents,
-        update_units=8,
-        num_update_layers=4,
-        activation="leaky_relu",
-        max_latent_value=2.0,
-        seed=None,
-        implementation="auto",
-        **kwargs,
-    ):
+        num_latents: int,
+        *,
+        update_units: int = 8,
+        num_update_layers: int = 4,
+        activation: str = "leaky_relu",
+        max_latent_value: float = 2.0,
+        seed: int | None = None,
+        implementation: str = "auto",
+        penalty_weight: float | dict[str, float] | None = None,
+        l2_scale: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         check_implementation(implementation)
-        unsupported = sorted(set(kwargs) - {"name", "dtype", "trainable"})
-        if unsupported:
-            raise ValueError(f"DisRNN: unknown argument {unsupported[0]!r}")
+        unknown = sorted(set(kwargs) - {"name", "dtype", "trainable"})
+        if unknown:
+            raise ValueError(
+                "DisRNN: expected its own arguments, name, dtype or trainable, got "
+                f"the unknown argument {unknown[0]!r}"
+            )
         cell = DisRNNCell(
             num_latents,
-            update_units,
-            num_update_layers,
-            activation,
-            max_latent_value,
-            seed,
+            update_units=update_units,
+            num_update_layers=num_update_layers,
+            activation=activation,
+            max_latent_value=max_latent_value,
+            seed=seed,
             dtype=kwargs.get("dtype"),
             name="cell",
         )
         super().__init__(cell, return_sequences=True, **kwargs)
+        self.num_latents = cell.num_latents
+        self.update_units = cell.update_units
+        self.num_update_layers = cell.num_update_layers
         self.activation = activation
+        self.max_latent_value = cell.max_latent_value
+        self.seed = cell.seed
         self.implementation = implementation
+        self.penalty_weight = _check_weights(penalty_weight)
+        self.l2_scale = check_weight("l2_scale", l2_scale)
+        self.supports_masking = True
 
-    def build(self, sequences_shape, initial_state_shape=None):
+    def build(
+        self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None
+    ) -> None:
         if not self.cell.built:
             self.cell.build((sequences_shape[0], sequences_shape[-1]))
 
     def call(
         self,
-        sequences,
-        initial_state=None,
-        mask=None,
-        training=False,
-        return_costs=False,
-        noise=None,
-        switch=None,
-    ):
+        sequences: Tensor,
+        initial_state: Tensor | list[Tensor] | None = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+        return_costs: bool = False,
+        noise: dict | None = None,
+        switch: Tensor | None = None,
+        real: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         sequences = ops.cast(sequences, self.compute_dtype)
         if initial_state is None:
             initial_state = self.cell.get_initial_state(ops.shape(sequences)[0])
@@ -134,22 +160,39 @@ class DisRNN(keras.layers.RNN):
             (initial_state,) = initial_state
         initial_state = ops.cast(initial_state, self.compute_dtype)
         noisy = bool(training and self.trainable)
-        if runs_natively(self):
-            seed_generator = self.cell.latent_bottleneck.seed_generator
-            seed, noise = seed_or_noise(noisy, noise, seed_generator)
+        with_costs = return_costs or self.penalty_weight is not None
+        native = runs_natively(self)
+        if real is None and (not native or self.penalty_weight is not None):
+            sequences, real = remove_padding(sequences, mask)
+        if native:
+            seed, noise = seed_or_noise(noisy, noise, self.cell.latent_bottleneck.seed_generator)
             latents, costs = run_core(
-                self.cell, sequences, initial_state, mask, seed, noise, switch, return_costs
+                self.cell,
+                sequences,
+                initial_state,
+                mask=mask if real is None else real,
+                seed=seed,
+                noise=noise,
+                switch=switch,
+                costs=with_costs,
             )
-            return (latents, costs) if return_costs else latents
-        latents, means = self._run_keras(sequences, initial_state, mask, noisy, noise, switch)
-        if not return_costs:
-            return latents
-        features, real = clean(sequences, mask)
-        costs = self.cell.costs(features, shift(latents, initial_state), means)
-        return latents, {name: ops.where(real, cost, 0.0) for name, cost in costs.items()}
+        else:
+            latents, costs = self._run_keras(
+                sequences, real, initial_state, noise, switch, noisy, with_costs
+            )
+        self._add_penalties(costs, real)
+        return (latents, costs) if return_costs else latents
 
-    def _run_keras(self, sequences, initial_state, mask, noisy, noise, switch):
-        features, real = clean(sequences, mask)
+    def _run_keras(
+        self,
+        features: Tensor,
+        real: Tensor,
+        initial_state: Tensor,
+        noise: dict | None,
+        switch: Tensor | None,
+        noisy: bool,
+        with_costs: bool,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         columns = ops.transpose(features, (1, 2, 0))
         if not noisy:
             noise = None
@@ -163,58 +206,90 @@ class DisRNN(keras.layers.RNN):
                 ops.transpose(noise["latent"], (2, 0, 1))
             )
         latents = self._recur(columns, initial_state, real, noise, latent_noise)
-        return latents, latents if latent_noise is None else latents - latent_noise
+        if not with_costs:
+            return latents, {}
+        means = latents if latent_noise is None else latents - latent_noise
+        costs = self.cell.costs(features, get_previous_latents(latents, initial_state), means)
+        return latents, {name: ops.where(real, cost, 0.0) for name, cost in costs.items()}
 
-    def _recur(self, columns, initial_state, real, noise, latent_noise):
-        advance = self.cell.advancer()
-        xs = [self.cell.project(columns, noise), ops.transpose(real)[:, None, :]]
+    def _recur(
+        self,
+        columns: Tensor,
+        initial_state: Tensor,
+        real: Tensor,
+        noise: dict | None,
+        latent_noise: Tensor | None,
+    ) -> Tensor:
+        update = self.cell.make_update_function()
+        inputs = [self.cell.project_inputs(columns, noise), ops.transpose(real)[:, None, :]]
         if latent_noise is not None:
-            xs.append(ops.transpose(latent_noise, (1, 2, 0)))
+            inputs.append(ops.transpose(latent_noise, (1, 2, 0)))
 
-        def one_row(latents, row):
-            new = advance(row[0], latents)
+        def run_time_step(latents: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+            new = update(inputs[0], latents)
             if latent_noise is not None:
-                new = new + row[2]
-            return ops.where(row[1], new, latents)
+                new = new + inputs[2]
+            return ops.where(inputs[1], new, latents)
 
-        # Not ops.scan: in Keras 3.15 it fails where the number of sessions is open.
-        rows = tf.scan(one_row, tuple(xs), ops.transpose(initial_state))
-        return ops.transpose(rows, (2, 0, 1))
+        # ops.scan of Keras 3.15 fails if the number of sessions is unknown.
+        latents = tf.scan(run_time_step, tuple(inputs), ops.transpose(initial_state))
+        return ops.transpose(latents, (2, 0, 1))
 
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        return (*sequences_shape[:-1], self.cell.num_latents)
+    def _add_penalties(self, costs: dict[str, Tensor], real: Tensor | None) -> None:
+        if self.penalty_weight is not None:
+            for group in COSTS:
+                add_penalty(self, self.penalty_weight[group], average_cost(costs[group], real))
+        if self.l2_scale is not None:
+            add_penalty(self, self.l2_scale, self.cell.update_network.l2())
 
-    def get_config(self):
-        # The base class would store the cell; our own arguments say the same in plain values.
-        config = keras.layers.Layer.get_config(self)
-        cell = self.cell.get_config()
-        names = (
-            "num_latents",
-            "update_units",
-            "num_update_layers",
-            "activation",
-            "max_latent_value",
-            "seed",
-        )
+    def compute_mask(self, inputs: Tensor, mask: Tensor | list | None = None) -> Tensor:
+        """Compute the mask of the output: false in every time step that is skipped.
+
+        Args:
+            inputs: Features `(sessions, time steps, observations)`.
+            mask: The mask of the inputs, or `None`.
+
+        Returns:
+            A boolean tensor `(sessions, time steps)`.
+        """
+        mask = keras.tree.flatten(mask)[0]
+        real = find_real_time_steps(keras.tree.flatten(inputs)[0])
+        return real if mask is None else ops.logical_and(real, mask)
+
+    def compute_output_shape(
+        self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None
+    ) -> tuple[int | None, ...]:
+        return (*sequences_shape[:-1], self.num_latents)
+
+    def get_config(self) -> dict[str, Any]:
+        # keras.layers.RNN would add the cell, which has the same arguments.
         return {
-            **config,
-            **{name: cell[name] for name in names},
+            **keras.layers.Layer.get_config(self),
+            "num_latents": self.num_latents,
+            "update_units": self.update_units,
+            "num_update_layers": self.num_update_layers,
+            "activation": self.activation,
+            "max_latent_value": self.max_latent_value,
+            "seed": self.seed,
             "implementation": self.implementation,
+            "penalty_weight": self.penalty_weight,
+            "l2_scale": self.l2_scale,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> DisRNN:
         return cls(**config)
 
 
-def shift(latents, initial_state):
-    """The latents before each row: those after the row above it, and first the initial ones.
-
-    Args:
-        latents: After each row, `(sessions, rows, latents)`.
-        initial_state: `(sessions, latents)`.
-
-    Returns:
-        `(sessions, rows, latents)`.
-    """
-    return ops.concatenate([initial_state[:, None, :], latents[:, :-1]], axis=1)
+def _check_weights(weight: float | dict[str, float] | None) -> dict[str, float] | None:
+    """Return the penalty weight of each group of bottlenecks, or `None`."""
+    if weight is None:
+        return None
+    if not isinstance(weight, dict):
+        return dict.fromkeys(COSTS, check_weight("penalty_weight", weight))
+    if set(weight) != set(COSTS):
+        raise ValueError(
+            f"penalty_weight: expected a number, or a dict with a number for each of {COSTS}, "
+            f"got {weight!r}"
+        )
+    return {name: check_weight(f"penalty_weight[{name!r}]", weight[name]) for name in COSTS}

@@ -1,34 +1,51 @@
-"""Which implementation a layer runs in: the native library or Keras operations."""
+"""The choice between the native library and Keras operations."""
+
+from __future__ import annotations
 
 import logging
+from typing import Any
 
+import keras
 from keras import ops
 
 from keras_disrnn import native
 from keras_disrnn.utils.distribute import first_session
+from keras_disrnn.utils.types import Tensor
 
 IMPLEMENTATIONS = ("auto", "native", "keras")
 
 logger = logging.getLogger(__name__)
-_logged = set()
+_logged: set[str] = set()
 
 
-def check_implementation(implementation):
-    """Raises ValueError unless it is one of `IMPLEMENTATIONS`."""
+def check_implementation(implementation: str) -> None:
+    """Check that an implementation is one of `IMPLEMENTATIONS`.
+
+    Args:
+        implementation: The name of the implementation.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation: expected one of {IMPLEMENTATIONS}, got {implementation!r}"
         )
 
 
-def runs_natively(layer):
-    """Whether a layer is to run natively here and now; says once why `"auto"` does not.
+def runs_natively(layer: keras.layers.Layer) -> bool:
+    """Decide whether a layer runs in the native library here and now.
+
+    If `"auto"` runs in Keras operations, the reason is logged once.
 
     Args:
-        layer: A layer with an `implementation` and an `activation`.
+        layer: A layer with the attributes `implementation` and `activation`.
+
+    Returns:
+        Whether it runs in the native library.
 
     Raises:
-        RuntimeError: With `implementation="native"`, where that cannot run.
+        RuntimeError: With `implementation="native"`, if the library cannot run.
     """
     if layer.implementation == "keras" or native.is_disabled():
         return False
@@ -36,20 +53,27 @@ def runs_natively(layer):
     if reason is None:
         return True
     if layer.implementation == "native":
-        raise RuntimeError(f"implementation='native' cannot run here: {reason}")
+        raise RuntimeError(
+            f"implementation: expected 'auto' or 'keras', got 'native', which cannot run: {reason}"
+        )
     if reason not in _logged:
         _logged.add(reason)
         logger.warning("the model runs in Keras operations, which are slower: %s", reason)
     return False
 
 
-def seed_or_noise(noisy, noise, seed_generator):
-    """What a native pass takes its noise from, `(seed, noise)`: one of them, or neither.
+def seed_or_noise(
+    noisy: bool, noise: Any, seed_generator: keras.random.SeedGenerator
+) -> tuple[Tensor | None, Any]:
+    """Return where a native pass takes its noise from: a seed, given noise, or neither.
 
     Args:
         noisy: Whether there is noise.
-        noise: What was given, or `None` to draw it.
-        seed_generator: Where the seed of what is drawn comes from.
+        noise: The given noise, or `None` to draw new noise.
+        seed_generator: Gives the seed of new noise.
+
+    Returns:
+        `(seed, None)`, `(None, noise)` or `(None, None)`.
     """
     if not noisy:
         return None, None

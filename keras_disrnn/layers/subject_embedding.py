@@ -1,70 +1,95 @@
-"""Subjects as points of a small space, which the networks read through bottlenecks."""
+"""Subjects as points in a small space, which the networks read through bottlenecks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_disrnn.layers.disrnn_cell import derive_seeds
 from keras_disrnn.layers.information_bottleneck import InformationBottleneck
+from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.seeds import check_seed, derive_seeds
+from keras_disrnn.utils.types import Tensor
 
-_WHOLE_NUMBERS = {"float16": 2**11, "bfloat16": 2**8}
-"""Up to where half precision tells whole numbers apart."""
+_LARGEST_INDEX = {"float16": 2**11, "bfloat16": 2**8}
+"""Up to here half precision represents every whole number."""
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class SubjectEmbedding(keras.layers.Layer):
-    """From the index of a session's subject to its embedding, through the global bottleneck.
+    """Turns the index of a session's subject into an embedding, through a bottleneck.
 
-    A linear map of the subject's one-hot code, `kernel[subject] + bias`, then one bottleneck for
-    each dimension, without a multiplier, whose noise is drawn anew for every row (the multi-subject
-    model of the authors' package `disentangled-rnns`). The networks read what comes out of it, each
-    through further bottlenecks of its own. A frozen embedding has no noise.
+    The embedding is `kernel[subject] + bias`, a linear map of the subject's one-hot code. Each
+    dimension then passes a bottleneck without a multiplier, with new noise in every time step. This
+    is the multi-subject model of the authors' package `disentangled-rnns`. The networks read the
+    embedding through further bottlenecks of their own. A frozen embedding adds no noise.
+
+    Args:
+        num_subjects: Number of subjects.
+        units: Number of dimensions of the embedding.
+        seed: Integer seed of the initial values and of the noise, or `None` for a random one.
+        penalty_weight: `None`, or the weight of the KL penalty. With a weight the layer adds
+            `penalty_weight` times the mean KL divergence of an embedding to the loss of the model
+            it is used in. A frozen layer adds nothing. `DisRNNModel` adds its own penalties and
+            uses `None`.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Indices `(...)` of subjects, counted from 0, as floats or integers. Any other value
+            gives NaN.
+        training: Whether to add noise.
+
+    Returns:
+        The embeddings `(..., units)`.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Example:
 
-    >>> embedding = SubjectEmbedding(subjects=5, units=2)
-    >>> index = numpy.zeros((3, 11), "float32")
-    >>> embedding.read_sessions(index, real=index == 0)[0].shape
-    TensorShape([3, 11, 2])
-
-    Args:
-        subjects: Number of subjects.
-        units: Number of dimensions.
-        seed: Integer seed of the initial values and of the noise, or `None` for a random one.
-
-    Call arguments:
-        inputs: Indices from 0, `(...)`, as floats; what is no index gives NaN.
-
-    Returns:
-        The embeddings without noise, `(..., units)`.
+    >>> import keras_disrnn
+    >>> import numpy
+    >>> embedding = keras_disrnn.SubjectEmbedding(5, units=2, seed=0)
+    >>> tuple(embedding(numpy.array([0.0, 4.0])).shape)
+    (2, 2)
     """
 
-    def __init__(self, subjects, units, seed=None, **kwargs):
+    def __init__(
+        self,
+        num_subjects: int,
+        *,
+        units: int,
+        seed: int | None = None,
+        penalty_weight: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        check_integer("subjects", subjects)
-        check_integer("units", units)
-        most = _WHOLE_NUMBERS.get(self.compute_dtype)
-        if most is not None and subjects > most:
+        self.num_subjects = check_integer("num_subjects", num_subjects)
+        self.units = check_integer("units", units)
+        most = _LARGEST_INDEX.get(self.compute_dtype)
+        if most is not None and num_subjects > most:
             raise ValueError(
-                f"subjects: expected at most {most} in {self.compute_dtype}, which cannot tell "
-                f"larger indices apart, got {subjects}; use another dtype policy"
+                f"num_subjects: expected at most {most} in {self.compute_dtype}, which cannot "
+                f"represent larger indices, got {num_subjects}; use another dtype policy"
             )
-        self.subjects = subjects
-        self.units = units
-        self.seed = seed
-        seeds = derive_seeds(seed, 2)
+        self.seed = check_seed(seed)
+        self.penalty_weight = check_weight("penalty_weight", penalty_weight)
+        seeds = derive_seeds(self.seed, 2)
         self.bottleneck = InformationBottleneck(
-            multiplier=False, seed=seeds[0], name="bottleneck", dtype=self.dtype_policy
+            use_multiplier=False, seed=seeds[0], name="bottleneck", dtype=self.dtype_policy
         )
         self._initial_seed = seeds[1]
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.kernel = self.add_weight(
-            shape=(self.subjects, self.units),
-            # Haiku's default for a linear map of so many inputs.
+            shape=(self.num_subjects, self.units),
+            # Haiku's default for a linear map, which the authors' package has.
             initializer=keras.initializers.TruncatedNormal(
-                stddev=self.subjects**-0.5, seed=self._initial_seed
+                stddev=self.num_subjects**-0.5, seed=self._initial_seed
             ),
             name="kernel",
         )
@@ -72,41 +97,57 @@ class SubjectEmbedding(keras.layers.Layer):
         self.bottleneck.build((None, self.units))
 
     @property
-    def table(self):
+    def table(self) -> Tensor:
         """The embedding of every subject, a tensor `(subjects, units)`."""
         return ops.convert_to_tensor(self.kernel) + ops.convert_to_tensor(self.bias)
 
-    def call(self, inputs):
-        known = (inputs >= 0) & (inputs < self.subjects) & (inputs == ops.floor(inputs))
-        place = ops.cast(ops.where(known, inputs, ops.zeros_like(inputs)), "int32")
-        # Not a gather: its gradient is sparse, which optimizers would have to be asked to bear.
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        inputs = ops.cast(inputs, self.compute_dtype)
+        known = (inputs >= 0) & (inputs < self.num_subjects) & (inputs == ops.floor(inputs))
+        index = ops.cast(ops.where(known, inputs, ops.zeros_like(inputs)), "int32")
+        # Not a gather: not every optimizer takes its sparse gradient.
         table = ops.cast(self.table, self.compute_dtype)
-        found = ops.matmul(ops.one_hot(place, self.subjects, dtype=table.dtype), table)
-        return ops.where(known[..., None], found, ops.full_like(found, np.nan))
+        mean = ops.matmul(ops.one_hot(index, self.num_subjects, dtype=table.dtype), table)
+        mean = ops.where(known[..., None], mean, ops.full_like(mean, np.nan))
+        if self.penalty_weight is not None:
+            add_penalty(self, self.penalty_weight, average_cost(self.bottleneck.kl(mean)))
+        return self.bottleneck(mean, training=True) if training and self.trainable else mean
 
-    def read_sessions(self, index, real, training=False, noise=None, switch=None):
-        """The embedding in every row of sessions, and what it costs.
+    def read_sessions(
+        self,
+        index: Tensor,
+        real: Tensor,
+        *,
+        training: bool = False,
+        noise: Tensor | None = None,
+        switch: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the embedding and its cost in every time step of sessions.
+
+        This is for models that add the cost to their loss themselves: leave `penalty_weight` at
+        `None`.
 
         Args:
-            index: The subject in each row, `(sessions, rows)`; NaN where it is not told. A session
-                has one subject: where indices differ within it, it gets NaN.
-            real: Boolean `(sessions, rows)`; a session without a real row gets zeros, and a row
-                that is not real costs nothing.
-            training: Whether to add the bottleneck's noise.
-            noise: Standard normal draws `(sessions, rows, units)` to use in place of fresh ones.
-            switch: Boolean tensor; false turns the noise off after all.
+            index: The subject in each time step, `(sessions, time steps)`; NaN where it is missing.
+                A session has one subject: a session with different indices gets NaN.
+            real: Boolean `(sessions, time steps)`. A session without any real time step gets zeros.
+                A time step that is not real has no cost.
+            training: Whether to add noise.
+            noise: Standard normal draws `(sessions, time steps, units)`, to use instead of new
+                ones.
+            switch: Boolean tensor. False turns the noise off, without tracing the function again.
 
         Returns:
-            `(sessions, rows, units)`, and the KL cost of a row in nats, `(sessions, rows)`, float32
-            or wider.
+            The embedding `(sessions, time steps, units)`, and the information that it transmits in
+            each time step, in nats, `(sessions, time steps)`, in float32 or float64.
         """
-        told = ops.logical_not(ops.isnan(index))
+        given = ops.logical_not(ops.isnan(index))
         infinite = ops.full_like(index, np.inf)
-        highest = ops.max(ops.where(told, index, -infinite), axis=1)
-        lowest = ops.min(ops.where(told, index, infinite), axis=1)
-        one = ops.where(highest == lowest, highest, ops.full_like(highest, -1.0))
+        highest = ops.max(ops.where(given, index, -infinite), axis=1)
+        lowest = ops.min(ops.where(given, index, infinite), axis=1)
+        subject = ops.where(highest == lowest, highest, ops.full_like(highest, -1.0))
         empty = ops.logical_not(ops.any(real, axis=1))
-        mean = self(one)
+        mean = self(subject, training=False)
         mean = ops.where(empty[:, None], ops.zeros_like(mean), mean)[:, None]
         shape = (*ops.shape(index), self.units)
         embedding = ops.broadcast_to(mean, shape)
@@ -118,26 +159,37 @@ class SubjectEmbedding(keras.layers.Layer):
             embedding = self.bottleneck(embedding, training=True, noise=noise)
         return embedding, ops.where(real, self.bottleneck.kl(mean), 0.0)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "subjects": self.subjects,
+            "num_subjects": self.num_subjects,
             "units": self.units,
             "seed": self.seed,
+            "penalty_weight": self.penalty_weight,
         }
 
 
-def check_subjects(subjects):
-    """Names of subjects as a tuple of strings.
+def check_subjects(subjects: int | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of subjects as a tuple.
 
     Args:
-        subjects: Names in the order of their index, or their number, for names `"0"`, `"1"`, ...
+        subjects: Names in the order of their index, or a number of subjects, for the names `"0"`,
+            `"1"`, ...
+
+    Returns:
+        The names.
 
     Raises:
-        ValueError: If they are neither, or a name comes twice.
+        ValueError: If they are neither, or if a name occurs twice.
+
+    Example:
+
+    >>> from keras_disrnn.layers.subject_embedding import check_subjects
+    >>> check_subjects(2), check_subjects(["anna", "bert"])
+    (('0', '1'), ('anna', 'bert'))
     """
     if isinstance(subjects, int) and not isinstance(subjects, bool) and subjects >= 0:
         return tuple(map(str, range(subjects)))
@@ -146,5 +198,5 @@ def check_subjects(subjects):
         twice = [name for name in names if names.count(name) > 1]
         if not twice:
             return names
-        raise ValueError(f"subjects: expected names that differ, got {twice[0]!r} more than once")
+        raise ValueError(f"subjects: expected different names, got {twice[0]!r} more than once")
     raise ValueError(f"subjects: expected names, or their number, got {subjects!r}")

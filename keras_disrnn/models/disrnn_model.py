@@ -8,15 +8,16 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn import native
-from keras_disrnn.layers.disrnn import DisRNN, clean, row_mask
-from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.layers.disrnn import DisRNN
 from keras_disrnn.layers.information_bottleneck import cost_dtype
 from keras_disrnn.layers.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
 from keras_disrnn.layers.subject_embedding import SubjectEmbedding, check_subjects
+from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.seeds import derive_seeds
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -154,24 +155,28 @@ class DisRNNModel(keras.Model):
         self.subject_embedding = None
         if self.subject_names:
             self.subject_embedding = SubjectEmbedding(
-                self.subjects, subject_units, seeds[3], name="subject_embedding", dtype=policy
+                self.subjects,
+                units=subject_units,
+                seed=seeds[3],
+                name="subject_embedding",
+                dtype=policy,
             )
         self.core = DisRNN(
             num_latents,
-            update_units,
-            num_update_layers,
-            activation,
-            max_latent_value,
-            seeds[0],
-            implementation,
+            update_units=update_units,
+            num_update_layers=num_update_layers,
+            activation=activation,
+            max_latent_value=max_latent_value,
+            seed=seeds[0],
+            implementation=implementation,
             name="core",
             dtype=policy,
         )
         self.choice_readout = ChoiceReadout(
             num_arms,
-            choice_units,
-            num_choice_layers,
-            activation,
+            units=choice_units,
+            num_layers=num_choice_layers,
+            activation=activation,
             seed=seeds[1],
             implementation=implementation,
             subject_units=subject_units,
@@ -187,10 +192,10 @@ class DisRNNModel(keras.Model):
         if num_signals:
             self.dopamine_readout = DopamineReadout(
                 num_signals,
-                dopamine_units,
-                num_dopamine_layers,
-                activation,
-                dopamine_timing,
+                units=dopamine_units,
+                num_layers=num_dopamine_layers,
+                activation=activation,
+                timing=dopamine_timing,
                 seed=seeds[2],
                 implementation=implementation,
                 subject_units=subject_units,
@@ -350,7 +355,9 @@ class DisRNNModel(keras.Model):
         """
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_observations(features.shape)
-        return self.core(self._read(features)[0])
+        seen, *_, real = self._read(features)
+        # A new tensor, without the mask that the layer attaches to its output.
+        return tf.identity(self.core(seen, real=real))
 
     def step(self, features, latents):
         """One trial, for closed-loop use: what `call` computes for one row, from the row above.
@@ -363,7 +370,7 @@ class DisRNNModel(keras.Model):
         Returns:
             The outputs of `call` without the axis of rows, and `latents`, `(sessions, latents)`.
         """
-        seen, real = clean(features[..., : self.row_observations])
+        seen, real = remove_padding(features[..., : self.row_observations])
         embedding = []
         if self.subject_embedding is not None:
             self._check_subjects(features[..., -1])
@@ -442,18 +449,19 @@ class DisRNNModel(keras.Model):
             Features for the core, for the choice and for the dopamine readout; the embedding with
             zeros in rows to pass over, and its own cost, or `None` without subjects; and the mask.
         """
+        seen, real = remove_padding(features[..., : self.row_observations])
         if self.subject_embedding is None:
-            return features, features, features, None, row_mask(features)
+            return seen, seen, seen, None, real
         index = features[..., -1]
         self._check_subjects(index)
-        seen, real = clean(features[..., :-1])
-        embedding, cost = self.subject_embedding.read_sessions(index, real, training, switch=switch)
+        embedding, cost = self.subject_embedding.read_sessions(
+            index, real, training=training, switch=switch
+        )
         embedding = ops.cast(embedding, seen.dtype)
-        core = ops.concatenate([seen, embedding], axis=-1)
-        core = ops.where(real[..., None], core, ops.full_like(core, np.nan))
         # A missed trial has a prediction, too: the readouts know the subject in every row.
         dopamine = ops.concatenate([seen[..., :CHOICE_AND_REWARD], embedding], axis=-1)
         passed = ops.where(real[..., None], embedding, ops.zeros_like(embedding))
+        core = ops.concatenate([seen, passed], axis=-1)
         return core, embedding, dopamine, (passed, cost), real
 
     def _run(self, inputs, training):
@@ -466,7 +474,10 @@ class DisRNNModel(keras.Model):
         if isinstance(inputs, dict):
             latents = inputs["latents"]
         else:
-            latents, costs = self.core(seen, training=training, return_costs=True, switch=switch)
+            latents, costs = self.core(
+                seen, training=training, return_costs=True, switch=switch, real=real
+            )
+            latents = tf.identity(latents)
         costs["l2"] = ops.cast(
             self.core.cell.update_network.l2() + self.choice_readout.network.l2(), dtype
         )
@@ -478,7 +489,12 @@ class DisRNNModel(keras.Model):
         ):
             if readout is not None:
                 outputs[name], costs[name] = readout.read_sessions(
-                    latents, read, self.initial_latents, training, switch=switch
+                    latents,
+                    read,
+                    self.initial_latents,
+                    training=training,
+                    switch=switch,
+                    real=real,
                 )
         if embedding is not None:
             passed, costs["subject"] = embedding
@@ -489,7 +505,7 @@ class DisRNNModel(keras.Model):
                 # latents, so it can be computed here and priced apart.
                 share = bottleneck.kl(passed, slice(first, first + self.subject_units))
                 costs[group] = ops.where(real, share, 0.0)
-                costs[whole] = ops.where(real, costs[whole], 0.0) - costs[group]
+                costs[whole] = costs[whole] - costs[group]
         self._pass.costs, self._pass.real = costs, real
         return outputs, costs, real
 

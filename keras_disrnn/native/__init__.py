@@ -1,7 +1,7 @@
 """The core, the readouts and the choice likelihood on the CPU, in C++, with exact gradients.
 
-`DisRNN(implementation="auto")` and what belongs to it use them where they can. The library is built
-when the package is installed and a C++ compiler is there; without it everything runs in Keras
+`DisRNN(implementation="auto")`, the readouts and the losses use the library if they can. It is
+built when the package is installed and there is a C++ compiler. Without it everything runs in Keras
 operations.
 """
 
@@ -18,6 +18,7 @@ from keras_disrnn.native.library import (
     yield_processors,
 )
 from keras_disrnn.native.likelihood import run_log_likelihood
+from keras_disrnn.native.passes import Pass
 from keras_disrnn.native.readout import Readout, ReadoutParameters, run_readout
 from keras_disrnn.native.recurrence import COSTS, Parameters, Recurrence, run_core
 
@@ -26,6 +27,7 @@ __all__ = [
     "COSTS",
     "INSTRUCTIONS",
     "Parameters",
+    "Pass",
     "Readout",
     "ReadoutParameters",
     "Recurrence",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 from keras import ops
 
-from keras_disrnn.layers.disrnn import clean, shift
+from keras_disrnn.layers.time_steps import get_previous_latents, remove_padding
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE
 from keras_disrnn.objectives.metrics import (
     DopamineMeanSquaredError,
@@ -120,13 +120,15 @@ class Baseline(keras.Model):
     def call(self, inputs: Tensor | dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         features = inputs["features"] if isinstance(inputs, dict) else inputs
         self._check_features(features.shape)
-        seen, _ = clean(features)
+        seen, _ = remove_padding(features)
         after = inputs["latents"] if isinstance(inputs, dict) else self.compute_latents(features)
         outputs = {"choice": self.read_choice(after)}
         if self.num_signals:
             initial = ops.cast(self.initial_latents, after.dtype)
             initial = ops.broadcast_to(initial, (ops.shape(after)[0], after.shape[-1]))
-            outputs["dopamine"] = self.read_dopamine(seen, shift(after, initial), after)
+            outputs["dopamine"] = self.read_dopamine(
+                seen, get_previous_latents(after, initial), after
+            )
         return outputs
 
     def step(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
@@ -141,7 +143,7 @@ class Baseline(keras.Model):
             The outputs of `call` without the axis of time steps, and `latents`, the state after the
             time step, `(sessions, variables)`.
         """
-        seen, real = clean(features)
+        seen, real = remove_padding(features)
         new = ops.where(real[..., None], self.advance(seen, latents), latents)
         outputs = {"choice": self.read_choice(new), "latents": new}
         if self.num_signals:

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_disrnn.bandit.agents import MappedDopamine, RuleAgent
 from keras_disrnn.bandit.rules import Rule
-from keras_disrnn.layers.disrnn import clean
+from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines import fitting, recurrence
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.utils.checks import check_integer, check_number
@@ -173,7 +173,7 @@ class CognitiveModel(Baseline):
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
-        seen, real = clean(features)
+        seen, real = remove_padding(features)
         start = self.initial_latents
         start = ops.broadcast_to(start, (ops.shape(seen)[0], start.shape[-1]))
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.data import split_by_session
-from keras_disrnn.layers.disrnn import clean
-from keras_disrnn.layers.disrnn_cell import derive_seeds
+from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.seeds import derive_seeds
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class GRU(Baseline):
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
-        seen, real = clean(features)
+        seen, real = remove_padding(features)
         return self.gru(seen, mask=real)
 
     def advance(self, seen: Tensor, latents: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""Padding and previous latents: what layers and models do with the time steps of a session."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from keras_disrnn.utils.types import Tensor
+
+
+def find_real_time_steps(features: Tensor) -> Tensor:
+    """Find the time steps that are not padding.
+
+    Args:
+        features: `(..., observations)`. A time step is padding if all of its features are NaN.
+
+    Returns:
+        A boolean tensor `(...)`.
+    """
+    return ops.logical_not(ops.all(ops.isnan(features), axis=-1))
+
+
+def remove_padding(features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Replace padding by zeros.
+
+    Args:
+        features: `(..., observations)`. A time step is padding if all of its features are NaN.
+        mask: Boolean `(...)`. False marks further time steps to skip.
+
+    Returns:
+        The features with zeros in every skipped time step, and a boolean tensor `(...)` that is
+        true in the other time steps.
+
+    Example:
+
+    >>> import numpy
+    >>> from keras_disrnn.layers.time_steps import remove_padding
+    >>> features, real = remove_padding(numpy.array([[1.0, 0.0], [numpy.nan, numpy.nan]]))
+    >>> features.numpy().tolist(), real.numpy().tolist()
+    ([[1.0, 0.0], [0.0, 0.0]], [True, False])
+    """
+    real = find_real_time_steps(features)
+    if mask is not None:
+        real = ops.logical_and(real, mask)
+    return ops.where(real[..., None], features, ops.zeros_like(features)), real
+
+
+def get_previous_latents(latents: Tensor, initial_latents: Tensor) -> Tensor:
+    """Shift latents by one time step, so that each time step has the latents before it.
+
+    Args:
+        latents: Latents after each time step, `(sessions, time steps, latents)`.
+        initial_latents: Latents before the first time step, `(sessions, latents)`.
+
+    Returns:
+        Latents before each time step, `(sessions, time steps, latents)`.
+    """
+    return ops.concatenate([initial_latents[:, None, :], latents[:, :-1]], axis=1)
