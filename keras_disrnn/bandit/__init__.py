@@ -38,3 +38,7 @@ __all__ = [
     "better_arms",
     "simulate",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
