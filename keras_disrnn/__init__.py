@@ -19,7 +19,7 @@ from keras_disrnn.utils.lazy import load_lazily
 from keras_disrnn.version import __version__
 
 if TYPE_CHECKING:
-    # The same names as in the tables below, for type checkers and editors.
+    # The same names as in the table below, for type checkers and editors.
     from keras_disrnn import analysis, bandit, data, datasets, experiments, plots
     from keras_disrnn.io import saved_model as export
     from keras_disrnn.io.keras_file import load_model
@@ -59,30 +59,31 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = load_lazily(
-    __name__,
-    names={
-        "ChoiceReadout": "keras_disrnn.layers.readouts",
-        "DisRNN": "keras_disrnn.layers.disrnn",
-        "DisRNNCell": "keras_disrnn.layers.disrnn_cell",
-        "DisRNNModel": "keras_disrnn.models.disrnn_model",
-        "DopamineReadout": "keras_disrnn.layers.readouts",
-        "InformationBottleneck": "keras_disrnn.layers.information_bottleneck",
-        "ResidualMLP": "keras_disrnn.layers.residual_mlp",
-        "SubjectEmbedding": "keras_disrnn.layers.subject_embedding",
-        "compile_stage": "keras_disrnn.training.stages",
-        "load_model": "keras_disrnn.io.keras_file",
-        "predict_latents": "keras_disrnn.models.latents",
-        "train": "keras_disrnn.training.fit",
-    },
-    submodules={
-        "analysis": "keras_disrnn.analysis",
-        "bandit": "keras_disrnn.bandit",
-        "baselines": "keras_disrnn.models.baselines",
-        "data": "keras_disrnn.data",
-        "datasets": "keras_disrnn.datasets",
-        "experiments": "keras_disrnn.experiments",
-        "export": "keras_disrnn.io.saved_model",
-        "plots": "keras_disrnn.plots",
-    },
-)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = load_lazily(
+        __name__,
+        names={
+            "ChoiceReadout": "keras_disrnn.layers.readouts",
+            "DisRNN": "keras_disrnn.layers.disrnn",
+            "DisRNNCell": "keras_disrnn.layers.disrnn_cell",
+            "DisRNNModel": "keras_disrnn.models.disrnn_model",
+            "DopamineReadout": "keras_disrnn.layers.readouts",
+            "InformationBottleneck": "keras_disrnn.layers.information_bottleneck",
+            "ResidualMLP": "keras_disrnn.layers.residual_mlp",
+            "SubjectEmbedding": "keras_disrnn.layers.subject_embedding",
+            "compile_stage": "keras_disrnn.training.stages",
+            "load_model": "keras_disrnn.io.keras_file",
+            "predict_latents": "keras_disrnn.models.latents",
+            "train": "keras_disrnn.training.fit",
+        },
+        submodules={
+            "analysis": "keras_disrnn.analysis",
+            "bandit": "keras_disrnn.bandit",
+            "baselines": "keras_disrnn.models.baselines",
+            "data": "keras_disrnn.data",
+            "datasets": "keras_disrnn.datasets",
+            "experiments": "keras_disrnn.experiments",
+            "export": "keras_disrnn.io.saved_model",
+            "plots": "keras_disrnn.plots",
+        },
+    )

@@ -451,23 +451,26 @@ def flip(data):
 REFUSALS = {
     "truncated": (damage("saved_model.pb", lambda d: d[: len(d) // 2]), "bytes in saved_model.pb"),
     "one bit": (damage("saved_model.pb", flip), "expected saved_model.pb as it was exported"),
-    "tampered card": (damage("README.md", lambda d: d.replace(b"4", b"5")), "expected README.md as it was exported"),
-    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing; copy the whole folder again"),
+    "tampered card": (
+        damage("README.md", lambda d: d.replace(b"4", b"5")),
+        "expected README.md as",
+    ),
+    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing; copy"),
     "an older export": (lambda f: (f / export.MANIFEST).unlink(), "before version 1 have none"),
     "an older version": (rewrite(version=0), "got 0; export the model again"),
     "a newer version": (rewrite(version=2), "got 2; update keras-disrnn"),
     "another program's": (rewrite(format="mlflow"), "expected the manifest of an export"),
     "no files listed": (rewrite(files={}), "got an incomplete list"),
     "files of no size": (rewrite(files={"saved_model.pb": 7}), "got an incomplete list"),
-    "half a manifest": (damage(export.MANIFEST, lambda d: d[:99]), "expected JSON, got a file that is not"),
-    "no text": (damage(export.MANIFEST, lambda d: b"\xff" + d), "expected JSON, got a file that is not"),
+    "half a manifest": (damage(export.MANIFEST, lambda d: d[:99]), "expected JSON"),
+    "no text": (damage(export.MANIFEST, lambda d: b"\xff" + d), "expected JSON"),
     "a list": (damage(export.MANIFEST, lambda d: b"[]"), "expected the manifest of an export"),
     "a file more": (lambda f: (f / "saved_model.cpb").write_text("x"), "got saved_model.cpb too"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_damaged_and_foreign_folders_are_refused_before_tensorflow_reads_them(folder, tmp_path, monkeypatch, name):
+def test_damaged_and_foreign_folders_are_refused_unread(folder, tmp_path, monkeypatch, name):
     break_it, message = REFUSALS[name]
     shutil.copytree(folder, tmp_path / "model")
     break_it(tmp_path / "model")

@@ -245,10 +245,15 @@ def _read_manifest(file: Path) -> dict[str, Any]:
             + ("update keras-disrnn" if newer else "export the model again")
         )
     files = manifest.get("files")
-    complete = isinstance(files, dict) and all(
-        isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in files.values()
+    complete = (
+        isinstance(files, dict)
+        and "saved_model.pb" in files
+        and all(
+            isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys()
+            for entry in files.values()
+        )
     )
-    if not complete or "saved_model.pb" not in files:
+    if not complete:
         raise ValueError(
             f"{file}: expected the size and SHA-256 of every file, got an incomplete list; "
             "export the model again"
