@@ -323,6 +323,7 @@ FUZZ = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 @FUZZ
 @hypothesis.given(features=batches(2, 3, 2))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
 def test_serve_answers_or_refuses_any_input(loaded, features):
     try:
         outputs = {name: value.numpy() for name, value in loaded.serve(features).items()}
@@ -342,6 +343,7 @@ def test_serve_answers_or_refuses_any_input(loaded, features):
 @FUZZ
 @hypothesis.given(features=batches(2, 2), latents=batches(2, 3))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
 def test_step_answers_or_refuses_any_input(loaded, features, latents):
     good = fits(features, None, 2) and fits(latents, None, 3)
     try:
@@ -583,6 +585,8 @@ def test_steps_from_c(folder, tmp_path):
     assert nowhere.returncode == 1 and "nowhere" in nowhere.stderr
 
 
+# The wheel of ai_edge_litert is optional, so TensorFlow's own interpreter runs here too.
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_step_runs_in_litert(exported, tmp_path, make_features):
     spec = importlib.util.spec_from_file_location("to_litert", EXPORTS / "to_litert.py")
     program = importlib.util.module_from_spec(spec)
