@@ -12,3 +12,7 @@ from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder impor
 )
 
 __all__ = ["Builder", "Parker2016Config", "SimulatedConfig", "TrialsTableConfig"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

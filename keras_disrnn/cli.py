@@ -53,7 +53,7 @@ from keras_disrnn.experiments.settings import (
 )
 from keras_disrnn.experiments.study import BaselineSettings, StudySettings
 from keras_disrnn.io.keras_file import load_model, save_model
-from keras_disrnn.io.reference_files import CONFIG, PARAMS, read_reference, write_reference
+from keras_disrnn.io.reference import CONFIG, PARAMS, read_reference, write_reference
 from keras_disrnn.io.saved_model import export as export_model
 from keras_disrnn.plots import (
     plot_embeddings,

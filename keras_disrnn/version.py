@@ -1,3 +1,3 @@
-"""The version, apart from the package so that the build can read it without TensorFlow."""
+"""The version. The build reads it without importing TensorFlow."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -1,4 +1,4 @@
-"""Exports: the contract of the endpoints, with TensorFlow alone; what is refused."""
+"""Exports: the contract of the endpoints with TensorFlow alone, and the refusals."""
 
 import concurrent.futures
 import importlib.util
@@ -119,7 +119,7 @@ print(tf.__version__)
 
 @pytest.fixture(scope="module")
 def sessions(exported, tmp_path_factory):
-    """A folder with the features of each model, some sessions shorter, some rows passed over."""
+    """A folder with the features of each model, with shorter sessions and skipped time steps."""
     folder = tmp_path_factory.mktemp("sessions")
     rng = np.random.default_rng(5)
     for name, (model, _) in exported.items():
@@ -206,7 +206,7 @@ def test_keras_own_export_runs_with_tensorflow_alone(make_features, tmp_path):
 # === The contract ===
 
 
-def test_the_contract_is_what_tensorflow_sees(exported):
+def test_the_contract_agrees_with_the_signatures(exported):
     for model, path in exported.values():
         manifest = export.check(path)
         assert manifest["version"] == export.VERSION == 1
@@ -214,7 +214,7 @@ def test_the_contract_is_what_tensorflow_sees(exported):
         names = {"serve", "step", "sample_step", "initial_state", "latents", "contract"}
         assert set(manifest["endpoints"]) == names
         assert set(loaded.signatures) == names | {"serving_default"}
-        told = json.loads(loaded.contract()["json"].numpy())
+        stated = json.loads(loaded.contract()["json"].numpy())
         card = (path / "README.md").read_text()
         for name, declared in manifest["endpoints"].items():
             signature = loaded.signatures[name]
@@ -234,14 +234,14 @@ def test_the_contract_is_what_tensorflow_sees(exported):
                     direction = side.removesuffix("puts")
                     assert f"| `{name}` | {direction} | `{key}` |" in card
                     assert operation in card
-                    assert told["endpoints"][name][side][key] == tensor
+                    assert stated["endpoints"][name][side][key] == tensor
         assert model.num_arms == manifest["endpoints"]["step"]["outputs"]["choice"]["shape"][-1]
 
 
 def test_nothing_in_the_graph_reads_or_writes(exported):
-    """No variables, no files, no Python: all that an export runs is arithmetic.
+    """An export contains arithmetic only: no variables, no files, no Python.
 
-    TensorFlow adds two functions of its own to every SavedModel, which save and restore variables.
+    TensorFlow adds two functions to every SavedModel, which save and restore variables.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -281,14 +281,14 @@ def test_draws_follow_the_seed_and_the_probabilities(loaded):
     assert loaded.sample_step(features, latents, (3, 4))["next_choice"][0] == -1
 
 
-# === Whatever is fed to it ===
+# === Any input ===
 
 REFUSED = (TypeError, ValueError, tf.errors.InvalidArgumentError)
 NUMBERS = st.sampled_from([0.0, 1.0, 0.5, -3.0, 1e30, np.nan, np.inf, -np.inf])
 
 
 def batches(*sizes):
-    """Arrays of about those sizes, of some type, as NumPy's or TensorFlow's."""
+    """Arrays of about these sizes and of some type, from NumPy or TensorFlow."""
     shapes = st.tuples(*(st.sampled_from([size, size, size, size + 1, 0, 1]) for size in sizes))
     shapes = shapes | st.lists(st.integers(0, 3), max_size=4).map(tuple)
     return st.builds(
@@ -303,7 +303,7 @@ def batches(*sizes):
 
 
 def fits(array, *shape):
-    """Whether the contract takes the array; NumPy's other real types are taken as float32."""
+    """Whether the contract accepts the array. It converts other real NumPy types to float32."""
     sized = len(array.shape) == len(shape) and all(
         want in (None, got) for want, got in zip(shape, array.shape, strict=True)
     )
@@ -313,7 +313,7 @@ def fits(array, *shape):
     return sized and (kind.is_floating or kind.is_integer or kind == tf.bool)
 
 
-def spoiled_rows(features):
+def invalid_steps(features):
     return ~np.isfinite(features).all(-1) & ~np.isnan(features).all(-1)
 
 
@@ -323,7 +323,8 @@ FUZZ = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 @FUZZ
 @hypothesis.given(features=batches(2, 3, 2))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_whatever_is_served(loaded, features):
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
+def test_serve_answers_or_refuses_any_input(loaded, features):
     try:
         outputs = {name: value.numpy() for name, value in loaded.serve(features).items()}
     except REFUSED as error:
@@ -332,17 +333,18 @@ def test_whatever_is_served(loaded, features):
         return
     features = np.asarray(features, "float32")
     assert features.ndim == 3 and features.shape[-1] == 2
-    spoiled = np.logical_or.accumulate(spoiled_rows(features), axis=1)
+    invalid = np.logical_or.accumulate(invalid_steps(features), axis=1)
     for name, value in outputs.items():
         assert value.shape[:2] == features.shape[:2]
-        assert np.isnan(value[spoiled]).all(), name
-        assert np.isfinite(value[~spoiled]).all() or np.abs(features).max(initial=0) > 1e20, name
+        assert np.isnan(value[invalid]).all(), name
+        assert np.isfinite(value[~invalid]).all() or np.abs(features).max(initial=0) > 1e20, name
 
 
 @FUZZ
 @hypothesis.given(features=batches(2, 2), latents=batches(2, 3))
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
-def test_whatever_is_stepped(loaded, features, latents):
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
+def test_step_answers_or_refuses_any_input(loaded, features, latents):
     good = fits(features, None, 2) and fits(latents, None, 3)
     try:
         outputs = {name: value.numpy() for name, value in loaded.step(features, latents).items()}
@@ -352,14 +354,14 @@ def test_whatever_is_stepped(loaded, features, latents):
         return
     features, latents = np.asarray(features, "float32"), np.asarray(latents, "float32")
     assert features.shape == (len(latents), 2) and latents.shape[1:] == (3,)
-    spoiled = spoiled_rows(features) | ~np.isfinite(latents).all(-1)
-    padding = np.isnan(features).all(-1) & ~spoiled
+    invalid = invalid_steps(features) | ~np.isfinite(latents).all(-1)
+    padding = np.isnan(features).all(-1) & ~invalid
     np.testing.assert_array_equal(outputs["latents"][padding], latents[padding])
     for name, value in outputs.items():
-        assert np.isnan(value[spoiled]).all(), name
+        assert np.isnan(value[invalid]).all(), name
 
 
-def test_a_spoiled_row_is_seen_and_harms_no_other_session(loaded, model, make_features):
+def test_an_invalid_time_step_makes_its_own_session_nan_and_no_other(loaded, model, make_features):
     features = make_features(sessions=4, rows=6)
     clean = {**model(features), "latents": model.compute_latents(features)}
     features[1, 3, 1] = np.inf
@@ -372,7 +374,7 @@ def test_a_spoiled_row_is_seen_and_harms_no_other_session(loaded, model, make_fe
                 np.testing.assert_allclose(value[part], clean[name][part], atol=2e-6)
 
 
-def test_baselines_are_refused_and_spoiled_alike(exported):
+def test_exported_baselines_check_their_inputs_too(exported):
     loaded = tf.saved_model.load(str(exported["q-learning"][1]))
     latents = loaded.initial_state(2)["latents"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="Shape of tensor features"):
@@ -388,13 +390,13 @@ def test_baselines_are_refused_and_spoiled_alike(exported):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    model = keras_disrnn.DisRNNModel(num_latents=2)
-    with pytest.raises(ValueError, match="no weights yet"):
-        export.export(model, tmp_path / "model")
+    with pytest.raises(ValueError, match="got one without weights"):
+        export.export(baselines.GRU(units=2), tmp_path / "model")
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
         export.export(keras.Sequential(), tmp_path / "model")
+    model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
-    with pytest.raises(FileNotFoundError, match=r"config.yaml is not there"):
+    with pytest.raises(FileNotFoundError, match=r"expected a run folder with config\.yaml"):
         export.export(model, tmp_path / "model", run=tmp_path)
     (tmp_path / "model").mkdir()
     with pytest.raises(FileExistsError, match="expected a new folder, got one that exists"):
@@ -412,10 +414,10 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, call):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_card_of_a_model_alone_says_what_it_does_not_know(folder, model):
+def test_the_card_of_a_model_without_a_run_says_what_is_unknown(folder, model):
     card = (folder / "README.md").read_text()
-    assert "Not known here" in card
-    assert "What it must not be used to claim" in card
+    assert "These are not known here" in card
+    assert "What this model does not show" in card
     for latent in ("z1", "z2", "z3"):
         assert f"| latent | {latent} | {latent} | " in card
     settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.S)[1])
@@ -450,24 +452,27 @@ def flip(data):
 
 REFUSALS = {
     "truncated": (damage("saved_model.pb", lambda d: d[: len(d) // 2]), "bytes in saved_model.pb"),
-    "one bit": (damage("saved_model.pb", flip), "saved_model.pb is not what was exported"),
-    "tampered card": (damage("README.md", lambda d: d.replace(b"4", b"5")), "README.md is not"),
-    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing"),
+    "one bit": (damage("saved_model.pb", flip), "expected saved_model.pb as it was exported"),
+    "tampered card": (
+        damage("README.md", lambda d: d.replace(b"4", b"5")),
+        "expected README.md as",
+    ),
+    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing; copy"),
     "an older export": (lambda f: (f / export.MANIFEST).unlink(), "before version 1 have none"),
     "an older version": (rewrite(version=0), "got 0; export the model again"),
     "a newer version": (rewrite(version=2), "got 2; update keras-disrnn"),
     "another program's": (rewrite(format="mlflow"), "expected the manifest of an export"),
-    "no files listed": (rewrite(files={}), "list of files is broken"),
-    "files of no size": (rewrite(files={"saved_model.pb": 7}), "list of files is broken"),
-    "half a manifest": (damage(export.MANIFEST, lambda d: d[:99]), "is no JSON"),
-    "no text": (damage(export.MANIFEST, lambda d: b"\xff" + d), "is no JSON"),
+    "no files listed": (rewrite(files={}), "got an incomplete list"),
+    "files of no size": (rewrite(files={"saved_model.pb": 7}), "got an incomplete list"),
+    "half a manifest": (damage(export.MANIFEST, lambda d: d[:99]), "expected JSON"),
+    "no text": (damage(export.MANIFEST, lambda d: b"\xff" + d), "expected JSON"),
     "a list": (damage(export.MANIFEST, lambda d: b"[]"), "expected the manifest of an export"),
-    "a file more": (lambda f: (f / "saved_model.cpb").write_text("x"), "holds saved_model.cpb"),
+    "a file more": (lambda f: (f / "saved_model.cpb").write_text("x"), "got saved_model.cpb too"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_is_no_whole_export_is_refused_unread(folder, tmp_path, monkeypatch, name):
+def test_damaged_and_foreign_folders_are_refused_unread(folder, tmp_path, monkeypatch, name):
     break_it, message = REFUSALS[name]
     shutil.copytree(folder, tmp_path / "model")
     break_it(tmp_path / "model")
@@ -477,7 +482,7 @@ def test_what_is_no_whole_export_is_refused_unread(folder, tmp_path, monkeypatch
     assert str(tmp_path / "model") in str(refused.value)
 
 
-def test_a_digest_pins_one_export(folder, tmp_path):
+def test_a_digest_accepts_one_export_only(folder, tmp_path):
     model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
     model.build((None, None, 2))
     digest = export.export(model, tmp_path / "model")
@@ -580,6 +585,8 @@ def test_steps_from_c(folder, tmp_path):
     assert nowhere.returncode == 1 and "nowhere" in nowhere.stderr
 
 
+# The wheel of ai_edge_litert is optional, so TensorFlow's own interpreter runs here too.
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_step_runs_in_litert(exported, tmp_path, make_features):
     spec = importlib.util.spec_from_file_location("to_litert", EXPORTS / "to_litert.py")
     program = importlib.util.module_from_spec(spec)
@@ -607,7 +614,7 @@ def test_step_runs_in_litert(exported, tmp_path, make_features):
 
 
 def test_the_trained_model_of_this_repository_predicts_new_sessions():
-    """As an agent of the same kind does, at sessions that no fit has seen."""
+    """It predicts as well as the true agent, on sessions that no fit has seen."""
     loaded = export.load(EXPORTS / "q_learner")
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=200, num_trials=200, seed=987654
@@ -615,8 +622,8 @@ def test_the_trained_model_of_this_repository_predicts_new_sessions():
     sessions = sessions_from_table(played.to_table(), SYNTHETIC_COLUMNS)
 
     outputs = loaded.serve(sessions.features)
-    told = Predictions(outputs["choice"].numpy(), outputs["dopamine"].numpy())
-    scores = compute_evaluation(told, sessions, reference=played.chosen_probability).summary
+    predictions = Predictions(outputs["choice"].numpy(), outputs["dopamine"].numpy())
+    scores = compute_evaluation(predictions, sessions, reference=played.chosen_probability).summary
     choice = scores["choice"]
     assert choice["n"] == 200 * 200
     assert -0.003 < choice["difference"] < 3 * choice["difference_se"], choice

@@ -37,7 +37,7 @@ def test_any_number_of_observations_arms_and_signals(make_features, observations
     assert all(np.isfinite(output).all() for output in outputs.values())
     stage = "joint" if signals else "stage1"
     keras_disrnn.compile_stage(model, stage)
-    history = model.fit(make_batch(features, arms, signals), verbose=0).history
+    history = model.fit(make_batch(features, arms, signals), shuffle=False, verbose=0).history
     assert np.isfinite(history["loss"]).all()
 
 
@@ -46,7 +46,7 @@ def test_keras_file_brings_everything_back(make_features, tmp_path, stage, recwa
     features = make_features()
     model = keras_disrnn.DisRNNModel(**SMALL)
     keras_disrnn.compile_stage(model, stage)
-    model.fit(make_batch(features), verbose=0)
+    model.fit(make_batch(features), shuffle=False, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.get_config() == model.get_config()
@@ -67,7 +67,7 @@ def test_dtype_policies_train(make_features, policy, stage):
     model = keras_disrnn.DisRNNModel(**SMALL, dtype=policy)
     keras_disrnn.compile_stage(model, stage, learning_rate=1e-2)
     batch = make_batch(make_features(sessions=20, lengths=(9, 3)))
-    history = model.fit(batch.repeat(30), epochs=1, verbose=0)
+    history = model.fit(batch.repeat(30), epochs=1, shuffle=False, verbose=0)
     first = keras_disrnn.DisRNNModel(**SMALL, dtype=policy)
     keras_disrnn.compile_stage(first, stage)
     before = first.evaluate(batch, return_dict=True, verbose=0)["loss"]
@@ -81,7 +81,9 @@ def test_metrics_are_in_the_history_and_the_csv_log(make_features, tmp_path):
     keras_disrnn.compile_stage(model, "joint")
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     batch = make_batch(make_features())
-    history = model.fit(batch, validation_data=batch, verbose=0, callbacks=[log]).history
+    history = model.fit(
+        batch, validation_data=batch, shuffle=False, verbose=0, callbacks=[log]
+    ).history
     expected = {
         "loss", "choice_loss", "dopamine_loss",
         "choice_normalized_likelihood", "dopamine_mse", "dopamine_r2",

@@ -61,13 +61,13 @@ def test_parameters_come_back_exactly(golden, name, tmp_path):
 
 def test_bad_reference_parameters_are_named(golden):
     params, config, _ = golden("neuro_small")
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match="which is missing"):
         interop.from_haiku({m: p for m, p in params.items() if "choice_net" not in m}, config)
-    with pytest.raises(ValueError, match="choice_net_n_units_per_layer is 3"):
+    with pytest.raises(ValueError, match="choice_net_n_units_per_layer: expected .*, got 3"):
         interop.from_haiku(params, {**config, "choice_net_n_units_per_layer": 3})
-    with pytest.raises(ValueError, match="is not a parameter of this model"):
+    with pytest.raises(ValueError, match="expected parameters of this model only, got 'stranger"):
         interop.from_haiku({**params, "stranger": {"w": np.ones(2)}}, config)
-    with pytest.raises(ValueError, match="'latent_size' is missing"):
+    with pytest.raises(ValueError, match="expected the field 'latent_size'"):
         interop.from_haiku(params, {k: v for k, v in config.items() if k != "latent_size"})
     with pytest.raises(ValueError, match="expected the modules"):
         interop.from_haiku({"linear": {"w": np.ones(2)}}, config)

@@ -120,7 +120,7 @@ def test_a_model_made_here_goes_to_the_reference_and_back(rng):
     features = rng.normal(size=(4, 5, 4)).astype("float32")
     features[..., -1] = np.arange(4)[:, None]
     np.testing.assert_array_equal(again(features)["choice"], model(features)["choice"])
-    with pytest.raises(ValueError, match="no multi-subject model with a neural signal"):
+    with pytest.raises(ValueError, match="multi-subject model has no neural signal"):
         interop.to_haiku(make_model(dopamine_timing="post"))
 
 

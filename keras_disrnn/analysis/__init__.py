@@ -106,3 +106,7 @@ __all__ = [
     "sorted_latents",
     "true_predictions",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -62,3 +62,7 @@ def __getattr__(name: str) -> Any:
 
     globals()[name] = value = getattr(model_agent, name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,1 +1,1 @@
-"""Models in files: Keras files, SavedModels, the authors' parameters."""
+"""Models in files: Keras files, SavedModels with model cards, and files of the authors' package."""

@@ -1,9 +1,12 @@
-"""The model card of an export: what is known about the model, in Markdown."""
+"""The model card of an export: everything that is known about the model, in Markdown."""
+
+from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -17,59 +20,85 @@ from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.version import __version__
 
+if TYPE_CHECKING:
+    from keras_disrnn.models.baselines.base import Baseline
+
 Z_95 = 1.96
 """Half the width of a 95 % interval, in standard errors."""
 
 
 class Record(NamedTuple):
-    """What a run folder knows of its model.
+    """The files of a run folder that describe its model.
 
     Attributes:
-        config, metrics, environment: Its files of these names.
-        sessions: Its table of sessions.
-        figures: Name to PNG file.
+        config: The settings, from `config.yaml`.
+        metrics: The scores, from `metrics.json`.
+        environment: The versions and the command, from `environment.json`.
+        sessions: The table of sessions, from `sessions.csv`.
+        figures: Names of figures and their PNG files.
     """
 
-    config: dict
-    metrics: dict
-    environment: dict
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    environment: dict[str, Any]
     sessions: pd.DataFrame
-    figures: dict
+    figures: dict[str, Path]
 
 
-def read_record(folder):
-    """Reads the `Record` of a run folder.
+def read_record(folder: str | os.PathLike[str]) -> Record:
+    """Read the `Record` of a run folder.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Its record.
 
     Raises:
         FileNotFoundError: If the folder lacks a file.
+
+    Example:
+
+    >>> from keras_disrnn.io.card import read_record
+    >>> read_record("no_such_run")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: no_such_run: expected a run folder with config.yaml, got none
     """
     folder = Path(folder)
     for name in ("config.yaml", "metrics.json", "environment.json", "sessions.csv"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: expected a run folder, but {name} is not there")
-    texts = {
-        name: (folder / name).read_text(encoding="utf-8")
+            raise FileNotFoundError(f"{folder}: expected a run folder with {name}, got none")
+    config, metrics, environment = (
+        (folder / name).read_text(encoding="utf-8")
         for name in ("config.yaml", "metrics.json", "environment.json")
-    }
+    )
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
-        yaml.safe_load(texts["config.yaml"]),
-        json.loads(texts["metrics.json"]),
-        json.loads(texts["environment.json"]),
-        pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
-        {name: file for name, file in files.items() if file.is_file()},
+        config=yaml.safe_load(config),
+        metrics=json.loads(metrics),
+        environment=json.loads(environment),
+        sessions=pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
+        figures={name: file for name, file in files.items() if file.is_file()},
     )
 
 
-def write_card(file, title, model, contract, record):
-    """Writes the model card, and its figures into `figures/` beside it.
+def write_card(
+    file: Path,
+    *,
+    title: str,
+    model: DisRNNModel | Baseline,
+    contract: dict[str, Any],
+    record: Record | None,
+) -> None:
+    """Write the model card, and copy its figures into `figures/` beside it.
 
     Args:
         file: The card.
         title: Name of the model.
         model: The model.
-        contract: What its endpoints take and give.
-        record: The `Record` of its run, or `None`.
+        contract: The inputs and outputs of its endpoints.
+        record: The record of its run; `None` if there is no run folder.
     """
     if record:
         (file.parent / "figures").mkdir()
@@ -101,17 +130,23 @@ def write_card(file, title, model, contract, record):
     write_text(file, page)
 
 
-def _settings(model):
-    """The model's arguments that are plain values."""
+def _settings(model: DisRNNModel | Baseline) -> dict[str, Any]:
+    """Return the model's arguments that are plain values."""
     plain = (str, int, float, bool, type(None))
-    kept = {k: v for k, v in model.get_config().items() if k not in ("name", "trainable")}
-    return {k: v for k, v in kept.items() if isinstance(v, plain)}
+    config = model.get_config()
+    return {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, plain) and name not in ("name", "trainable")
+    }
 
 
-def _open_bottlenecks(model, record):
-    """Rows of (group, what reads, what is read, sigma) of the bottlenecks that are open.
+def _open_bottlenecks(
+    model: DisRNNModel | Baseline, record: Record | None
+) -> list[tuple[str, str, str, str]] | None:
+    """Return the open bottlenecks as rows of (group, reader, source, sigma).
 
-    Of those between latents that are closed nothing is said: no information comes in or out.
+    Bottlenecks between closed latents are left out, because no information passes through them.
     """
     if not isinstance(model, DisRNNModel):
         return None
@@ -123,13 +158,13 @@ def _open_bottlenecks(model, record):
     table = compute_bottlenecks(model, names)
     latents = set(open_latents(model))
     closed = set(table.loc[table["group"] == "latent", "source"]) - latents
-    table = table[(table["sigma"] < OPEN_BELOW) & ~table["source"].isin(closed)]
-    table = table[~table["target"].isin(closed)]
-    return [(r.group, r.target, r.source, f"{r.sigma:.3f}") for r in table.itertuples()]
+    is_open = table["sigma"] < OPEN_BELOW
+    table = table[is_open & ~table["source"].isin(closed) & ~table["target"].isin(closed)]
+    return [(row.group, row.target, row.source, f"{row.sigma:.3f}") for row in table.itertuples()]
 
 
-def _parts(record):
-    """Rows of (part, subjects, sessions, free choices)."""
+def _parts(record: Record) -> list[tuple[str, int, int, int]]:
+    """Return rows of (part, subjects, sessions, free choices)."""
     return [
         (name, rows["subject"].nunique(), len(rows), int(rows["n_choices"].sum()))
         for part, name in (("train", "training"), ("held_out", "held out"))
@@ -137,8 +172,8 @@ def _parts(record):
     ]
 
 
-def _interval(scores, key):
-    """A score with its 95 % interval."""
+def _interval(scores: dict[str, Any], key: str) -> str:
+    """Format a score with its 95 % interval."""
     value, error = scores.get(key), scores.get(f"{key}_se")
     if value is None:
         return "–"

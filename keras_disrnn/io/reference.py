@@ -1,22 +1,51 @@
-"""Parameters of the reference implementation (`disentangled-rnns`, JAX), in and out.
+"""Models of the authors' package (`disentangled-rnns`, JAX): read and write them.
 
-Its parameters are a nested dict `{module: {name: array}}`, as Haiku makes them; its configuration
-is a dict of its config dataclass' fields. Its plain model (choice alone) and its neural model
-(choice and one neural signal, read from the latents after the update) are both `DisRNNModel`s, and
-so is its multi-subject model of choice.
+The package keeps parameters as a nested dict `{module: {name: array}}`, as Haiku makes them, and a
+configuration as the fields of a dataclass. Users save both as JSON or as pickles. Three of its
+models are a `DisRNNModel` here: the plain model (choice only), the neural model (choice and one
+neural signal, read from the latents after the update), and the multi-subject model of choice.
 
-Its multi-subject model reads the subject's index before the observations, ours after them: features
-`[subject, choice, reward]` of its are `[choice, reward, subject]` here. The same goes for the rows
-of the input weights, which are put in order on the way.
+Its multi-subject model reads the index of the subject before the observations; ours reads it after
+them. Features `[subject, choice, reward]` there are `[choice, reward, subject]` here. The rows of
+the input weights are reordered in the same way.
 """
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_disrnn.io.pickles import read_pickle
 from keras_disrnn.models.disrnn_model import CHOICE_AND_REWARD, DisRNNModel
+from keras_disrnn.models.penalties import PENALTIES
+from keras_disrnn.utils.files import new_folder, write_text
+
+Parameters = Mapping[str, Mapping[str, np.ndarray]]
+"""Parameters of the authors' package: `{module: {name: array}}`."""
+
+PARAMS = "params.json"
+CONFIG = "config.json"
 
 _PLAIN = "hk_disentangled_rnn"
 _NEURAL = "hk_neuro_disentangled_rnn"
 _SUBJECTS = "multisubject_dis_rnn"
+
+
+def _penalties(*, of_dopamine: bool = False, of_subjects: bool = False) -> dict[str, str]:
+    """Map the authors' names of one kind of penalties to ours."""
+    return {
+        penalty.reference: penalty.name
+        for penalty in PENALTIES.values()
+        if penalty.reference is not None
+        and penalty.of_subjects == of_subjects
+        and (penalty.stage == "dopamine") == of_dopamine
+    }
+
 
 _CONFIG = {
     "obs_size": "num_observations",
@@ -28,81 +57,227 @@ _CONFIG = {
     "choice_net_n_layers": "num_choice_layers",
     "activation": "activation",
     "max_latent_value": "max_latent_value",
-    "latent_penalty": "latent_penalty",
-    "update_net_obs_penalty": "update_obs_penalty",
-    "update_net_latent_penalty": "update_latent_penalty",
-    "choice_net_latent_penalty": "choice_penalty",
-    "l2_scale": "l2_scale",
+    **_penalties(),
 }
 _NEURAL_CONFIG = {
     "neural_activity_net_n_units_per_layer": "dopamine_units",
     "neural_activity_net_n_layers": "num_dopamine_layers",
-    "neural_activity_net_latent_penalty": "dopamine_penalty",
+    **_penalties(of_dopamine=True),
 }
 _SUBJECTS_CONFIG = {
     "max_n_subjects": "subjects",
     "subject_embedding_size": "subject_units",
-    "subj_penalty": "subject_penalty",
-    "update_net_subj_penalty": "update_subject_penalty",
-    "choice_net_subj_penalty": "choice_subject_penalty",
+    **_penalties(of_subjects=True),
 }
 _NAMES = {
     _PLAIN: _CONFIG,
     _NEURAL: {**_CONFIG, **_NEURAL_CONFIG},
     _SUBJECTS: {**_CONFIG, **_SUBJECTS_CONFIG},
 }
-_UNUSED = {_SUBJECTS: ("latent_multipliers", "subj_emb_global_multipliers")}
-"""Multipliers that the reference makes and never reads, beside the latent bottleneck's."""
+"""The authors' names of the settings of each model, and ours."""
+
+_UNUSED = {
+    _PLAIN: ("latent_multipliers",),
+    _NEURAL: ("latent_multipliers",),
+    _SUBJECTS: ("latent_multipliers", "subj_emb_global_multipliers"),
+}
+"""Multipliers that the authors' package creates and never reads."""
 
 
-def from_haiku(params, config):
-    """Builds our model from the reference's parameters.
+# === Files ===
+
+
+def read_reference(
+    params: str | os.PathLike[str], config: str | os.PathLike[str] | None = None
+) -> DisRNNModel:
+    """Build a `DisRNNModel` from files of the authors' package. Nothing in them is executed.
 
     Args:
-        params: `{module: {name: array}}` of its plain, its neural or its multi-subject model.
-        config: Its configuration as a dict.
+        params: File of the parameters: JSON if its name ends in .json, a pickle otherwise. It may
+            hold the configuration too, as `{"params": ..., "config": ...}`.
+        config: File of the configuration, JSON or a pickle.
 
     Returns:
-        A built `DisRNNModel`; of a neural model with `dopamine_timing="post"`, of the others with
-        `signals=0`. The subjects' names are `"0"`, `"1"`, ..., their numbers there.
+        A built model; see `from_haiku`.
 
     Raises:
-        ValueError: If the parameters are of no known model, or an array is missing, left over or
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a file cannot be read, or the parameters and the configuration are not those
+            of one model.
+    """
+    values, fields = _read(params), None
+    if isinstance(values, dict) and set(values) == {"params", "config"}:
+        values, fields = values["params"], values["config"]
+    if config is not None:
+        if fields is not None:
+            raise ValueError(
+                f"{config}: expected no second configuration, because {params} has one; give one "
+                "of the two"
+            )
+        fields = _read(config)
+    if fields is None:
+        raise ValueError(
+            f"{params}: expected a configuration with the parameters, got none; give its file too "
+            "(in the authors' package, the fields of the config object)"
+        )
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"{config or params}: expected the configuration as a dict of its fields, got a "
+            f"{type(fields).__name__}"
+        )
+    try:
+        return from_haiku(_to_arrays(values), _to_plain(fields))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{params}: {error}") from error
+
+
+def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
+    """Write a model as `params.json` and `config.json`, which the authors' package can read.
+
+    Args:
+        model: A built model that exists in the authors' package (see `to_haiku`).
+        folder: The new folder. It appears once it is complete.
+
+    Raises:
+        FileExistsError: If the folder exists.
+        ValueError: If the authors' package has no such model.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras_disrnn
+    >>> from keras_disrnn.io.reference import read_reference, write_reference
+    >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     there = os.path.join(folder, "model")
+    ...     write_reference(model, there)
+    ...     again = read_reference(
+    ...         os.path.join(there, "params.json"), os.path.join(there, "config.json")
+    ...     )
+    >>> again.core.cell.num_latents
+    2
+    """
+    params, config = to_haiku(model)
+    # Every float32 is a float64, whose shortest decimals restore it exactly.
+    lists = {
+        module: {name: value.astype("float64").tolist() for name, value in parameters.items()}
+        for module, parameters in params.items()
+    }
+    with new_folder(folder) as partial:
+        write_text(partial / PARAMS, json.dumps(lists, allow_nan=False) + "\n")
+        write_text(partial / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    if Path(path).suffix != ".json":
+        return read_pickle(path)
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON, got a file that is not ({error})") from error
+
+
+def _to_arrays(values: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Convert parameters to float32 arrays, or raise an error that names the faulty one."""
+    if not isinstance(values, dict) or not all(isinstance(each, dict) for each in values.values()):
+        raise ValueError("params: expected {module: {name: array}}, got another structure")
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for module, parameters in values.items():
+        for name, value in parameters.items():
+            try:
+                array = np.asarray(value, "float32")
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"params: {module}|{name}: expected an array of numbers, got other values"
+                ) from None
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"params: {module}|{name}: expected finite numbers, got NaN or an infinity"
+                )
+            arrays.setdefault(module, {})[name] = array
+    return arrays
+
+
+def _to_plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Convert NumPy's numbers in a configuration to Python's, so that JSON can hold them."""
+    plain = {}
+    for name, value in fields.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        try:
+            json.dumps({name: value}, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"config: {name}: expected a number, a text or a list of texts, got a "
+                f"{type(value).__name__}"
+            ) from None
+        plain[name] = value
+    return plain
+
+
+# === Parameters ===
+
+
+def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
+    """Build a `DisRNNModel` from parameters of the authors' package.
+
+    Args:
+        params: `{module: {name: array}}` of the plain, the neural or the multi-subject model.
+        config: The configuration as a dict.
+
+    Returns:
+        A built model. A neural model has `dopamine_timing="post"`; the other models have
+        `num_signals=0`. Subjects are named `"0"`, `"1"`, ..., by their index.
+
+    Raises:
+        ValueError: If the parameters belong to no known model, or an array is missing, unknown, or
             of another shape than the configuration says.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.io.reference import from_haiku, to_haiku
+    >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> params, config = to_haiku(model)
+    >>> config["latent_size"]
+    2
+    >>> from_haiku(params, config).core.cell.num_latents
+    2
     """
     root = _root(params)
     names = _NAMES[root]
     missing = sorted(set(names) - set(config))
     if missing:
-        raise ValueError(f"config: {missing[0]!r} is missing; got {sorted(config)}")
+        raise ValueError(f"config: expected the field {missing[0]!r}, got {sorted(config)}")
     _check_sizes(params, root, config)
     arguments = {ours: config[theirs] for theirs, ours in names.items()}
     arguments["num_observations"] += root == _SUBJECTS
-    unused = _UNUSED.get(root, ("latent_multipliers",))
-    neural = root == _NEURAL
     model = DisRNNModel(
         **arguments,
-        num_signals=1 if neural else 0,
+        num_signals=1 if root == _NEURAL else 0,
         dopamine_timing="post",
         reference={
             "config": dict(config),
-            **{name: _take(params, root, name).tolist() for name in unused},
+            **{name: _take(params, root, name).tolist() for name in _UNUSED[root]},
         },
     )
     model.build((None, None, model.num_observations))
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
-    unknown = sorted(given - set(places) - {(root, name) for name in unused})
+    unknown = sorted(given - set(places) - {(root, name) for name in _UNUSED[root]})
     if unknown:
-        raise ValueError(f"params: {'|'.join(unknown[0])!r} is not a parameter of this model")
-    values = {}
-    for (module, name), (variable, index, swap) in places.items():
+        raise ValueError(
+            f"params: expected parameters of this model only, got {'|'.join(unknown[0])!r} too"
+        )
+    values: dict[str, tuple[Any, np.ndarray]] = {}
+    for (module, name), (variable, index, transposed) in places.items():
         value = _take(params, module, name)
-        value = value.T if swap else value
+        value = value.T if transposed else value
         whole = values.setdefault(variable.path, (variable, np.empty(variable.shape, "float32")))[1]
         if value.shape != whole[index].shape:
-            expected = whole[index].T.shape if swap else whole[index].shape
-            got = value.T.shape if swap else value.shape
+            expected = whole[index].T.shape if transposed else whole[index].shape
+            got = value.T.shape if transposed else value.shape
             raise ValueError(f"params: {module}|{name}: expected shape {expected}, got {got}")
         whole[index] = value
     for variable, value in values.values():
@@ -110,19 +285,19 @@ def from_haiku(params, config):
     return model
 
 
-def to_haiku(model):
-    """The reference's parameters and configuration of our model.
+def to_haiku(model: DisRNNModel) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Return the parameters and the configuration of a model for the authors' package.
 
     Args:
-        model: A built `DisRNNModel` without dopamine, or with one dopamine signal read from the
-            latents after the update, and two arms or more; with subjects, without dopamine.
+        model: A built model without dopamine, or with one dopamine signal that is read from the
+            latents after the update. A model of several subjects must have no dopamine.
 
     Returns:
-        `(params, config)`: what `from_haiku` takes. A model that came from there gives back exactly
-        what it was made of.
+        `(params, config)`, the arguments of `from_haiku`. A model that came from `from_haiku`
+        returns exactly what it was made from.
 
     Raises:
-        ValueError: If the reference has no such model.
+        ValueError: If the authors' package has no such model.
     """
     if not isinstance(model, DisRNNModel):
         raise ValueError(f"model: expected a DisRNNModel, got a {type(model).__name__}")
@@ -130,21 +305,20 @@ def to_haiku(model):
     if readout is not None:
         if model.subjects:
             raise ValueError(
-                "signals: the reference has no multi-subject model with a neural signal, this "
-                f"model has {model.subjects} subjects and {model.num_signals} signals"
+                f"num_signals: expected 0 in a model of {model.subjects} subjects, got "
+                f"{model.num_signals}; the authors' multi-subject model has no neural signal"
             )
         if readout.timing != "post":
             raise ValueError(
-                "dopamine_timing: the reference reads the latents after the update ('post'), "
-                f"this model reads them {readout.timing!r}"
+                f"dopamine_timing: expected 'post', got {readout.timing!r}; the authors' model "
+                "reads the latents after the update"
             )
         if model.num_signals != 1 or model.num_observations != CHOICE_AND_REWARD:
             raise ValueError(
-                "the reference's neural model has 1 signal and 2 observations, this model has "
+                "model: expected 1 signal and 2 observations, as in the authors' neural model, got "
                 f"{model.num_signals} and {model.num_observations}"
             )
     root = _SUBJECTS if model.subjects else _PLAIN if readout is None else _NEURAL
-    names = _NAMES[root]
     ours = {
         **model.get_config(),
         "num_observations": model.row_observations,
@@ -153,18 +327,18 @@ def to_haiku(model):
     reference = model.reference or {}
     config = {"noiseless_mode": False, "x_names": None, "y_names": None}
     config.update(reference.get("config", {}))
-    config.update({theirs: ours[name] for theirs, name in names.items()})
-    params = {}
-    for (module, name), (variable, index, swap) in _places(model, root).items():
+    config.update({theirs: ours[name] for theirs, name in _NAMES[root].items()})
+    params: dict[str, dict[str, np.ndarray]] = {}
+    for (module, name), (variable, index, transposed) in _places(model, root).items():
         value = np.array(variable.numpy()[index], copy=True)
-        params.setdefault(module, {})[name] = value.T.copy() if swap else value
-    for name in _UNUSED.get(root, ("latent_multipliers",)):
+        params.setdefault(module, {})[name] = value.T.copy() if transposed else value
+    for name in _UNUSED[root]:
         size = ours["num_latents"] if name == "latent_multipliers" else model.subject_units
         params[root][name] = np.array(reference.get(name, [1.0] * size), "float32")
     return params, config
 
 
-def _root(params):
+def _root(params: Parameters) -> str:
     for root in _NAMES:
         if root in params:
             return root
@@ -174,14 +348,14 @@ def _root(params):
     )
 
 
-def _check_sizes(params, root, config):
-    """Holds the configuration against the arrays before anything of its sizes is made."""
+def _check_sizes(params: Parameters, root: str, config: Mapping[str, Any]) -> None:
+    """Compare the configuration with the arrays before anything of its sizes is allocated."""
     first = f"{root}/~update_latents/update_net"
     kernel = _take(params, first, "input_weights")
     sizes = {
         "latent_size": len(np.atleast_1d(_take(params, root, "latent_inits"))),
         "update_net_n_units_per_layer": kernel.shape[-1] if kernel.ndim else 0,
-        "update_net_n_layers": sum(name.endswith("_biases") for name in params[first]) - 2,
+        "update_net_n_layers": _count_layers(params[first]),
     }
     readouts = {"choice_net": f"{root}/~predict_targets/choice_net"}
     if root == _NEURAL:
@@ -189,7 +363,7 @@ def _check_sizes(params, root, config):
     for name, module in readouts.items():
         bias = np.atleast_1d(_take(params, module, "input_biases"))
         sizes[f"{name}_n_units_per_layer"] = len(bias)
-        sizes[f"{name}_n_layers"] = sum(each.endswith("_biases") for each in params[module]) - 2
+        sizes[f"{name}_n_layers"] = _count_layers(params[module])
     sizes["obs_size"] = (kernel.shape[0] if kernel.ndim else 0) - sizes["latent_size"]
     if root == _SUBJECTS:
         table = np.atleast_2d(_take(params, f"{root}/subject_embedding_weights", "w"))
@@ -199,29 +373,39 @@ def _check_sizes(params, root, config):
     sizes["output_size"] = len(np.atleast_1d(output))
     for name, size in sizes.items():
         if config[name] != size:
-            raise ValueError(f"config: {name} is {config[name]!r}, but the parameters have {size}")
+            raise ValueError(
+                f"config: {name}: expected {size}, as in the parameters, got {config[name]!r}"
+            )
 
 
-def _take(params, module, name):
+def _count_layers(parameters: Mapping[str, np.ndarray]) -> int:
+    """Count the hidden layers of a network. Its input and output have biases too."""
+    return sum(name.endswith("_biases") for name in parameters) - 2
+
+
+def _take(params: Parameters, module: str, name: str) -> np.ndarray:
     if module not in params or name not in params[module]:
-        raise ValueError(f"params: {module}|{name} is missing")
+        raise ValueError(f"params: expected {module}|{name}, which is missing")
     return np.asarray(params[module][name])
 
 
-def _places(model, root):
-    """Where each of the reference's arrays lives: to (variable, index into it, transposed)."""
+def _places(model: DisRNNModel, root: str) -> dict[tuple[str, str], tuple[Any, Any, bool]]:
+    """Map each array of the authors' package to (variable, index into it, whether transposed)."""
     cell = model.core.cell
-    places = {(root, "latent_inits"): (cell.initial_latents, ..., False)}
+    places: dict[tuple[str, str], tuple[Any, Any, bool]] = {}
+    places[root, "latent_inits"] = (cell.initial_latents, ..., False)
 
-    def bottleneck(name, layer, swap=False, elements=slice(None)):
+    def bottleneck(
+        name: str, layer: Any, *, transposed: bool = False, elements: slice = slice(None)
+    ) -> None:
         index = (..., elements)
-        places[root, f"{name}_sigma_params"] = (layer.raw_sigma, index, swap)
+        places[root, f"{name}_sigma_params"] = (layer.raw_sigma, index, transposed)
         if layer.raw_multiplier is not None:
-            places[root, f"{name}_multipliers"] = (layer.raw_multiplier, index, swap)
+            places[root, f"{name}_multipliers"] = (layer.raw_multiplier, index, transposed)
 
-    def network(module, layer, member=(), before=0):
+    def network(module: str, layer: Any, *, member: tuple[int, ...] = (), before: int = 0) -> None:
         whole = (*member, ...)
-        # Theirs reads the embedding first, ours after the inputs that there are `before` it.
+        # The authors' networks read the embedding first. Ours read `before` other inputs first.
         rows = np.arange(layer.input_kernel.shape[-2])
         embedding = rows[before : before + model.subject_units]
         rows = np.concatenate([embedding, np.delete(rows, embedding)])
@@ -236,22 +420,23 @@ def _places(model, root):
 
     observed = model.row_observations
     choice = model.choice_readout.bottleneck
-    bottleneck("update_net_obs", cell.update_obs_bottleneck, True, slice(observed))
-    bottleneck("update_net_latent", cell.update_latent_bottleneck, swap=True)
+    update = cell.update_obs_bottleneck
+    bottleneck("update_net_obs", update, transposed=True, elements=slice(observed))
+    bottleneck("update_net_latent", cell.update_latent_bottleneck, transposed=True)
     bottleneck("latent", cell.latent_bottleneck)
     if model.subjects:
         embedding = model.subject_embedding
         places[f"{root}/subject_embedding_weights", "w"] = (embedding.kernel, ..., False)
         places[f"{root}/subject_embedding_weights", "b"] = (embedding.bias, ..., False)
         bottleneck("subj_emb_global", embedding.bottleneck)
-        bottleneck("update_net_subj", cell.update_obs_bottleneck, True, slice(observed, None))
+        bottleneck("update_net_subj", update, transposed=True, elements=slice(observed, None))
         bottleneck("choice_net_latent", choice, elements=slice(cell.num_latents))
         bottleneck("choice_net_subj", choice, elements=slice(cell.num_latents, None))
     else:
         bottleneck("choice_net", choice)
     for latent in range(cell.num_latents):
         name = f"{root}/~update_latents/update_net" + (f"_{latent}" if latent else "")
-        network(name, cell.update_network, (latent,), observed)
+        network(name, cell.update_network, member=(latent,), before=observed)
     name = f"{root}/~predict_targets/choice_net"
     network(name, model.choice_readout.network, before=cell.num_latents)
     if model.dopamine_readout is not None:

@@ -38,3 +38,7 @@ __all__ = [
     "plot_update_rules",
     "save_figure",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -24,3 +24,7 @@ __all__ = [
     "fit_subjects",
     "subject_estimates",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
