@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 HEAD = (
     "agent",
@@ -30,8 +31,8 @@ def read(folders):
     """One row a seed: what `recover` wrote, and `size`."""
     results = {}
     for folder in map(Path, folders):
-        data = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]
-        size = f"{data['sessions']} x {data['trials']}"
+        data = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+        size = f"{data['num_sessions']} x {data['num_trials']}"
         for file in folder.glob("seed-*/result.json"):
             result = json.loads(file.read_text(encoding="utf-8"))
             results[result["agent"], size, result["seed"]] = {**result, "size": size}

@@ -163,7 +163,8 @@ def main():
                 model = fit_there(given.reference_python, parts["train"][0], fitted, *course)
             else:
                 model = fit_here(parts["train"][0], *course)
-            row = compute_recovery(model, data.make_agent(), *parts["held_out"])
+            sessions, played = parts["held_out"]
+            row = compute_recovery(model, data.make_agent(), sessions=sessions, played=played)
             # No dopamine readout is trained: only the graph of choice counts.
             row = {"seed": seed, **row, "seconds": time.monotonic() - began}
             result.write_text(json.dumps(row, indent=2))

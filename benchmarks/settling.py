@@ -66,7 +66,8 @@ def fit(data, seed, given):
         ends |= {window: watch.ends.get(window, ends["all steps"]) for window in given.windows}
         for window, (end, weights) in ends.items():
             model.set_weights(weights)
-            found = compute_recovery(model, data.make_agent(), *parts["held_out"])
+            sessions, played = parts["held_out"]
+            found = compute_recovery(model, data.make_agent(), sessions=sessions, played=played)
             # Before stage 2 the dopamine readout tells nothing.
             names = (
                 {"graph": "choice_graph", "score": "difference"}

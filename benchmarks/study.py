@@ -186,7 +186,7 @@ def write_mice(folder, steps, sessions):
                 "stage2_steps": 0,
                 "learning_rate": 5e-3,
             },
-            "baselines": {"names": ["naive", "FQ, choice"], "starts": 2},
+            "baselines": {"names": ["naive", "FQ, choice"], "num_starts": 2},
         },
     )
 

@@ -141,18 +141,18 @@ def recover(
         selection: The penalties to try, and how.
         seeds: How many seeds.
         first_seed: The first of them.
-        sizes: In place of `data.sessions`: several numbers of training sessions, to see how many
-            are needed; each has a folder in `out`.
+        sizes: Several numbers of training sessions, in place of `data.num_sessions`, to see how
+            many are needed; each has a folder in `out`.
         workers: Fits side by side, each on one processor.
     """
     tables = []
-    for size in sizes or [data.sessions]:
+    for size in sizes or [data.num_sessions]:
         table = recoveries.recover(
             Path(out) / f"sessions-{size}" if sizes else out,
             range(first_seed, first_seed + seeds),
-            dataclasses.replace(data, sessions=size),
-            model,
-            selection,
+            data=dataclasses.replace(data, num_sessions=size),
+            model=model,
+            selection=selection,
             workers=workers,
         )
         tables.append(table.assign(sessions=size))
@@ -370,7 +370,7 @@ def compare(
         model: Shape and penalties of the DisRNN.
         training: The stages of its training with these penalties.
         selection: In place of `training`: the penalties to choose from, and how (say at least
-            `--selection.folds 2`).
+            `--selection.num_folds 2`).
         seed: Of synthetic data, starts, initial weights, noise, batches and resamples.
     """
     # The parser makes a list of a tuple, so the two are compared as plain values.
@@ -393,7 +393,7 @@ def study(
     training: TrainingSettings = TrainingSettings(),  # noqa: B008
     baselines: BaselineSettings = BaselineSettings(),  # noqa: B008
     against: str | None = None,
-    replicates: int = 2000,
+    num_bootstrap_samples: int = 2000,
     figures: bool = False,
     engine: Literal["local", "ray", "inline"] = "local",
     workers: int | None = None,
@@ -416,7 +416,7 @@ def study(
         training: The stages of training.
         baselines: The baselines, and how they are fitted.
         against: The model that differences are taken to; by default the first baseline.
-        replicates: Resamples of the bootstrap.
+        num_bootstrap_samples: Number of bootstrap samples for the intervals.
         figures: Whether each fit gets its figures and its export, too.
         engine: Fits run in processes of this machine ("local"), on a Ray cluster ("ray"; that of
             RAY_ADDRESS, or of this machine), or in this process ("inline").
@@ -427,15 +427,15 @@ def study(
     """
     settings = StudySettings(
         data,
-        subjects,
-        models,
-        scales,
-        seeds,
-        training,
-        baselines,
-        against,
-        replicates,
-        figures,
+        subjects=subjects,
+        models=models,
+        scales=scales,
+        seeds=seeds,
+        training=training,
+        baselines=baselines,
+        against=against,
+        num_bootstrap_samples=num_bootstrap_samples,
+        figures=figures,
     )
     rows = studies.run_study(
         out,

@@ -1,7 +1,6 @@
-"""Recovery: what each agent's graph is, how a fit is held against it, and the folder of seeds."""
+"""Recovery: the graph of each agent, how a fit is compared with it, and the folder of seeds."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from keras_disrnn.analysis.graph import choice_part, make_graph
 from keras_disrnn.bandit import QLearning
 from keras_disrnn.cli import main
 from keras_disrnn.experiments.data import simulate_data
+from keras_disrnn.experiments.folder import ResultFolder, read_config
 from keras_disrnn.experiments.recovery import TRUTHS, compute_recovery, recover, summarize_recovery
 from keras_disrnn.experiments.selection import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
@@ -25,8 +25,9 @@ SHAPE = ModelSettings(
 )
 QUICK = SelectionSettings(
     scales=[0.5, 3.0], dopamine_scales=[0.5, 2.0],
-    warmup_steps=3, steps=3, dopamine_steps=3, unmix_steps=0, settle_steps=0, batch_size=6,
+    warmup_steps=3, steps=3, dopamine_steps=3, separation_steps=0, settle_steps=0, batch_size=6,
 )  # fmt: skip
+SETTINGS = {"data": SMALL, "model": SHAPE, "selection": QUICK}
 
 
 def latents_of(graph):
@@ -34,7 +35,10 @@ def latents_of(graph):
 
 
 def model_of(graph, latents, place):
-    """A model whose bottlenecks are open where `graph` has edges, its latents at `place`."""
+    """Make a model whose bottlenecks are open at the edges of `graph`.
+
+    `place` is the index of each latent of the graph.
+    """
     model = keras_disrnn.DisRNNModel(num_latents=latents, seed=0)
     model.build((None, None, 2))
     inputs = {"choice": 0, "reward": 1}
@@ -71,13 +75,13 @@ def model_of(graph, latents, place):
 
 
 @pytest.mark.parametrize("agent", TRUTHS)
-def test_a_graph_is_known_again_whatever_its_latents_are_called(agent):
+def test_a_graph_is_recognized_whatever_the_order_of_its_latents(agent):
     truth = TRUTHS[agent].graph
     names = latents_of(truth)
     for order in (names, [None, None, *names]):
         order = {name: index for index, name in enumerate(order) if name}
         model = model_of(truth, 4, order)
-        # Closed latents are left out with their edges, and a latent's edge to itself counts not.
+        # Closed latents and their edges are left out. A latent's edge to itself does not count.
         closed = model.core.cell.update_obs_bottleneck.raw_sigma
         values = keras.ops.convert_to_numpy(closed).copy()
         values[3] = 0.0
@@ -87,19 +91,19 @@ def test_a_graph_is_known_again_whatever_its_latents_are_called(agent):
     for other, its in TRUTHS.items():
         same = same_graph(compute_graph(model), its.graph)
         assert same == same_graph(truth, its.graph), other
-    # An open bottleneck of the dopamine readout counts, also where stage 1 closed the latent.
+    # An open bottleneck of the dopamine readout counts, even if stage 1 closed the latent.
     sigma = model.dopamine_readout.bottleneck.raw_sigma
     opened = keras.ops.convert_to_numpy(sigma).copy()
     opened[({0, 1, 2, 3} - set(order.values())).pop()] = 0.0
     sigma.assign(opened)
     graph = compute_graph(model)
     assert not same_graph(graph, truth)
-    # The graph of choice has no part in it.
+    # The graph of choice does not change.
     assert same_graph(choice_part(graph), choice_part(truth))
     assert graph.number_of_edges() == truth.number_of_edges() + 1
 
 
-def test_graphs_are_told_apart_and_described():
+def test_graphs_are_compared_and_described():
     one = make_graph([("choice", "z1"), ("z1", "choice readout")])
     assert same_graph(one, make_graph([("choice", "z4"), ("z4", "choice readout")]))
     assert not same_graph(one, make_graph([("reward", "z1"), ("z1", "choice readout")]))
@@ -109,8 +113,8 @@ def test_graphs_are_told_apart_and_described():
 
 
 @pytest.mark.parametrize("agent", TRUTHS)
-def test_the_graphs_are_the_agents_own(agent):
-    """Each latent of the graph moves by what the graph says, and so do choice and dopamine."""
+def test_the_graphs_follow_from_the_agents_equations(agent):
+    """The graph's inputs, and no fewer, explain each latent, choice and dopamine."""
     truth = TRUTHS[agent]
     played = simulate_data(SyntheticData(60, 1, 100, agent), 5)["train"][1]
     values = {name: of(played.variables) for name, of in truth.variables.items()}
@@ -120,7 +124,7 @@ def test_the_graphs_are_the_agents_own(agent):
     now = {"choice": played.choice[:, :-1].ravel(), "reward": played.reward[:, :-1].ravel()}
 
     def explained(target, sources):
-        """R^2 of smooth functions of the latents, one for each case of choice and reward."""
+        """Compute the R^2 of smooth functions of the latents, one per case of choice and reward."""
         cases = np.zeros(len(target), int)
         for name in ("choice", "reward"):
             if name in sources:
@@ -161,7 +165,7 @@ def test_variables_are_matched_one_to_one():
     sessions, played = simulate_data(SyntheticData(1, 40, 40), 2)["held_out"]
     truth = TRUTHS["q_learning"].graph
     model = model_of(truth, 3, {"q0": 2, "q1": 0})
-    result = compute_recovery(model, QLearning(alpha=0.4), sessions, played)
+    result = compute_recovery(model, QLearning(alpha=0.4), sessions=sessions, played=played)
     assert result["graph"] and result["choice_graph"]
     rates = compute_formulas(model, sessions).learning_rates().set_index("latent")["alpha"]
     for name in ("Q0", "Q1"):
@@ -182,14 +186,14 @@ def test_variables_are_matched_one_to_one():
     assert result["difference"] == pytest.approx(result["likelihood"] - result["true_likelihood"])
 
 
-def test_seeds_are_fitted_once(tmp_path):
+def test_finished_seeds_are_not_fitted_again(tmp_path):
     lines = []
-    table = recover(tmp_path, [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    table = recover(tmp_path, [0, 1], **SETTINGS, report=lines.append)
     assert len(lines) == 2
     assert table["seed"].tolist() == [0, 1]
     assert table["s: r"].between(0, 1).all()
     (tmp_path / "seed-1" / "result.json").unlink()
-    again = recover(tmp_path, [0, 1], SMALL, SHAPE, QUICK, report=lines.append)
+    again = recover(tmp_path, [0, 1], **SETTINGS, report=lines.append)
     assert len(lines) == 3
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
     stored = pd.read_csv(tmp_path / "recovery.csv")
@@ -198,25 +202,39 @@ def test_seeds_are_fitted_once(tmp_path):
     assert summary["seeds"] == 2 and summary["graph"] == int(table["graph"].sum())
     assert summary["difference"] == pytest.approx(table["difference"].mean())
     assert plot_recovery(table).axes[0].get_title() == "graph found"
-    assert json.loads((tmp_path / "config.json").read_text())["data"]["agent"] == "reward_seeking"
-    with pytest.raises(ValueError, match="holds results of other settings"):
-        recover(tmp_path, [0], SyntheticData(8, 6, 15), SHAPE, QUICK)
+    assert read_config(tmp_path)["data"]["agent"] == "reward_seeking"
+    other = SETTINGS | {"data": SyntheticData(8, 6, 15)}
+    with pytest.raises(FileExistsError, match="got another data.agent"):
+        recover(tmp_path, [0], **other)
+    with (
+        ResultFolder(tmp_path, read_config(tmp_path), command="recover").lock(),
+        pytest.raises(FileExistsError, match="another process"),
+    ):
+        recover(tmp_path, [0], **SETTINGS)
+    (tmp_path / "seed-0" / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"seed-0/result.json: expected the result of a seed"):
+        recover(tmp_path, [0], **SETTINGS)
+
+
+def test_a_foreign_folder_is_refused_before_any_fit(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="mine.txt"):
+        recover(tmp_path, [0], **SETTINGS)
 
 
 @pytest.mark.slow
-def test_recovery_by_the_number_of_sessions(tmp_path):
-    given = {"data": SMALL, "model": SHAPE, "selection": QUICK}
+def test_the_command_recovers_several_numbers_of_sessions(tmp_path):
     flags = [
         f"--{group}.{name}={value}"
-        for group, settings in given.items()
+        for group, settings in SETTINGS.items()
         for name, value in dataclasses.asdict(settings).items()
-        if name != "sessions"
+        if name != "num_sessions"
     ]
     assert main(["recover", f"--out={tmp_path}", "--seeds=1", "--sizes=[6, 9]", *flags]) == 0
     table = pd.read_csv(tmp_path / "recovery.csv")
     assert table["sessions"].tolist() == [6, 9]
     for size in (6, 9):
-        stored = json.loads((tmp_path / f"sessions-{size}" / "config.json").read_text())
+        stored = read_config(tmp_path / f"sessions-{size}")
         assert stored["data"]["num_sessions"] == size
     assert (tmp_path / "recovery.png").exists()
 
@@ -241,15 +259,19 @@ def test_recovery_is_drawn_over_the_number_of_sessions():
 
 @pytest.mark.slow
 def test_workers_give_the_same_numbers(tmp_path):
-    one = recover(tmp_path / "1", [0, 1], SMALL, SHAPE, QUICK)
-    two = recover(tmp_path / "2", [0, 1], SMALL, SHAPE, QUICK, workers=2)
+    one = recover(tmp_path / "1", [0, 1], **SETTINGS)
+    two = recover(tmp_path / "2", [0, 1], **SETTINGS, workers=2)
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"))
 
 
 @pytest.mark.slow
-def test_q_learning_is_found_again(tmp_path):
+def test_q_learning_is_recovered(tmp_path):
     table = recover(
-        tmp_path, [0], SyntheticData(100, 300, 100), ModelSettings(), SelectionSettings()
+        tmp_path,
+        [0],
+        data=SyntheticData(100, 300, 100),
+        model=ModelSettings(),
+        selection=SelectionSettings(),
     )
     assert table["graph"].all()
     assert table["difference"].min() > -0.003

@@ -1,4 +1,4 @@
-"""Studies: many fits in a folder, stopped and gone on with, their tables and their report."""
+"""Studies: many fits in a folder, interrupted and resumed, their tables and their report."""
 
 import contextlib
 import dataclasses
@@ -33,11 +33,13 @@ from keras_disrnn.analysis.studies import StudyFit
 from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.settings import ModelSettings, TableData, TrainingSettings
 from keras_disrnn.experiments.study import BaselineSettings, StudySettings, plan_study, run_study
 from keras_disrnn.experiments.workers import WorkerDied, run_tasks
 from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.models.baselines import QLearning
+from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.plots import plot_penalty_curves, plot_subject_scores
 
 TINY = {"num_latents": 2, "update_units": 3, "num_update_layers": 1, "num_choice_layers": 1}
@@ -62,7 +64,7 @@ def settings_of(trials, **changed):
     given = {
         "models": {"small": ModelSettings(**TINY)},
         "training": TrainingSettings(**TRAINING),
-        "replicates": 20,
+        "num_bootstrap_samples": 20,
         **changed,
     }
     return StudySettings(data={"mice": TableData(str(trials), num_arms=2)}, **given)
@@ -70,7 +72,7 @@ def settings_of(trials, **changed):
 
 @pytest.fixture(scope="module")
 def study(trials, tmp_path_factory):
-    """A study that was made in one process: its folder, its rows, what it said."""
+    """A study made in one process: its folder, its rows and the lines that it reported."""
     out = tmp_path_factory.mktemp("studies") / "study"
     lines = []
     rows = run_study(out, settings_of(trials), engine="inline", report=lines.append)
@@ -91,7 +93,7 @@ def test_each_fit_is_a_row_and_a_folder(study):
         ["m2", "small", "done"],
         ["m2", "naive", "failed"],
     ]
-    # A failure is kept with its error, and the others went on.
+    # A failure is kept with its error and does not stop the others.
     failed = rows.iloc[3]
     assert failed["error"].startswith("ValueError: sessions: expected free choices of at least two")
     failure = json.loads((out / "fits" / failed["key"] / "failure.json").read_text())
@@ -119,7 +121,7 @@ def test_each_fit_is_a_row_and_a_folder(study):
     assert stored == (3,)
 
 
-def test_only_what_is_missing_is_fitted(study, trials, tmp_path):
+def test_only_missing_fits_are_made(study, trials, tmp_path):
     out, rows, _ = study
     before = {path: path.stat().st_mtime_ns for path in out.glob("fits/*/fit.json")}
     lines = []
@@ -136,13 +138,13 @@ def test_only_what_is_missing_is_fitted(study, trials, tmp_path):
     after = {path: path.stat().st_mtime_ns for path in out.glob("fits/*/fit.json")}
     assert set(after) - set(before) == {new / "fit.json"}
     assert before == {path: after[path] for path in before}
-    # The same table elsewhere is the same data. Failures are tried again when asked for.
+    # The same table at another path is the same data. Failed fits are made again on request.
     moved = tmp_path / "moved.csv"
     moved.write_bytes(trials.read_bytes())
     again = run_study(out, settings_of(moved), workers=0, retry_failed=True, report=lines.append)
     assert again["key"].tolist() == rows["key"].tolist()
     assert again["state"].tolist() == ["done", "done", "done", "waiting"]
-    # Another table is not, nor is another split of it.
+    # Another table is other data, and so is another split.
     moved.write_text(trials.read_text().rstrip().rsplit("\n", 1)[0] + "\n")
     other, _ = plan_study(settings_of(moved))
     assert not {fit.key for fit in other} & set(rows["key"])
@@ -153,7 +155,7 @@ def test_only_what_is_missing_is_fitted(study, trials, tmp_path):
 
 
 def processes_below(pid):
-    """The worker processes that a process began."""
+    """Return the ids of the worker processes that a process started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [
         int(child)
@@ -171,8 +173,8 @@ def running(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_path):
-    """A worker is killed, and then the study itself; what is there stays, the rest is fitted."""
+def test_a_killed_study_resumes_to_the_same_numbers(study, trials, tmp_path):
+    """A worker is killed, then the study. Finished fits stay, the others are made."""
     out = tmp_path / "killed"
     config = tmp_path / "study.yaml"
     config.write_text(
@@ -181,7 +183,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_
                 "data": {"mice": {"table": str(trials), "num_arms": 2}},
                 "models": {"small": TINY},
                 "training": TRAINING,
-                "replicates": 20,
+                "num_bootstrap_samples": 20,
             }
         )
     )
@@ -206,7 +208,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_
     assert not (out / "report.html").exists()
     done = len(list(out.glob("fits/*/fit.json")))
     assert done == 2
-    # What a stop between two files leaves is no obstacle.
+    # An interruption can leave an empty folder of a fit.
     (out / "fits" / "0123456789abcdef").mkdir()
     lines = []
     rows = run_study(out, settings_of(trials), engine="inline", report=lines.append)
@@ -214,20 +216,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(study, trials, tmp_
     pd.testing.assert_frame_equal(rows[SAME], study[1][SAME], check_exact=True)
 
 
-def test_two_at_once_are_refused(study, trials):
+def test_a_second_process_is_refused(study, trials):
     out = study[0]
-    with sqlite3.connect(out / ".lock", isolation_level=None) as other:
+    with contextlib.closing(sqlite3.connect(out / ".lock", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(FileExistsError, match="runs already, in another process"):
+        with pytest.raises(FileExistsError, match="another process runs"):
             run_study(out, settings_of(trials), workers=0)
 
 
 @pytest.fixture
 def without_report(monkeypatch):
-    monkeypatch.setattr("keras_disrnn.experiments.study.write_study", lambda *arguments: None)
+    monkeypatch.setattr(
+        "keras_disrnn.experiments.study.write_study", lambda *arguments, **options: None
+    )
 
 
-def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials, without_report):
+def test_a_reader_of_the_table_does_not_block_the_study(study, trials, without_report):
     out = study[0]
     with contextlib.closing(sqlite3.connect(out / "study.sqlite", isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -236,18 +240,20 @@ def test_a_reader_of_the_table_does_not_hold_the_study_up(study, trials, without
         assert len(rows) == 4
 
 
-def test_a_study_stopped_before_its_table_was_there_goes_on(
+def test_a_study_interrupted_before_it_wrote_its_table_resumes(
     trials, tmp_path, monkeypatch, without_report
 ):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("keras_disrnn.experiments.study._Table", None)  # Calling it is the stop.
+        patch.setattr("keras_disrnn.experiments.study.StudyTable", None)  # Calling it raises.
         with pytest.raises(TypeError):
             run_study(out, settings_of(trials), workers=0)
     assert len(run_study(out, settings_of(trials), workers=0)) == 4
 
 
-def test_a_table_that_changes_while_the_study_runs_is_noticed(trials, tmp_path, without_report):
+def test_a_table_that_changes_while_the_study_runs_fails_its_remaining_fits(
+    trials, tmp_path, without_report
+):
     table = tmp_path / "trials.csv"
     table.write_bytes(trials.read_bytes())
 
@@ -255,30 +261,56 @@ def test_a_table_that_changes_while_the_study_runs_is_noticed(trials, tmp_path, 
         if line.startswith("1 of"):
             table.write_text(trials.read_text().rstrip().rsplit("\n", 1)[0] + "\n")
 
-    settings = settings_of(table, models={}, baselines=BaselineSettings(["naive", "Q, choice"], 1))
+    settings = settings_of(
+        table, models={}, baselines=BaselineSettings(["naive", "Q, choice"], num_starts=1)
+    )
     settings.data["mice"] = dataclasses.replace(settings.data["mice"], subjects=["m1"])
     rows = run_study(tmp_path / "out", settings, engine="inline", report=report)
     assert rows["state"].tolist() == ["done", "failed"]
     assert "it has changed since" in rows["error"].iloc[1]
 
 
-def test_results_of_other_settings_are_not_shown(study, trials, tmp_path):
+def test_results_of_earlier_settings_are_removed(study, trials, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study[0], out)
-    # As if another study had been here, whose seeds agreed.
+    # Earlier settings had several seeds.
     (out / "agreement.csv").write_text("old")
     only = settings_of(trials, models={}, against=None)
     run_study(out, only, workers=0)
-    # The naive model of m2 failed, so there is no table of models, nor a figure of it.
+    # The naive model of m2 failed, so there is no table of models and no figure of it.
     assert not (out / "table.csv").exists() and not (out / "agreement.csv").exists()
     assert [path.name for path in sorted((out / "figures").glob("*.png"))] == ["mice_subjects.png"]
     assert (out / "report.html").read_text().count("data:image/png;base64,") == 1
 
 
-def test_all_subjects_together_are_none(trials, tmp_path, without_report):
+def test_the_subject_of_a_pooled_fit_is_none(trials, tmp_path, without_report):
     settings = settings_of(trials, models={}, subjects="both")
     rows = run_study(tmp_path / "out", settings, workers=0)
     assert rows["subject"].tolist() == ["m1", "m2", None]
+
+
+def test_a_damaged_result_of_a_fit_is_named(study, trials, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(study[0], out)
+    key = study[1]["key"].iloc[0]
+    (out / "fits" / key / "fit.json").write_text("{")
+    with pytest.raises(ValueError, match=rf"{key}/fit.json: expected the result of a fit"):
+        run_study(out, settings_of(trials), workers=0)
+
+
+# === Penalty scales ===
+
+
+def test_a_scale_multiplies_all_penalties_but_l2(trials):
+    """Also the penalties of the embedding of subjects."""
+    shape = ModelSettings(**TINY, subject_units=2)
+    settings = settings_of(trials, models={"wide": shape}, subjects="pooled", scales=[1.0, 2.0])
+    fits, _ = plan_study(settings)
+    one, two = (fit.config["model"] for fit in fits if fit.model == "wide")
+    assert sum(penalty.of_subjects for penalty in PENALTIES.values()) == 4
+    for name in PENALTIES:
+        assert one[name] == getattr(shape, name) > 0
+        assert two[name] == (1 if name == "l2_scale" else 2) * one[name], name
 
 
 # === What is refused before any fit ===
@@ -288,7 +320,7 @@ def test_all_subjects_together_are_none(trials, tmp_path, without_report):
     ("changed", "message"),
     [
         ({"scales": [3.0, 1.0]}, "scales: expected rising numbers above 0"),
-        ({"seeds": [0, 0]}, "seeds: expected at least one, each once"),
+        ({"seeds": [0, 0]}, "seeds: expected at least one seed, each once"),
         (
             {"baselines": BaselineSettings(["naive", "Q"])},
             "data.mice: baselines.names: expected .*'Q'",
@@ -322,7 +354,11 @@ def test_a_bad_setting_is_named(trials, tmp_path, changed, message):
         (TableData("nowhere.csv"), FileNotFoundError, "data.mice: .*nowhere.csv: no such file"),
         (TableData("", Columns(choice="went")), ValueError, "data.mice: .*'went'"),
         (TableData("", held_out_sessions=["1"]), ValueError, "data.mice: "),
-        (TableData("", held_out_subjects=["m2"]), ValueError, "no session in the held-out part"),
+        (
+            TableData("", held_out_subjects=["m2"]),
+            ValueError,
+            "subject 'm1': expected sessions in both parts, got no session in the held-out part",
+        ),
         (TableData("", subjects=["m7"]), ValueError, "data.mice: subjects: .*got 'm7'"),
         (
             TableData("", Columns(forced="instructed")),
@@ -344,24 +380,28 @@ def test_bad_data_are_named(trials, tmp_path, table, error, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BaselineSettings(starts=0), "baselines.starts: expected a whole number of at"),
+        (lambda: BaselineSettings(num_starts=0), "baselines.num_starts: expected a whole number"),
+        (
+            lambda: StudySettings(data={"a": TableData("")}, num_bootstrap_samples=0),
+            "num_bootstrap_samples: expected a whole number of at least 1",
+        ),
         (lambda: StudySettings(data={"a/b": TableData("")}), "data: expected names of.*'a/b'"),
         (lambda: StudySettings(data={"..": TableData("")}), "data: expected names of"),
     ],
 )
-def test_bad_settings_are_refused_as_they_are_made(make, message):
+def test_bad_settings_are_refused_when_they_are_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "sideways"}, {"threads": 0}, {"workers": -1}])
-def test_a_way_to_run_that_there_is_not_leaves_nothing(trials, tmp_path, wrong):
+def test_a_bad_engine_leaves_no_folder(trials, tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         run_study(tmp_path / "out", settings_of(trials), **wrong)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_of_several_subjects_is_one_of_a_pooled_study(trials):
+def test_a_model_of_several_subjects_can_be_fitted_to_pooled_subjects(trials):
     models = {"wide": ModelSettings(**TINY, subject_units=2)}
     fits, _ = plan_study(settings_of(trials, models=models, subjects="pooled"))
     assert [fit.label for fit in fits] == [
@@ -374,10 +414,17 @@ def test_a_foreign_folder_is_refused(trials, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     arguments = ["study", f"--data={{'mice': {{'table': '{trials}'}}}}", f"--out={tmp_path}"]
     assert main(arguments) == 1
-    assert "exists and holds no study" in capsys.readouterr().err
+    assert "got other files (mine.txt)" in capsys.readouterr().err
 
 
-def test_subjects_of_a_table_are_split_as_with_the_others(trials):
+def test_the_folder_of_another_command_is_refused(trials, tmp_path):
+    folder = ResultFolder(tmp_path / "out", {"seed": 0}, command="fit")
+    folder.begin()
+    with pytest.raises(FileExistsError, match="expected a result of the command 'study'"):
+        run_study(tmp_path / "out", settings_of(trials))
+
+
+def test_one_subject_is_split_as_in_the_whole_table(trials):
     whole = load_data(TableData(str(trials)), 0)
     one = load_data(TableData(str(trials), subjects=["m2"]), 0)
     for part in ("train", "held_out"):
@@ -392,7 +439,7 @@ def test_subjects_of_a_table_are_split_as_with_the_others(trials):
         assert set(getattr(one, part).subjects) == {"m2"}
 
 
-def test_a_subject_is_not_padded_to_the_others(trials, tmp_path):
+def test_a_subject_is_not_padded_to_the_length_of_the_others(trials, tmp_path):
     table = pd.read_csv(trials)
     short = table[(table["subject"] == "m1") | (table.groupby("session").cumcount() < 9)]
     short.to_csv(tmp_path / "short.csv", index=False)
@@ -412,7 +459,7 @@ def test_a_subject_is_not_padded_to_the_others(trials, tmp_path):
 
 def test_the_table_is_that_of_the_models(study, trials):
     out, rows, _ = study
-    # Another test may have gone on with other settings.
+    # Another test may have resumed it with other settings.
     run_study(out, settings_of(trials), workers=0)
     table = pd.read_csv(out / "table.csv")
     assert table[["part", "model"]].values.tolist() == [["train", "small"], ["held_out", "small"]]
@@ -441,7 +488,7 @@ def test_the_table_is_that_of_the_models(study, trials):
 
 
 def test_stored_sums_are_those_of_the_model(rng):
-    """Also of several signals, and in another order than the table's."""
+    """Also for several signals, and in another order than in the table."""
     choice, reward = rng.integers(0, 2, (2, 5, 12))
     sessions = Sessions.from_trials(
         choice, reward, dopamine=rng.normal(2.0, 1.0, (5, 12, 2)), signal_names=("a", "b")
@@ -475,7 +522,7 @@ def test_graphs_are_clustered_and_kept():
 
 
 def sessions_of(counts):
-    """Sessions of ten free choices each; subject to how many it has."""
+    """Make sessions of ten free choices each. `counts` is the number of each subject's sessions."""
     table = pd.DataFrame(
         [
             {"subject": subject, "session": f"{subject}-{number}", "choice": trial % 2, "reward": 1}
@@ -488,7 +535,7 @@ def sessions_of(counts):
 
 
 def fit_of(sessions, likelihoods, **given):
-    """A fit that has the given likelihood on each held-out session, and 0.6 on the others."""
+    """Make a fit with the given likelihood of each held-out session, and 0.6 of the others."""
     rows = []
     for part in ("train", "held_out"):
         for name, subject in zip(sessions[part].ids, sessions[part].subjects, strict=True):
@@ -513,7 +560,7 @@ def fit_of(sessions, likelihoods, **given):
 
 @pytest.fixture(scope="module")
 def made():
-    """Fits of two subjects by two multiples and two seeds, whose numbers are known."""
+    """Make fits of two subjects, two penalty scales and two seeds, with known scores."""
     both = sessions_of({"a": 4, "b": 3})
     held = np.array([name in ("a-0", "a-1", "b-0") for name in both.ids])
     parts = {"train": both.subset(~held), "held_out": both.subset(held)}
@@ -523,7 +570,7 @@ def made():
     for subject in ("a", "b"):
         for scale, values in ((1.0, weak), (3.0, strong)):
             for seed, loss in ((0, 0.4), (1, 0.3)):
-                # The first seed predicts better, and trains worse: it must not be taken.
+                # The first seed predicts better, but its training loss is higher.
                 shift = 0.05 if seed == 0 else 0.0
                 fits.append(
                     fit_of(
@@ -542,14 +589,14 @@ def made():
     return parts, fits, weak, strong
 
 
-def test_seeds_are_chosen_by_training_and_multiples_by_other_sessions(made):
+def test_seeds_are_chosen_by_training_loss_and_scales_by_other_sessions(made):
     parts, fits, weak, strong = made
     table, left_out = compute_study_table(fits, parts, against="base", replicates=10)
     assert not left_out
     held_out = table[table["part"] == "held_out"].set_index("model")["normalized_likelihood"]
     assert held_out["m x1"] == pytest.approx(np.prod(list(weak.values())) ** (1 / 3))
-    # a-0 is scored at what is best of a-1 (x3), a-1 at what is best of a-0 (x1), and b-0, alone of
-    # its subject, at what is best of a-0 and a-1 (x3).
+    # a-0 is scored at the scale that is best for a-1 (x3), a-1 at the one for a-0 (x1). b-0 is the
+    # only one of its subject and is scored at the best scale for a-0 and a-1 (x3).
     chosen = (strong["a-0"] * weak["a-1"] * strong["b-0"]) ** (1 / 3)
     assert held_out["m, multiple chosen"] == pytest.approx(chosen)
     assert table.attrs["against"] == "base"
@@ -571,7 +618,7 @@ def test_the_best_model_of_each_subject_is_named(made):
     next_best = np.sqrt(weak["a-0"] * weak["a-1"])
     assert table.loc[("a", "m x3"), "difference"] == pytest.approx(best - next_best)
     assert table.loc[("a", "m x1"), "difference"] == pytest.approx(next_best - best)
-    # Two sessions: each is the jackknife's estimate without the other.
+    # With two sessions, each jackknife estimate is the score of one session.
     left = [strong["a-1"] - weak["a-1"], strong["a-0"] - weak["a-0"]]
     error = np.sqrt(0.5 * np.sum((np.array(left) - np.mean(left)) ** 2))
     assert table.loc[("a", "m x3"), "difference_se"] == pytest.approx(error)
@@ -635,7 +682,7 @@ def test_the_curves_are_means_over_seeds_and_subjects(made):
     assert {text.get_text() for text in top.get_legend().get_texts()} == {"m", "base: 0.500"}
     np.testing.assert_allclose(bottom.lines[0].get_ydata(), [3, 1])
     assert [text.get_text() for text in bottom.texts] == ["50%", "100%"]
-    # A baseline that lacks a subject has another mean, and one at chance is written, not drawn.
+    # A baseline without a subject has another mean. One at chance is named, not drawn.
     lacking = [fit for fit in fits if (fit.subject, fit.model) != ("b", "base")]
     better = [
         fit._replace(model="good", scores={**fit.scores, "likelihood": 0.7})
@@ -657,7 +704,7 @@ def test_the_curves_are_means_over_seeds_and_subjects(made):
 
 
 def double(number, folder):
-    """A task: fails at 3, dies once at 4, dies always at 5."""
+    """A task that raises at 3, dies once at 4 and always dies at 5."""
     if number == 3:
         raise KeyError("three")
     tried = Path(folder) / f"tried-{number}"
@@ -668,7 +715,7 @@ def double(number, folder):
 
 
 @pytest.mark.parametrize("engine", ["sideways", "ray"])
-def test_an_engine_that_is_not_there(engine, monkeypatch):
+def test_an_unknown_or_missing_engine_is_refused(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=f"engine: .*{engine}"):
         list(run_tasks(double, [(1, "")], engine=engine))
@@ -702,15 +749,15 @@ def leave(code):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "hint"), [(1, "__main__"), (-9, "out of memory")])
-def test_why_a_worker_died_is_said_as_far_as_it_is_known(code, hint):
+def test_the_message_says_why_a_worker_died(code, hint):
     (outcome,) = run_tasks(leave, [(int(code),)], engine="local", workers=1, retries=0)
     assert f"died once in this task (the last time: exit code {code})" in str(outcome.error)
     assert hint in str(outcome.error)
 
 
 @pytest.mark.slow
-def test_a_worker_that_has_served_long_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_disrnn.experiments.workers.TASKS_A_WORKER", 2)
+def test_a_worker_is_replaced_after_many_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_disrnn.experiments.workers.MAX_TASKS_PER_WORKER", 2)
     tasks = [(number, str(tmp_path)) for number in (1, 2, 6, 7)]
     outcomes = list(run_tasks(double, tasks, engine="local", workers=1))
     assert [outcome.value[0] for outcome in outcomes] == [2, 4, 12, 14]
@@ -720,7 +767,7 @@ def test_a_worker_that_has_served_long_is_replaced(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cluster():
-    """A Ray of two processors on this machine, reached as any other cluster is."""
+    """Start a Ray of two processors on this machine, and use it like any other cluster."""
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'keras-disrnn[ray]'")
     tests = str(Path(__file__).parent)
     ray.init(
@@ -744,7 +791,7 @@ def test_a_cluster_loses_a_worker_and_gives_the_same_numbers(cluster, study, tri
 
     def report(line):
         lines.append(line)
-        if len(lines) == 3:  # two fits are done, and others run
+        if len(lines) == 3:  # Two fits are done, and others run.
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     title = (process / "cmdline").read_bytes()

@@ -105,7 +105,7 @@ def fit_disrnn(sessions, model, training, seed, folder=None):
         make = functools.partial(make_model, sessions, model)
         paths = None if folder is None else folder / "paths"
         report = functools.partial(print, flush=True)
-        return select(make, sessions, training, seed=seed, folder=paths, report=report)[0]
+        return select(make, sessions, settings=training, seed=seed, folder=paths, report=report)[0]
     with training.scope():
         network = make_model(sessions, model, seed)
     training = possible_training(sessions, training)

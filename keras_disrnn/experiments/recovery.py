@@ -1,14 +1,18 @@
-"""Whether the whole procedure finds a known agent again: data, penalties, both stages, the truth.
+"""Test whether the whole procedure recovers a known agent.
 
-For each seed, sessions of an agent are made, a model is fitted to them with penalties chosen by
-`keras_disrnn.selection`, and held against the agent: its graph, its likelihood, its variables.
+For each seed, an agent plays sessions, `select` fits a model to them, and the model is compared
+with the agent: its graph, its likelihood and its variables.
 """
 
-import dataclasses
-import json
-import time
-from pathlib import Path
+from __future__ import annotations
 
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import networkx
 import numpy as np
 import pandas as pd
 import scipy.optimize
@@ -23,17 +27,26 @@ from keras_disrnn.analysis.graph import (
     same_graph,
 )
 from keras_disrnn.experiments.data import simulate_data
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model
-from keras_disrnn.experiments.selection import select
-from keras_disrnn.experiments.settings import plain_config
+from keras_disrnn.experiments.selection import SelectionSettings, select
+from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plain_config
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.latents import predict_latents
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.files import read_json, write_json
+from keras_disrnn.utils.tables import write_csv
+
+if TYPE_CHECKING:
+    from keras_disrnn.bandit import SimulatedSessions
+    from keras_disrnn.data import Sessions
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
-def _graph(updates, choice, dopamine):
-    """A graph from what each latent, the choice readout and the dopamine readout read."""
+def _make_graph(
+    updates: Mapping[str, Iterable[str]], *, choice: Iterable[str], dopamine: Iterable[str]
+) -> networkx.DiGraph:
+    """Make a graph from the inputs of each latent, of the choice and of the dopamine readout."""
     edges = [(source, latent) for latent, sources in updates.items() for source in sources]
     edges += [(source, "choice readout") for source in choice]
     edges += [(source, "dopamine readout") for source in dopamine]
@@ -41,9 +54,11 @@ def _graph(updates, choice, dopamine):
 
 
 _OUTCOME = ("choice", "reward")
-_TWO_VALUES = _graph({"q0": _OUTCOME, "q1": _OUTCOME}, ("q0", "q1"), ("q0", "q1", *_OUTCOME))
+_TWO_VALUES = _make_graph(
+    {"q0": _OUTCOME, "q1": _OUTCOME}, choice=("q0", "q1"), dopamine=("q0", "q1", *_OUTCOME)
+)
+_ONE_VALUE = _make_graph({"s": _OUTCOME}, choice=("s",), dopamine=("s", *_OUTCOME))
 _Q = {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}
-_ONE_VALUE = _graph({"s": _OUTCOME}, ("s",), ("s", *_OUTCOME))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,65 +66,69 @@ class Truth:
     """What a fit of an agent's choices must find.
 
     Attributes:
-        graph: Its graph, the dopamine readout ("pre") included. Written in the smallest form that
-            the choices can tell: where two arms' variables mirror each other it has one.
-        variables: Functions from the agent's variables `(S, T, V)` to each latent that the graph
-            has, by name.
-        rates: Name of a variable to the agent's parameter that is its learning rate.
+        graph: The agent's graph, with the dopamine readout ("pre"). It has the fewest latents that
+            explain the choices: one where the variables of two arms mirror each other.
+        variables: For each latent of the graph, by name, the function that computes it from the
+            agent's variables `(S, T, V)`.
+        rates: Names of variables, and the agent's parameter that is the learning rate of each.
     """
 
-    graph: object
-    variables: dict
-    rates: dict
+    graph: networkx.DiGraph
+    variables: dict[str, Callable[[np.ndarray], np.ndarray]]
+    rates: dict[str, str]
 
 
 TRUTHS = {
-    "q_learning": Truth(
-        _TWO_VALUES,
-        _Q,
-        {"Q0": "alpha", "Q1": "alpha"},
-    ),
+    "q_learning": Truth(_TWO_VALUES, _Q, {"Q0": "alpha", "Q1": "alpha"}),
     "differential_forgetting_q_learning": Truth(
-        _TWO_VALUES,
-        _Q,
-        {"Q0": "alpha_1", "Q1": "alpha_1"},
+        _TWO_VALUES, _Q, {"Q0": "alpha_1", "Q1": "alpha_1"}
     ),
-    # Both values decay alike, so their difference is updated from itself, and it is all that
-    # choice reads. Their sum is in no choice: dopamine, which has the chosen value, can be
-    # predicted as far as the difference tells it.
+    # Both values decay at the same rate, so their difference is updated from itself, and choice
+    # reads nothing else. No choice depends on their sum. Dopamine depends on the chosen value, so
+    # the difference predicts it only in part.
     "forgetting_q_learning": Truth(
         _ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}, {"Q1 - Q0": "alpha"}
     ),
     "reward_seeking": Truth(_ONE_VALUE, {"s": lambda v: v[..., 0]}, {"s": "alpha"}),
-    # With two arms the preferences mirror each other. The critic teaches the actor, choice does
-    # not read it, and dopamine, r - v, reads nothing but it and the reward.
+    # With two arms the preferences mirror each other. The critic updates the actor, and choice does
+    # not read it. Dopamine is r - v, so it reads the critic and the reward only.
     "leaky_actor_critic": Truth(
-        _graph({"theta": (*_OUTCOME, "v"), "v": ("reward",)}, ("theta",), ("v", "reward")),
+        _make_graph(
+            {"theta": (*_OUTCOME, "v"), "v": ("reward",)},
+            choice=("theta",),
+            dopamine=("v", "reward"),
+        ),
         {"theta1 - theta0": lambda v: v[..., 1] - v[..., 0], "v": lambda v: v[..., 2]},
         {"v": "alpha_critic"},
     ),
 }
-"""The agents by name, with default parameters, and what must be found of each."""
+"""What must be found of each agent, by the agent's name, at its default parameters."""
 
 
-def compute_recovery(model, agent, sessions, played):
-    """Holds a fitted model against the agent whose sessions these are.
+def compute_recovery(
+    model: DisRNNModel, agent: Any, *, sessions: Sessions, played: SimulatedSessions
+) -> dict[str, Any]:
+    """Compare a fitted model with the agent whose sessions it was fitted to.
 
     Args:
-        model: A `DisRNNModel` fitted to other sessions of the agent.
+        model: The fitted `DisRNNModel`.
         agent: The agent, of `keras_disrnn.bandit`.
-        sessions: Held-out `Sessions`.
-        played: The `SimulatedSessions` they were made from.
+        sessions: Held-out sessions of the agent.
+        played: The simulated sessions that `sessions` were made from.
 
     Returns:
-        A dict: `choice_graph` and `graph`, whether the graph without and with the dopamine readout
-        is the agent's up to renaming; `found`, it in words; `likelihood`, `true_likelihood`,
-        `difference` and `difference_se` (normalized, paired by session); `dopamine_r2`; and for
-        each variable of the agent `NAME: latent`, its partner in the best one-to-one match,
-        `NAME: r`, their absolute correlation, `NAME: linear_r2`, the R^2 of a linear map from all
-        latents of the graph, and, where it has a learning rate, `NAME: true_alpha` and
-        `NAME: alpha`, that of its partner's update rule (see `Formulas.learning_rates`; of the
-        choices the one that moves it most).
+        A dict:
+
+        - `choice_graph` and `graph`: whether the graph without and with the dopamine readout is
+          the agent's, up to the names of the latents; `found`: the graph in words;
+        - `likelihood`, `true_likelihood`, `difference` and `difference_se`: normalized likelihood
+          of the model and of the agent, paired by session;
+        - `dopamine_r2`, where dopamine was recorded;
+        - for each variable of the agent, `NAME: latent`, its partner in the best one-to-one match,
+          `NAME: r`, their absolute correlation, and `NAME: linear_r2`, the R^2 of a linear map from
+          all latents of the graph;
+        - for each variable with a learning rate, `NAME: true_alpha` and `NAME: alpha`, that of its
+          partner's update rule (see `Formulas.learning_rates`; the largest over choices).
     """
     truth = TRUTHS[agent.name]
     graph = compute_graph(model)
@@ -130,20 +149,20 @@ def compute_recovery(model, agent, sessions, played):
     }
     if "dopamine" in scores:
         result["dopamine_r2"] = scores["dopamine"]["r2"]
-    # The latents after row t are what trial t is chosen from, as the agent's variables are.
+    # The latents after time step t determine the choice of trial t, as the agent's variables do.
     latents = predict_latents(model, sessions.features)[:, :-1].reshape(
         -1, model.core.cell.num_latents
     )
-    kept = sorted(node for node, kind in graph.nodes(data="kind") if kind == "latent")
-    columns = latents[:, [int(node[1:]) - 1 for node in kept]].astype(np.float64)
+    names = sorted(node for node, kind in graph.nodes(data="kind") if kind == "latent")
+    values = latents[:, [int(name[1:]) - 1 for name in names]].astype(np.float64)
     variables = np.stack(
         [
-            np.asarray(of(played.variables), np.float64).reshape(-1)
-            for of in truth.variables.values()
+            np.asarray(compute(played.variables), np.float64).reshape(-1)
+            for compute in truth.variables.values()
         ],
         axis=-1,
     )
-    result |= _match(columns, kept, variables, list(truth.variables))
+    result |= _match(values, names, variables, list(truth.variables))
     rates = compute_formulas(model, sessions).learning_rates().groupby("latent")["alpha"].max()
     for name, parameter in truth.rates.items():
         result[f"{name}: true_alpha"] = getattr(agent, parameter)
@@ -151,9 +170,14 @@ def compute_recovery(model, agent, sessions, played):
     return result
 
 
-def _match(latents, latent_names, variables, variable_names):
-    """Best one-to-one match by |r|, and linear maps."""
-    result = {}
+def _match(
+    latents: np.ndarray,
+    latent_names: list[str],
+    variables: np.ndarray,
+    variable_names: list[str],
+) -> dict[str, Any]:
+    """Match variables to latents by |r|, and fit linear maps from all latents."""
+    result: dict[str, Any] = {}
     correlation = np.zeros((len(variable_names), len(latent_names)))
     moving = latents.std(axis=0) > 0
     if moving.any():
@@ -163,114 +187,147 @@ def _match(latents, latent_names, variables, variable_names):
     partner = dict(zip(rows, columns, strict=True))
     design = np.column_stack([latents, np.ones(len(latents))])
     fitted = design @ np.linalg.lstsq(design, variables, rcond=None)[0]
-    left = ((variables - fitted) ** 2).sum(axis=0) / (
-        (variables - variables.mean(axis=0)) ** 2
-    ).sum(axis=0)
+    residual = ((variables - fitted) ** 2).sum(axis=0)
+    total = ((variables - variables.mean(axis=0)) ** 2).sum(axis=0)
     for index, name in enumerate(variable_names):
         column = partner.get(index)
         result |= {
             f"{name}: latent": None if column is None else latent_names[column],
             f"{name}: r": 0.0 if column is None else float(correlation[index, column]),
-            f"{name}: linear_r2": float(1 - left[index]),
+            f"{name}: linear_r2": float(1 - residual[index] / total[index]),
         }
     return result
 
 
-def recover(out, seeds, data, model, selection, *, workers=1, report=print):
-    """Fits an agent's sessions for several seeds and holds each fit against the truth.
+def recover(
+    out: str | Path,
+    seeds: Iterable[int],
+    *,
+    data: SyntheticData,
+    model: ModelSettings,
+    selection: SelectionSettings,
+    workers: int = 1,
+    report: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Fit an agent's sessions for several seeds and compare each fit with the agent.
 
     Args:
-        out: The folder of results: `seed-N/` with `model.keras`, the tables of the selection and
-            `result.json` for each seed, and `recovery.csv`. Seeds that are there already, of the
-            same settings, are taken as they are.
-        seeds: The seeds, each of the sessions, the initial weights, the noise and the batches.
-        data: `keras_disrnn.run.SyntheticData`.
-        model: `keras_disrnn.run.ModelSettings`.
-        selection: `SelectionSettings`.
-        workers: Processes side by side, each with one thread.
-        report: Called with a line of text as each seed ends.
+        out: The folder of results: `config.yaml`, `seed-N/` for each seed with `model.keras`, the
+            tables of the selection and `result.json`, and `recovery.csv`. Seeds that are finished
+            are not fitted again.
+        seeds: The seeds. Each is the seed of the sessions, the initial weights, the noise and the
+            batches.
+        data: The agent and the number of its sessions.
+        model: The shape of the model and its penalties at scale 1.
+        selection: How the penalties are selected.
+        workers: Number of processes, each with one thread.
+        report: Function that receives a line of text as each seed ends.
 
     Returns:
-        A `pandas.DataFrame`, one row a seed, with what `compute_recovery` gives, `scale` and
-        `dopamine_scale`, `notes` (what was not clear-cut) and `seconds`.
+        A `pandas.DataFrame` with one row per seed: what `compute_recovery` returns, `scale` and
+        `dopamine_scale` (the chosen penalty scales), `notes` (what was not clear-cut) and
+        `seconds`.
 
     Raises:
-        ValueError: If the folder holds results of other settings.
+        FileExistsError: If the folder holds results of other settings, or anything else.
+        ValueError: If a file in the folder is damaged.
     """
-    out = Path(out)
-    config = plain_config({"data": data, "model": model, "selection": selection})
-    out.mkdir(parents=True, exist_ok=True)
-    stored = out / "config.json"
-    if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != config:
-        raise ValueError(f"{out}: holds results of other settings; choose another folder")
-    write_text(stored, json.dumps(config, indent=2))
-    left = [seed for seed in seeds if not (out / f"seed-{seed}" / "result.json").exists()]
-    arguments = [(out, seed, data, model, selection) for seed in left]
-    engine = "inline" if workers == 1 else "local"
-    for outcome in run_tasks(_recover_seed, arguments, engine=engine, workers=workers):
-        if outcome.error is not None:
-            raise outcome.error
-        report(_line(outcome.value))
-    rows = [
-        json.loads((out / f"seed-{seed}" / "result.json").read_text(encoding="utf-8"))
-        for seed in seeds
-    ]
-    table = pd.DataFrame(rows)
-    write_text(out / "recovery.csv", table.to_csv(index=False))
+    seeds = list(seeds)
+    folder = ResultFolder(
+        out,
+        plain_config({"data": data, "model": model, "selection": selection}),
+        command="recover",
+    )
+    results = [folder.path / f"seed-{seed}" / "result.json" for seed in seeds]
+    with folder.lock():
+        folder.begin()
+        tasks = [
+            (result.parent, seed, data, model, selection)
+            for seed, result in zip(seeds, results, strict=True)
+            if not result.exists()
+        ]
+        engine: Literal["inline", "local"] = "inline" if workers == 1 else "local"
+        for outcome in run_tasks(_recover_seed, tasks, engine=engine, workers=workers):
+            if outcome.error is not None:
+                raise outcome.error
+            report(_describe_result(outcome.value))
+        table = pd.DataFrame([read_json(result, "the result of a seed") for result in results])
+        write_csv(folder.path / "recovery.csv", table)
     return table
 
 
-def _recover_seed(out, seed, data, model, selection):
+def _recover_seed(
+    folder: Path,
+    seed: int,
+    data: SyntheticData,
+    model: ModelSettings,
+    selection: SelectionSettings,
+) -> dict[str, Any]:
     began = time.monotonic()
-    folder = out / f"seed-{seed}"
     parts = simulate_data(data, seed)
     train = parts["train"][0]
     fitted, selections = select(
         lambda model_seed: make_model(train, model, model_seed),
         train,
-        selection,
+        settings=selection,
         seed=seed,
         folder=folder / "paths",
     )
-    result = {"agent": data.agent, "seed": seed}
-    result |= compute_recovery(fitted, data.make_agent(), *parts["held_out"])
-    notes = []
+    sessions, played = parts["held_out"]
+    result: dict[str, Any] = {"agent": data.agent, "seed": seed}
+    result |= compute_recovery(fitted, data.make_agent(), sessions=sessions, played=played)
     for stage, found in selections.items():
-        write_text(folder / f"{stage}_penalties.csv", found.table.to_csv(index=False))
-        notes += found.notes
+        write_csv(folder / f"{stage}_penalties.csv", found.table)
     result |= {
         "scale": selections["choice"].scale,
         "dopamine_scale": selections["dopamine"].scale,
-        "notes": " ".join(notes),
+        "notes": " ".join(note for found in selections.values() for note in found.notes),
         "seconds": time.monotonic() - began,
     }
     save_model(fitted, folder / "model.keras")
-    write_text(folder / "result.json", json.dumps(result, indent=2))
+    write_json(folder / "result.json", result)
     return result
 
 
-def _line(result):
+def _describe_result(result: Mapping[str, Any]) -> str:
     graph = "found" if result["graph"] else f"not found ({result['found']})"
     return (
         f"{result['agent']}, seed {result['seed']}: graph {graph}, likelihood "
-        f"{result['difference']:+.5f}, dopamine R^2 {result['dopamine_r2']:.4f}, "
-        f"penalties x{result['scale']:g} and x{result['dopamine_scale']:g}, "
-        f"{result['seconds']:.0f} s"
+        f"{result['difference']:+.5f}, dopamine R^2 {result['dopamine_r2']:.4f}, penalty scales "
+        f"{result['scale']:g} and {result['dopamine_scale']:g}, {result['seconds']:.0f} s"
     )
 
 
-def summarize_recovery(table):
-    """One row of rates and means from the table of `recover`.
+def summarize_recovery(table: pd.DataFrame) -> dict[str, Any]:
+    """Compute counts and means over the seeds of a recovery.
 
     Args:
-        table: What `recover` returned.
+        table: The table that `recover` returns.
 
     Returns:
-        A dict: `agent`, `seeds`, `graph` and `choice_graph` (how many seeds have it),
-        `difference` and `difference_min` (normalized likelihood minus the true agent's),
-        `dopamine_r2_min`, `r_min`, the smallest correlation of a variable with its latent, and
-        `alpha_error`, the mean distance of the learning rates from the agent's (of latents that
-        were found).
+        A dict:
+
+        - `agent`, and `seeds`, how many there are;
+        - `graph` and `choice_graph`: how many seeds have the agent's graph;
+        - `difference` and `difference_min`: normalized likelihood minus the true agent's, mean and
+          minimum;
+        - `dopamine_r2_min`; `r_min`: smallest correlation of a variable with its latent;
+        - `alpha_error`: mean absolute error of the learning rates of the latents that were found.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.experiments.recovery import summarize_recovery
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "agent": "reward_seeking", "graph": [True, False], "choice_graph": True,
+    ...         "difference": [0.0, -0.002], "dopamine_r2": 0.99,
+    ...         "s: r": [0.99, 0.9], "s: alpha": 0.25, "s: true_alpha": 0.3,
+    ...     }
+    ... )
+    >>> summary = summarize_recovery(table)
+    >>> summary["graph"], summary["difference_min"]
+    (1, -0.002)
     """
     correlations = table[[name for name in table if name.endswith(": r")]]
     names = [name.removesuffix(": alpha") for name in table if name.endswith(": alpha")]

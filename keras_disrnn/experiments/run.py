@@ -154,7 +154,7 @@ def run(command, out, data, model, training, seed, *, full=True):
         network, selections = select(
             lambda model_seed: make_model(sessions.train, model, model_seed),
             sessions.train,
-            training,
+            settings=training,
             seed=seed,
             folder=out / "paths",
             report=lambda line: print(line, flush=True),

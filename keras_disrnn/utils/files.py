@@ -85,6 +85,29 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=2))
 
 
+def read_json(path: str | os.PathLike[str], kind: str) -> Any:
+    """Read a JSON file that this package wrote.
+
+    Args:
+        path: The file.
+        kind: What the file should hold, for the error message.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    text = Path(path).read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{Path(path)}: expected {kind}, got a file that cannot be read ({error}); remove it "
+            "to compute it again"
+        ) from error
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` at the end, or is removed after an error.

@@ -1,0 +1,289 @@
+"""Tables as text: cells with their errors, and writers of Markdown, LaTeX, HTML and CSV.
+
+Every table that the package prints or writes goes through this module. A table is a
+`pandas.DataFrame`. Make its cells text with `format_number`, `format_error` and `format_interval`
+where they hold an error, then pass it to a writer.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from keras_disrnn.utils.files import write_text
+
+MISSING = "–"
+"""The cell of a value that does not exist."""
+
+_NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+_VALUE = re.compile(rf"(?P<value>{_NUMBER})(?: ± (?P<error>{_NUMBER})| \[(?P<interval>.*)\])?")
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {mark: f"\\{mark}" for mark in "&%$#_{}"}
+_LATEX |= {"²": "$^2$", "±": r"$\pm$", MISSING: "--", "−": "$-$"}
+
+
+def format_number(value: float | None, digits: int = 4) -> str:
+    """Formats a number with a fixed number of decimals.
+
+    Zero has no sign, and `None`, NaN and infinite values become a dash.
+
+    Args:
+        value: The number.
+        digits: Decimals.
+
+    Returns:
+        The text of the cell.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import format_number
+    >>> format_number(0.61234), format_number(-0.00001), format_number(float("nan"))
+    ('0.6123', '0.0000', '–')
+    """
+    if value is None or not np.isfinite(value):
+        return MISSING
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+
+
+def format_error(value: float | None, error: float | None, digits: int = 4) -> str:
+    """Formats a value with its standard error.
+
+    Args:
+        value: The value.
+        error: Its standard error; left out when `None` or NaN.
+        digits: Decimals of both.
+
+    Returns:
+        The text of the cell.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import format_error
+    >>> format_error(0.61234, 0.0042), format_error(0.61234, None)
+    ('0.6123 ± 0.0042', '0.6123')
+    """
+    cell = format_number(value, digits)
+    if MISSING in (cell, format_number(error, digits)):
+        return cell
+    return f"{cell} ± {format_number(error, digits)}"
+
+
+def format_interval(
+    value: float | None, lower: float | None, upper: float | None, digits: int = 4
+) -> str:
+    """Formats a value with its interval.
+
+    Args:
+        value: The value.
+        lower: Lower end of the interval; the interval is left out when an end is `None` or NaN.
+        upper: Upper end of the interval.
+        digits: Decimals of all three.
+
+    Returns:
+        The text of the cell.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import format_interval
+    >>> format_interval(0.61234, 0.6, 0.62, digits=2)
+    '0.61 [0.60, 0.62]'
+    """
+    cells = [format_number(number, digits) for number in (value, lower, upper)]
+    if MISSING in cells:
+        return cells[0]
+    return f"{cells[0]} [{cells[1]}, {cells[2]}]"
+
+
+def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
+    """Writes a table as Markdown.
+
+    Columns of plain numbers are aligned to the right. The index is left out.
+
+    Args:
+        table: The table. Floats are formatted with `format_number`, other cells with `str`.
+        digits: Decimals of floats.
+
+    Returns:
+        The lines of the table, each with a newline at its end.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.utils.tables import to_markdown
+    >>> print(to_markdown(pd.DataFrame({"model": ["GRU"], "r2": [0.5]}), digits=2), end="")
+    | model | r2 |
+    |---|---:|
+    | GRU | 0.50 |
+    """
+    cells = _as_text(table, digits)
+    marks = ["---:" if _is_numeric(cells[name]) else "---" for name in cells]
+    rows = [[_escape_markdown(cell) for cell in row] for row in [list(cells), *cells.to_numpy()]]
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    return "".join([lines[0], f"|{'|'.join(marks)}|\n", *lines[1:]])
+
+
+def to_latex(tables: pd.DataFrame | Mapping[str, pd.DataFrame], digits: int = 4) -> str:
+    """Writes a table as a LaTeX `tabular`, for the package booktabs.
+
+    Numbers are in math mode, and special characters are escaped. The index is left out.
+
+    Args:
+        tables: A table; or a mapping of title to table, which become the blocks of one `tabular`,
+            each under its title. The first table has all columns of the others.
+        digits: Decimals of floats.
+
+    Returns:
+        The lines of the `tabular`, each with a newline at its end.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.utils.tables import to_latex
+    >>> print(to_latex(pd.DataFrame({"model": ["Q_1"], "r2": [-0.5]}), digits=1), end="")
+    \\begin{tabular}{lr}
+    \\toprule
+    model & r2 \\\\
+    \\midrule
+    Q\\_1 & $-0.5$ \\\\
+    \\bottomrule
+    \\end{tabular}
+    """
+    blocks = {"": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
+    blocks = {title: _as_text(block, digits) for title, block in blocks.items()}
+    first = next(iter(blocks.values()))
+    aligned = "".join("r" if _is_numeric(first[name]) else "l" for name in first)
+    lines = [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule"]
+    lines.append(rf"{' & '.join(map(escape_latex, first))} \\")
+    for title, block in blocks.items():
+        lines.append(r"\midrule")
+        if title:
+            text = rf"\textit{{{escape_latex(title)}}}"
+            lines.append(rf"\multicolumn{{{first.shape[1]}}}{{l}}{{{text}}} \\")
+        for row in block.reindex(columns=first.columns, fill_value="").to_numpy():
+            lines.append(rf"{' & '.join(map(_latex_cell, row))} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def to_html(table: pd.DataFrame, *, index: bool = False, decimals: int | None = None) -> str:
+    """Writes a table as HTML.
+
+    Args:
+        table: The table.
+        index: Whether to show the index.
+        decimals: Decimals of floats; `None` for four significant digits.
+
+    Returns:
+        A `<table>` element. Missing values are dashes.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.utils.tables import to_html
+    >>> "<td>0.6123</td>" in to_html(pd.DataFrame({"likelihood": [0.61234]}))
+    True
+    """
+    form = "{:.4g}" if decimals is None else f"{{:.{decimals}f}}"
+    return table.to_html(index=index, border=0, na_rep=MISSING, float_format=form.format)
+
+
+def write_csv(path: str | os.PathLike, table: pd.DataFrame) -> None:
+    """Writes a table as CSV, atomically and in full precision, without its index.
+
+    Args:
+        path: The file. An older one is replaced.
+        table: The table.
+
+    Example:
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from keras_disrnn.utils.tables import write_csv
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_csv(f"{folder}/table.csv", pd.DataFrame({"r2": [0.5]}))
+    ...     open(f"{folder}/table.csv").read()
+    'r2\\n0.5\\n'
+    """
+    write_text(path, table.to_csv(index=False))
+
+
+def escape_latex(text: object) -> str:
+    """Escapes the characters of a text that LaTeX treats specially."""
+    return "".join(_LATEX.get(letter, letter) for letter in str(text))
+
+
+class Summary:
+    """A mixin that shows an object as a short table of what is in it, not as a dump of arrays.
+
+    A class that inherits from it defines `_contents`. A `NamedTuple`, which cannot inherit, copies
+    `__repr__` and `_repr_html_` instead.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import Summary
+    >>> class Trials(Summary):
+    ...     def _contents(self):
+    ...         return {"sessions": 3, "trials": 120}
+    >>> Trials()
+    Trials(sessions=3, trials=120)
+    >>> Trials()._repr_html_().count("<tr>")
+    2
+    """
+
+    __slots__ = ()
+
+    def _contents(self) -> Mapping[str, object]:
+        """Returns what to show: a mapping of name to a short value."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self._contents().items())
+        return f"{type(self).__name__}({shown})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in self._contents().items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def _as_text(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """The cells of a table as text."""
+
+    def text(cell: object) -> str:
+        if isinstance(cell, float | np.floating):
+            return format_number(cell, digits)
+        return MISSING if cell is None or cell is pd.NA else str(cell)
+
+    return pd.DataFrame(
+        {str(name): [text(cell) for cell in column] for name, column in table.items()}
+    )
+
+
+def _is_numeric(cells: pd.Series) -> bool:
+    """Whether all cells of a column are plain numbers or missing."""
+    return bool(len(cells)) and all(
+        cell == MISSING or re.fullmatch(_NUMBER, cell) for cell in cells
+    )
+
+
+def _escape_markdown(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def _latex_cell(cell: str) -> str:
+    """A cell with its numbers in math mode, and its interval in a smaller font."""
+    match = _VALUE.fullmatch(cell)
+    if match is None:
+        return escape_latex(cell)
+    if match["error"]:
+        return rf"${match['value']} \pm {match['error']}$"
+    if match["interval"]:
+        ends = ", ".join(f"${end}$" for end in match["interval"].split(", "))
+        return rf"${match['value']}$ {{\footnotesize [{ends}]}}"
+    return f"${match['value']}$"
