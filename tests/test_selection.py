@@ -336,7 +336,7 @@ def test_the_best_trial_of_separation_is_kept(ends, expected):
 class ScoredStage(KnownStage):
     """A `KnownStage` with a score for the name of each fit."""
 
-    title, higher_is_better, has_starts = "likelihood", True, True
+    title, higher_is_better, trains_core = "likelihood", True, True
     penalties, scales = {}, QUICK.scales
 
     def __init__(self, ends, scores):
