@@ -211,8 +211,8 @@ def test_choice_rule_of_one_latent_is_the_network_along_a_line(arms):
         relative = logits - logits.mean(1, keepdims=True)
         np.testing.assert_allclose(rule.contrast, relative, atol=1e-5)
     np.testing.assert_allclose(rule.probability, np.exp(log_softmax(logits)), atol=1e-5)
-    assert rule.held.keys() == {"z1", "z3"}
-    assert rule.held["z3"] == pytest.approx(float(model.initial_latents[2]))
+    assert rule.fixed.keys() == {"z1", "z3"}
+    assert rule.fixed["z3"] == pytest.approx(float(model.initial_latents[2]))
 
 
 def test_choice_rule_varies_the_two_most_open_of_five():
@@ -221,7 +221,7 @@ def test_choice_rule_varies_the_two_most_open_of_five():
     rule = compute_choice_rule(model, points=4, reference=[0.1, 0.2, 0.3, 0.4, 0.5])
     assert rule.latents == ("z2", "z4")
     assert rule.open_latents == ("z2", "z4", "z5", "z1", "z3")
-    assert rule.held == pytest.approx({"z1": 0.1, "z3": 0.3, "z5": 0.5})
+    assert rule.fixed == pytest.approx({"z1": 0.1, "z3": 0.3, "z5": 0.5})
     assert rule.logits.shape == (4, 4, 2)
     # The first axis of points is the first latent.
     z = np.array([[0.1, rule.values[0][3], 0.3, rule.values[1][1], 0.5]])
@@ -268,17 +268,17 @@ def test_a_latent_that_never_moves_has_a_range():
     np.testing.assert_allclose(rule.values[0], [start - 0.1, start, start + 0.1], atol=1e-6)
 
 
-@pytest.mark.parametrize("reads", ["pre", "post"])
-def test_dopamine_rule_is_the_network_for_each_choice_and_reward(reads):
-    model = make_model(num_latents=2, dopamine_timing=reads, num_signals=2)
+@pytest.mark.parametrize("timing", ["pre", "post"])
+def test_dopamine_rule_is_the_network_for_each_choice_and_reward(timing):
+    model = make_model(num_latents=2, dopamine_timing=timing, num_signals=2)
     set_sigma(model.dopamine_readout.bottleneck, [OPEN, CLOSED, OPEN, CLOSED])
     # A latent that the choice stage closed is still there for the dopamine readout.
     set_sigma(model.core.cell.latent_bottleneck, [CLOSED, CLOSED])
     rule = compute_dopamine_rule(model, points=3, signal_names=("nacc", "dms"))
     assert rule.latents == ("z1",)
     assert rule.open_observations == ("choice",)
-    assert rule.reads == reads
-    assert rule.signals == ("nacc", "dms")
+    assert rule.timing == timing
+    assert rule.signal_names == ("nacc", "dms")
     np.testing.assert_array_equal(rule.choices, [0, 0, 1, 1])
     np.testing.assert_array_equal(rule.rewards, [0, 1, 0, 1])
     assert rule.prediction.shape == (4, 3, 2)
@@ -347,7 +347,7 @@ def test_update_rules_are_the_update_networks():
     assert first.open_observations == ("choice", "reward")
     assert third.open_observations == ("reward",)
     assert first.others == ()
-    assert set(third.held) == {"z1", "z2"}
+    assert set(third.fixed) == {"z1", "z2"}
     combinations = [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert list(zip(third.choices, third.rewards, strict=True)) == combinations
     for rule, network in ((first, 0), (third, 2)):
@@ -638,9 +638,9 @@ def test_predictions_stand_beside_their_trials(rng):
     assert one["recorded"].iloc[2] == sessions.dopamine[1, 4, 1]
 
 
-@pytest.mark.parametrize("reads", ["pre", "post"])
-def test_trace_of_a_session_is_aligned_by_trial(rng, reads):
-    model, sessions = make_model(dopamine_timing=reads), make_sessions(rng)
+@pytest.mark.parametrize("timing", ["pre", "post"])
+def test_trace_of_a_session_is_aligned_by_trial(rng, timing):
+    model, sessions = make_model(dopamine_timing=timing), make_sessions(rng)
     trace = compute_session_trace(model, sessions, 1)
     assert len(trace) == 7
     assert list(trace["trial"]) == list(range(7))
@@ -660,7 +660,7 @@ def test_trace_of_a_session_is_aligned_by_trial(rng, reads):
             assert np.isnan(row["predicted_dopamine"])
             continue
         assert (row["choice"], row["reward"]) == tuple(features[trial + 1])
-        read = latents[trial] if reads == "pre" else latents[trial + 1]
+        read = latents[trial] if timing == "pre" else latents[trial + 1]
         inputs = np.concatenate([read, features[trial + 1]])[None]
         predicted, _ = oracle.run_readout(model.dopamine_readout, inputs)
         assert row["predicted_dopamine"] == pytest.approx(predicted[0, 0], abs=1e-5)

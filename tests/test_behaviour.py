@@ -9,7 +9,7 @@ import scipy.optimize
 
 from keras_disrnn import bandit
 from keras_disrnn.analysis import better_arms_of, compute_behaviour, compute_behaviour_distances
-from keras_disrnn.analysis.behaviour import RIDGE
+from keras_disrnn.analysis.behaviour_statistics import RIDGE
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.plots import plot_behaviour
 
@@ -247,7 +247,7 @@ def test_better_arms_are_read_from_a_table():
     still = compute_behaviour(read, better=[np.zeros(80, int)] * 3, replicates=2)
     assert "never changes" in still.skipped["switch_curve"]
     for columns, message in (
-        ("nonesuch", "no column 'nonesuch'"),
+        ("nonesuch", "expected a column 'nonesuch'"),
         (["session"], "expected numbers in column 'session'"),
         (["a", "b", "c"], "got 3: a, b, c"),
         ("reward_probability_0", "expected an arm from 0 to 1"),
@@ -274,7 +274,7 @@ def test_three_arms_have_all_but_the_regression():
     assert "reward_weight" not in set(behaviour.table["statistic"])
     figure = plot_behaviour({"mice": behaviour})
     notes = [text.get_text().replace("\n", " ") for ax in figure.axes for text in ax.texts]
-    assert sum("of two arms" in text for text in notes) == 2
+    assert sum("needs two arms" in text for text in notes) == 2
     assert sum("not known" in text for text in notes) == 1
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 
+import docstring_parser
 import keras
 import numpy as np
 import pandas as pd
@@ -20,8 +21,16 @@ import yaml
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
-from keras_disrnn.experiments.settings import ModelSettings, TrainingSettings
+from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.settings import (
+    ModelSettings,
+    SyntheticData,
+    TableData,
+    TrainingSettings,
+)
+from keras_disrnn.experiments.study import StudySettings
 from keras_disrnn.io.keras_file import load_model
+from keras_disrnn.models.penalties import PENALTIES
 
 QUICK = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
@@ -307,15 +316,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("settings", "function"),
-    [(ModelSettings, keras_disrnn.DisRNNModel.__init__), (TrainingSettings, keras_disrnn.train)],
+    "settings",
+    [ModelSettings, TrainingSettings, SelectionSettings, StudySettings, SyntheticData, TableData],
 )
-def test_settings_have_the_defaults_of_what_they_set(settings, function):
-    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
-    # A model is made under a strategy, and TensorBoard is a callback: neither is given to `train`.
-    defaults |= {"strategy": None, "tensorboard": None}
-    for field in dataclasses.fields(settings):
-        assert field.default == defaults[field.name], field.name
+def test_every_setting_has_a_help_text(settings):
+    described = {
+        parameter.arg_name: parameter.description
+        for parameter in docstring_parser.parse(settings.__doc__).params
+    }
+    assert list(described) == [field.name for field in dataclasses.fields(settings)]
+    assert all(described.values())
+
+
+def test_the_flags_of_the_model_are_its_arguments(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    arguments = inspect.signature(keras_disrnn.DisRNNModel.__init__).parameters
+    for name in ("num_latents", "choice_units", "activation", *PENALTIES):
+        assert f"--model.{name} " in text
+        assert f"default: {arguments[name].default})" in text
+    assert "--model.num_arms" not in text and "--model.seed" not in text
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_rule_that_is_a_formula_is_found_exactly(sessions):
         [choice["intercept"], choice["z1"], choice["z2"]], [0.3, 1.0, 1.25], atol=1e-4
     )
     assert choice["r2"] > 0.99999
-    assert formulas.reads == "pre"
+    assert formulas.timing == "pre"
     for _, row in formulas.dopamine.iterrows():
         np.testing.assert_allclose(row[["z1", "z2"]].astype(float), [-0.7, 0.2], atol=1e-3)
         expected = 0.3 + 0.5 * row["choice"] + 2.0 * row["reward"]
@@ -178,7 +178,7 @@ def test_a_latent_that_never_moves_has_no_rate(sessions):
     assert formulas.updates["target"].isna().all()
     np.testing.assert_allclose(formulas.updates["drift"], 0, atol=1e-6)
     assert formulas.dopamine.empty
-    assert formulas.reads is None
+    assert formulas.timing is None
     assert "`z1' = z1 + 0.000`" in formulas.to_markdown()
 
 

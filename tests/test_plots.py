@@ -59,11 +59,11 @@ def make_choice_rule(open_latents, arms=2):
     shown = open_latents[:2]
     values = (Z, W)[: len(shown)]
     logits = np.random.default_rng(3).normal(size=(*map(len, values), arms))
-    held = {name: 0.25 for name in open_latents[2:]}
-    return ChoiceRule(shown, values, logits, open_latents, held)
+    fixed = {name: 0.25 for name in open_latents[2:]}
+    return ChoiceRule(shown, values, logits, open_latents, fixed)
 
 
-def make_dopamine_rule(open_latents, arms=2, rewards=(0.0, 1.0), reads="pre"):
+def make_dopamine_rule(open_latents, arms=2, rewards=(0.0, 1.0), timing="pre"):
     shown = open_latents[:2]
     values = (Z, W)[: len(shown)]
     choices = np.repeat(np.arange(float(arms)), len(rewards))
@@ -76,9 +76,9 @@ def make_dopamine_rule(open_latents, arms=2, rewards=(0.0, 1.0), reads="pre"):
         prediction=np.random.default_rng(4).normal(size=shape),
         open_latents=open_latents,
         open_observations=("choice", "reward"),
-        held={name: -0.5 for name in open_latents[2:]},
-        reads=reads,
-        signals=("nacc", "dms"),
+        fixed={name: -0.5 for name in open_latents[2:]},
+        timing=timing,
+        signal_names=("nacc", "dms"),
     )
 
 
@@ -95,7 +95,7 @@ def make_update_rule(name, others=(), size=1.0, arms=2):
             (other, np.array([-1.0, 0.5, 1.5]), size * rng.uniform(-1, 1, (3, 2 * arms, len(Z))))
             for other in others
         ),
-        held={},
+        fixed={},
     )
 
 
@@ -204,7 +204,7 @@ def test_choice_rule_of_two_latents_is_a_map():
     assert not ax.texts
 
 
-def test_choice_rule_says_where_further_latents_are_held():
+def test_choice_rule_says_where_further_latents_are_fixed():
     ax = plot_choice_rule(make_choice_rule(("z3", "z1", "z5")))
     assert texts(ax) == "z5 = 0.25"
 
@@ -270,7 +270,7 @@ def test_dopamine_rule_of_two_latents_is_a_panel_a_combination():
 
 
 def test_dopamine_rule_of_one_latent_is_a_line_a_combination():
-    rule = make_dopamine_rule(("z2",), reads="post")
+    rule = make_dopamine_rule(("z2",), timing="post")
     figure = plot_dopamine_rule(rule, signal="dms")
     (ax,) = figure.axes
     drawn = lines(ax)

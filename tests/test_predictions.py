@@ -101,7 +101,7 @@ def test_outputs_in_place_of_a_model(table, model):
     [
         (lambda t, s, m: (t[:7], s, m), "table: expected the table .* more than 15 rows, got 7"),
         (lambda t, s, m: ("a.csv", s, m), "table: expected the DataFrame .* got str"),
-        (lambda t, s, m: (t.assign(z1=0), s, m), "has a column 'z1' already; rename it"),
+        (lambda t, s, m: (t.assign(z1=0), s, m), "expected no column 'z1', got one; rename it"),
         (
             lambda t, s, m: (t, Sessions.from_trials([[0, 1]], [[1, 0]]), m),
             "expected sessions read from a table",

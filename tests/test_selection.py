@@ -56,7 +56,7 @@ def make_model(seed, **arguments):
 
 
 @pytest.mark.parametrize(
-    ("loss", "within", "edges", "graphs", "expected"),
+    ("loss", "within", "edges", "graph_ids", "expected"),
     [
         # The sparsest graph in reach, at the scale that predicts best.
         ([1.0, 1.1, 1.2, 9.0], [1, 1, 1, 0], [9, 6, 6, 3], [0, 1, 1, 3], 1),
@@ -69,9 +69,9 @@ def make_model(seed, **arguments):
     ],
 )
 def test_the_rule_chooses_the_best_scale_with_the_sparsest_graph(
-    loss, within, edges, graphs, expected
+    loss, within, edges, graph_ids, expected
 ):
-    assert choose_scale(loss, within=within, edges=edges, graphs=graphs) == expected
+    assert choose_scale(loss, within=within, edges=edges, graph_ids=graph_ids) == expected
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,7 @@ def test_the_best_trial_of_separation_is_kept(ends, expected):
 class ScoredStage(KnownStage):
     """A `KnownStage` with a score for the name of each fit."""
 
-    title, higher_is_better, has_starts = "likelihood", True, True
+    title, higher_is_better, trains_core = "likelihood", True, True
     penalties, scales = {}, QUICK.scales
 
     def __init__(self, ends, scores):

@@ -496,7 +496,9 @@ def test_stored_sums_are_those_of_the_model(rng):
     model = QLearning(0.3, 1.0, 1.0, num_signals=2)
     model.build()
     per_session = compute_evaluation(model, sessions).per_session
-    totals = stored_totals(per_session.sample(frac=1, random_state=0), sessions, 3)
+    totals = stored_totals(
+        per_session.sample(frac=1, random_state=0), sessions, parameter_count=3
+    )
     for stored, fresh in zip(totals[:2], session_totals(model, sessions), strict=True):
         np.testing.assert_allclose(stored, fresh, rtol=1e-12, atol=1e-12)
     one = {"one": {"held_out": totals}}
@@ -598,7 +600,7 @@ def test_seeds_are_chosen_by_training_loss_and_scales_by_other_sessions(made):
     # a-0 is scored at the scale that is best for a-1 (x3), a-1 at the one for a-0 (x1). b-0 is the
     # only one of its subject and is scored at the best scale for a-0 and a-1 (x3).
     chosen = (strong["a-0"] * weak["a-1"] * strong["b-0"]) ** (1 / 3)
-    assert held_out["m, multiple chosen"] == pytest.approx(chosen)
+    assert held_out["m, scale chosen"] == pytest.approx(chosen)
     assert table.attrs["against"] == "base"
     fewer = [fit for fit in fits if (fit.subject, fit.scale) != ("b", 3.0)]
     table, left_out = compute_study_table(fewer, parts, against="m x3", replicates=10)

@@ -504,7 +504,7 @@ def test_rules_are_those_of_a_subject(rng):
         latents[0] = choice.values[0][2]
         read = np.concatenate([latents, embedding]).astype("float32")[None]
         np.testing.assert_allclose(choice.logits[2], model.choice_readout(read)[0], atol=1e-5)
-        assert choice.held["subject 1"] == pytest.approx(embedding[0])
+        assert choice.fixed["subject 1"] == pytest.approx(embedding[0])
         dopamine = compute_dopamine_rule(model, subject=subject)
         read = np.concatenate([model.initial_latents.numpy(), [1, 0], embedding])[None]
         np.testing.assert_allclose(
@@ -564,7 +564,7 @@ def test_correlations_with_what_is_known(rng):
     assert labels == embeddings.sort_values("subject 2")["subject"].tolist()
     with pytest.raises(ValueError, match="got 'dan' more than once"):
         compute_embedding_correlations(embeddings, pd.concat([known, known]))
-    with pytest.raises(ValueError, match="expected columns of numbers"):
+    with pytest.raises(ValueError, match="expected numeric columns"):
         compute_embedding_correlations(embeddings, known[["subject", "sex"]])
     with pytest.raises(ValueError, match="expected the model's subjects"):
         compute_embedding_correlations(embeddings, known.assign(subject=list("wxyz")))
@@ -620,7 +620,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
         assert row["normalized_likelihood"] >= max([*scores, before]) - 1e-6
     with pytest.raises(ValueError, match="a subject that the model has not seen"):
         adapt(model, old)
-    with pytest.raises(ValueError, match="one that knows of none"):
+    with pytest.raises(ValueError, match="one without subjects"):
         adapt(make_model(subjects=(), subject_units=0), old)
 
 

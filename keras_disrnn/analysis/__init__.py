@@ -1,63 +1,129 @@
-"""What a fitted model holds and predicts, as plain tables and arrays."""
+"""Analyses of fitted models, as plain tables and arrays. Nothing here trains a model.
 
-from keras_disrnn.analysis.behaviour import (
-    Behaviour,
-    better_arms_of,
-    compute_behaviour,
-    compute_behaviour_distances,
-)
-from keras_disrnn.analysis.bottlenecks import (
-    bottleneck_matrices,
-    compute_bottlenecks,
-    count_bottlenecks,
-    embedding_names,
-    latent_names,
-    open_latents,
-    participation_ratio,
-    sorted_latents,
-)
-from keras_disrnn.analysis.comparison import (
-    comparison_latex,
-    comparison_markdown,
-    compute_comparison,
-    compute_fold_comparison,
-)
-from keras_disrnn.analysis.evaluation import (
-    Evaluation,
-    Predictions,
-    compute_dopamine_predictions,
-    compute_evaluation,
-    jackknife_se,
-    true_predictions,
-)
-from keras_disrnn.analysis.formulas import (
-    Formulas,
-    compute_formulas,
-    compute_subject_rates,
-    rule_tables,
-)
-from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
-from keras_disrnn.analysis.rules import (
-    ChoiceRule,
-    DopamineRule,
-    UpdateRule,
-    compute_choice_rule,
-    compute_dopamine_rule,
-    compute_update_rules,
-)
-from keras_disrnn.analysis.studies import (
-    compute_agreement,
-    compute_graph_clusters,
-    compute_study_table,
-    compute_subject_scores,
-)
-from keras_disrnn.analysis.subjects import (
-    compute_embedding_correlations,
-    compute_embeddings,
-    embedding_of,
-    open_embeddings,
-)
-from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
+Names load when they are first used, so that a part of the package does not import TensorFlow
+unless it needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_disrnn.analysis.behaviour import (
+        Behaviour,
+        better_arms_of,
+        compute_behaviour,
+        compute_behaviour_distances,
+    )
+    from keras_disrnn.analysis.bottlenecks import (
+        bottleneck_matrices,
+        compute_bottlenecks,
+        count_bottlenecks,
+        embedding_names,
+        latent_names,
+        open_latents,
+        participation_ratio,
+        sorted_latents,
+    )
+    from keras_disrnn.analysis.comparison import (
+        comparison_latex,
+        comparison_markdown,
+        compute_comparison,
+        compute_fold_comparison,
+    )
+    from keras_disrnn.analysis.evaluation import (
+        Evaluation,
+        Predictions,
+        compute_dopamine_predictions,
+        compute_evaluation,
+        jackknife_se,
+        true_predictions,
+    )
+    from keras_disrnn.analysis.formulas import (
+        Formulas,
+        compute_formulas,
+        compute_subject_rates,
+        rule_tables,
+    )
+    from keras_disrnn.analysis.graph import (
+        compute_graph,
+        describe_graph,
+        same_graph,
+    )
+    from keras_disrnn.analysis.network_rules import (
+        compute_choice_rule,
+        compute_dopamine_rule,
+        compute_update_rules,
+    )
+    from keras_disrnn.analysis.rules import (
+        ChoiceRule,
+        DopamineRule,
+        UpdateRule,
+    )
+    from keras_disrnn.analysis.studies import (
+        compute_agreement,
+        compute_graph_clusters,
+        compute_study_table,
+        compute_subject_scores,
+    )
+    from keras_disrnn.analysis.subjects import (
+        compute_embedding_correlations,
+        compute_embeddings,
+        embedding_of,
+        open_embeddings,
+    )
+    from keras_disrnn.analysis.traces import (
+        add_predictions,
+        compute_session_trace,
+    )
+
+_HOMES = {
+    "Behaviour": "behaviour",
+    "ChoiceRule": "rules",
+    "DopamineRule": "rules",
+    "Evaluation": "evaluation",
+    "Formulas": "formulas",
+    "Predictions": "evaluation",
+    "UpdateRule": "rules",
+    "add_predictions": "traces",
+    "better_arms_of": "behaviour",
+    "bottleneck_matrices": "bottlenecks",
+    "comparison_latex": "comparison",
+    "comparison_markdown": "comparison",
+    "compute_agreement": "studies",
+    "compute_behaviour": "behaviour",
+    "compute_behaviour_distances": "behaviour",
+    "compute_bottlenecks": "bottlenecks",
+    "compute_choice_rule": "network_rules",
+    "compute_comparison": "comparison",
+    "compute_dopamine_predictions": "evaluation",
+    "compute_dopamine_rule": "network_rules",
+    "compute_embedding_correlations": "subjects",
+    "compute_embeddings": "subjects",
+    "compute_evaluation": "evaluation",
+    "compute_fold_comparison": "comparison",
+    "compute_formulas": "formulas",
+    "compute_graph": "graph",
+    "compute_graph_clusters": "studies",
+    "compute_session_trace": "traces",
+    "compute_study_table": "studies",
+    "compute_subject_rates": "formulas",
+    "compute_subject_scores": "studies",
+    "compute_update_rules": "network_rules",
+    "count_bottlenecks": "bottlenecks",
+    "describe_graph": "graph",
+    "embedding_names": "bottlenecks",
+    "embedding_of": "subjects",
+    "jackknife_se": "evaluation",
+    "latent_names": "bottlenecks",
+    "open_embeddings": "subjects",
+    "open_latents": "bottlenecks",
+    "participation_ratio": "bottlenecks",
+    "rule_tables": "formulas",
+    "same_graph": "graph",
+    "sorted_latents": "bottlenecks",
+    "true_predictions": "evaluation",
+}
+"""Public names and the modules of this package that define them."""
 
 __all__ = [
     "Behaviour",
@@ -106,6 +172,14 @@ __all__ = [
     "sorted_latents",
     "true_predictions",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,6 @@
-"""Bootstrap over sessions of scores that are made of sums."""
+"""Bootstrap over sessions, for scores that are made of sums over sessions."""
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -7,32 +9,38 @@ from keras_disrnn.analysis.evaluation import mean_r2, mean_squared_error, ratio_
 SCORES = ("normalized_likelihood", "mse", "r2")
 """The scores of a model; see `compute_evaluation`."""
 
+Totals = tuple[np.ndarray, np.ndarray | None]
+"""The sums of each session: `[S, 2]` of choice, `[S, K, 4]` of dopamine; see `session_totals`."""
 
-def draw_sessions(count, replicates, seed):
-    """How often each session comes in each resample.
+Scores = dict[str, np.ndarray]
+"""Each of `SCORES` to its values."""
+
+
+def draw_sessions(count: int, replicates: int, seed: int) -> np.ndarray:
+    """Draws bootstrap samples of sessions.
 
     Args:
         count: Number of sessions, S.
-        replicates: Number of resamples, each of S sessions with replacement.
-        seed: Of the resamples. Scores of several models are paired where they share the draws.
+        replicates: Number of bootstrap samples. Each has S sessions, drawn with replacement.
+        seed: Seed of the draws. Scores of several models are paired when they share the draws.
 
     Returns:
-        Integers `(replicates, S)`; each row sums to S.
+        Integers `[replicates, S]`: how often each session occurs. Each row sums to S.
     """
     generator = np.random.default_rng(seed)
     return generator.multinomial(count, np.full(count, 1 / count), size=replicates)
 
 
-def pooled_scores(totals, weights):
-    """The scores of weighted sessions.
+def pooled_scores(totals: Totals, weights: np.ndarray) -> Scores:
+    """Computes the scores of weighted sessions.
 
     Args:
         totals: What `session_totals` returns for S sessions.
-        weights: `(S,)`, or `(replicates, S)` of `draw_sessions`.
+        weights: `[S]`, or `[replicates, S]` from `draw_sessions`.
 
     Returns:
-        Dict of each of `SCORES` to a float array of the shape of `weights` without its last axis;
-        dopamine scores are NaN for a model without dopamine.
+        Each of `SCORES` to a float array of the shape of `weights` without its last axis. Dopamine
+        scores are NaN for a model without dopamine.
     """
     choice, dopamine = totals
     if dopamine is None:
@@ -46,38 +54,35 @@ def pooled_scores(totals, weights):
     }
 
 
-def score_totals(totals, drawn):
-    """The scores of the sessions as they are, and of resamples of them.
+def score_totals(totals: Totals, drawn: np.ndarray) -> tuple[Scores, Scores]:
+    """Computes the scores of the sessions and of bootstrap samples of them.
 
     Args:
         totals: What `session_totals` returns for S sessions.
-        drawn: `(replicates, S)` of `draw_sessions`.
+        drawn: `[replicates, S]` from `draw_sessions`.
 
     Returns:
-        Two dicts of `pooled_scores`: floats, and arrays `(replicates,)`.
+        Two results of `pooled_scores`: scalars, and arrays `[replicates]`.
     """
     return pooled_scores(totals, np.ones(drawn.shape[1])), pooled_scores(totals, drawn)
 
 
-def with_interval(name, value, draws, confidence):
-    """A score with its percentile interval, as cells of a table.
+def with_interval(
+    name: str, value: float, draws: np.ndarray, confidence: float
+) -> dict[str, float]:
+    """Computes the percentile interval of a score.
 
     Args:
         name: Name of the score.
         value: The score.
-        draws: The score of each resample.
-        confidence: Share of the resamples in the interval.
+        draws: `[replicates]` scores of the bootstrap samples.
+        confidence: Share of the bootstrap samples inside the interval.
 
     Returns:
-        A dict of `name`, `name_lower` and `name_upper`. The interval is NaN where a resample has no
-        score, or where all have the same.
+        A dict of `name`, `name_lower` and `name_upper`. The interval is NaN if a bootstrap sample
+        has no score, or if all have the same score.
     """
-    low, high = (np.nan, np.nan)
+    lower, upper = (np.nan, np.nan)
     if np.isfinite(draws).all() and np.isfinite(value) and np.ptp(draws) > 0:
-        low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {name: float(value), f"{name}_lower": float(low), f"{name}_upper": float(high)}
-
-
-def four_digits(value):
-    """A score as text, a nought without a sign."""
-    return f"{round(float(value), 4) + 0.0:.4f}"
+        lower, upper = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {name: float(value), f"{name}_lower": float(lower), f"{name}_upper": float(upper)}

@@ -1,56 +1,89 @@
-"""Several models side by side on the same sessions, as in Table 1 of Jain et al. (2025)."""
+"""Compares several models on the same sessions, as in Table 1 of Jain et al. (2025)."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.bootstrap import (
     SCORES,
+    Totals,
     draw_sessions,
-    four_digits,
     score_totals,
     with_interval,
 )
 from keras_disrnn.analysis.evaluation import Predictions, SessionTotals, session_totals
+from keras_disrnn.utils.tables import format_interval, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 TITLES = {
     "normalized_likelihood": "normalized likelihood",
     "mse": "dopamine MSE",
     "r2": "dopamine R²",
 }
-"""What the scores are called in tables and figures."""
+"""The names of the scores in tables and figures."""
 
 PARTS = {"train": "training sessions", "held_out": "held-out sessions"}
-"""What the parts of a data set are called in tables and figures."""
+"""The names of the parts of a data set in tables and figures."""
+
+_BLOCKS = {"": "scores", "_difference": "differences to {against}, paired by session"}
+"""Endings of column names, and the title of the block of each."""
 
 
-def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, confidence=0.95):
-    """Scores of models on parts of a data set, with bootstrap intervals over sessions.
+def compute_comparison(
+    models: Mapping[str, Any],
+    parts: Mapping[str, Sessions],
+    *,
+    against: str | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Scores models on parts of a data set, with bootstrap intervals over sessions.
 
-    Scores are pooled over targets, as in `compute_evaluation`. An interval holds the middle share
-    of the scores of resampled sessions; every model sees the same resamples, so the differences are
-    paired. Where there is one session, or none with a target of the kind, an interval is NaN.
+    Scores are pooled over targets, as in `compute_evaluation`. Intervals are percentile intervals.
+    Every model is scored on the same bootstrap samples, so differences are paired. An interval is
+    NaN if there is only one session, or no session with a target of the kind.
 
     Args:
-        models: Dict of name to a Keras model, or to a dict of subject to model. Or to a dict of
-            part to `Predictions` or `SessionTotals`, of what is no Keras model.
-        parts: Dict of name, such as "train" and "held_out", to `keras_disrnn.data.Sessions`.
+        models: Mapping of name to a Keras model, or to a mapping of subject to Keras model. For a
+            model that is not a Keras model: a mapping of part to `Predictions` or `SessionTotals`.
+        parts: Mapping of name, such as `"train"` and `"held_out"`, to sessions.
         against: Name of the model that differences are taken to; the first when `None`.
-        replicates: Number of resamples.
-        seed: Of the resamples.
-        confidence: Of the intervals.
+        replicates: Number of bootstrap samples.
+        seed: Seed of the bootstrap samples.
+        confidence: Confidence level of the intervals.
 
     Returns:
-        A `pandas.DataFrame`, a row for each part and model, with the columns `part`, `model`,
-        `parameters` (fitted numbers), `sessions`, `choices`, `responses`; for each score
-        `normalized_likelihood`, `mse` and `r2` its value and `_lower` and `_upper`; and for each of
-        them `_difference` (the model's score minus that of `against`), `_difference_lower` and
-        `_difference_upper`. Dopamine scores of a model without dopamine are NaN. `attrs["against"]`
-        names the model of the differences.
+        A table with one row for each part and model. Its columns are `part`, `model`,
+        `parameters` (number of fitted parameters), `sessions`, `choices` and `responses`. For each
+        score `normalized_likelihood`, `mse` and `r2` there are the score, its `_lower` and
+        `_upper` end, and the same with `_difference` after the name: the score of the model minus
+        that of `against`. Dopamine scores of a model without dopamine are NaN. `attrs["against"]`
+        is the name of the model that differences are taken to.
 
     Raises:
-        ValueError: If there is no model of the name `against`, or a subject has no model.
+        ValueError: If no model has the name `against`, or a subject has no model.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, comparison_markdown, compute_comparison
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> print(comparison_markdown(compute_comparison({"chance": chance}, {"train": sessions})))
+    Training sessions (2 sessions, 4 choices): scores
+    <BLANKLINE>
+    | model | parameters | normalized likelihood |
+    |---|---:|---:|
+    | chance | 0 | 0.5000 |
+    <BLANKLINE>
     """
     against = _check_against(models, against)
     totals = {
@@ -64,28 +97,36 @@ def compute_comparison(models, parts, *, against=None, replicates=2000, seed=0, 
 
 
 def compute_fold_comparison(
-    folds, sessions, *, against=None, replicates=2000, seed=0, confidence=0.95
-):
-    """The table of `compute_comparison` where each subject's sessions were held out in turn.
+    folds: Mapping[str, Mapping[str, Any]],
+    sessions: Sessions,
+    *,
+    against: str | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Compares models that were fitted with each subject held out in turn.
 
-    Each fold has models that were fitted without one subject. Held out, a session is scored by the
-    models of the fold that left its subject out, and the scores are pooled over all sessions. As
-    training data it is scored by the models of all other folds, pooled likewise. Resamples are of
-    sessions: the models of the folds are taken as they are.
+    Each fold has models that were fitted without one subject. As a held-out session, a session is
+    scored by the models of the fold that left its subject out. As a training session, it is scored
+    by the models of all other folds. Both scores are pooled over all sessions. The bootstrap samples
+    sessions and does not refit the models.
 
     Args:
-        folds: Dict of subject to the models that were fitted without it: dict of name to Keras
-            model, the same names in every fold.
-        sessions: `keras_disrnn.data.Sessions` of all subjects.
-        against, replicates, seed, confidence: As for `compute_comparison`.
+        folds: Mapping of subject to the models that were fitted without it. The models are a
+            mapping of name to Keras model, with the same names in every fold.
+        sessions: The sessions of all subjects.
+        against: See `compute_comparison`.
+        replicates: See `compute_comparison`.
+        seed: See `compute_comparison`.
+        confidence: See `compute_comparison`.
 
     Returns:
-        The table of `compute_comparison` with the parts "train" and "held_out". `parameters` are
-        those of one fold.
+        The table of `compute_comparison` with the parts `"train"` and `"held_out"`. `parameters`
+        are those of one fold.
 
     Raises:
-        ValueError: If there is no model of the name `against`, or folds and subjects are not the
-            same.
+        ValueError: If no model has the name `against`, or folds and subjects differ.
     """
     if set(folds) != set(sessions.subjects):
         raise ValueError(
@@ -97,7 +138,7 @@ def compute_fold_comparison(
     subjects = np.asarray(sessions.subjects, dtype=object)
     totals = {"train": {}, "held_out": {}}
     for name in first:
-        # All folds' sums are taken of all sessions, so that R^2 is about one mean.
+        # Take the sums of every fold over all sessions, so that R² refers to one mean.
         by_fold = {subject: session_totals(fold[name], sessions) for subject, fold in folds.items()}
         totals["train"][name] = _sum_over_folds(by_fold, lambda subject: subjects != subject)
         totals["held_out"][name] = _sum_over_folds(by_fold, lambda subject: subjects == subject)
@@ -106,84 +147,89 @@ def compute_fold_comparison(
     return _tabulate(totals, parts, counts, against, replicates, seed, confidence)
 
 
-def reference_model(table):
-    """Name of the model that the differences of a table of `compute_comparison` are taken to."""
+def reference_model(table: pd.DataFrame) -> str:
+    """Returns the name of the model that the differences in a comparison are taken to."""
     return table.attrs.get("against", table["model"].iloc[0])
 
 
-def comparison_markdown(table):
-    """The table of `compute_comparison` as Markdown: scores, then differences, by part.
-
-    Intervals are in brackets; a dopamine score that no model has is left out.
-    """
-    lines = []
-    for title, cells in comparison_cells(table).items():
-        marks = ["---:" if head == "parameters" else "---" for head in cells]
-        lines += [title, "", f"| {' | '.join(cells)} |", f"|{'|'.join(marks)}|"]
-        lines += [f"| {' | '.join(row)} |" for row in cells.itertuples(index=False)]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def comparison_cells(table):
-    """The table of `compute_comparison` as it is printed.
+def comparison_cells(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Formats a comparison as text, in blocks.
 
     Args:
-        table: What `compute_comparison` returned.
+        table: What `compute_comparison` returns.
 
     Returns:
-        Dict of a title, such as "Held-out sessions (3 sessions, 60 choices): scores", to a
-        `pandas.DataFrame` of text, one row a model.
+        A dict of title, such as "Held-out sessions (3 sessions, 60 choices): scores", to a table of
+        text with one row for each model.
     """
-    against, blocks = reference_model(table), {}
+    return {f"{part}: {title}": cells for part, title, cells in _blocks(table)}
+
+
+def comparison_markdown(table: pd.DataFrame) -> str:
+    """Writes a comparison as Markdown: for each part the scores, then the differences.
+
+    Intervals are in brackets. A dopamine score that no model has is left out.
+
+    Args:
+        table: What `compute_comparison` returns.
+
+    Returns:
+        The Markdown.
+    """
+    blocks = comparison_cells(table).items()
+    return "\n".join(f"{title}\n\n{to_markdown(cells)}" for title, cells in blocks)
+
+
+def comparison_latex(table: pd.DataFrame) -> str:
+    """Writes a comparison as LaTeX, for the package booktabs.
+
+    There is one `tabular` for each part, with the scores and below them the differences.
+
+    Args:
+        table: What `compute_comparison` returns.
+
+    Returns:
+        The LaTeX.
+    """
+    parts = {}
+    for part, title, cells in _blocks(table):
+        parts.setdefault(part, {})[title if parts.get(part) else ""] = cells
+    return "\n".join(f"% {part}\n{to_latex(blocks)}" for part, blocks in parts.items())
+
+
+def _blocks(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yields the part with its counts, the title and the text cells of each block."""
+    against = reference_model(table)
     for part, rows in table.groupby("part", sort=False):
-        scores = _present_scores(rows)
-        for suffix, title in _BLOCKS.items():
-            shown = [row for _, row in _shown(rows, suffix and against)]
-            cells = {"model": [row["model"] for row in shown]}
+        scores = [score for score in SCORES if rows[score].notna().any()]
+        title = PARTS.get(part, part)
+        first = rows.iloc[0]
+        counts = f"{first['sessions']} sessions, {first['choices']} choices"
+        if first["responses"]:
+            counts += f", {first['responses']} responses"
+        for suffix, block in _BLOCKS.items():
+            shown = rows[rows["model"] != against] if suffix else rows
+            columns = {"model": shown["model"].astype(str)}
             if not suffix:
-                cells["parameters"] = [str(row["parameters"]) for row in shown]
+                columns["parameters"] = shown["parameters"].astype(str)
             for score in scores:
-                cells[TITLES[score]] = [_cell(row, f"{score}{suffix}") for row in shown]
-            what = title.format(against=against)
-            blocks[f"{_part_title(part)} ({_counts(rows)}): {what}"] = pd.DataFrame(cells)
-    return blocks
+                names = [f"{score}{suffix}{end}" for end in ("", "_lower", "_upper")]
+                columns[TITLES[score]] = [format_interval(*row) for row in shown[names].to_numpy()]
+            if len(shown):
+                heading = f"{title[0].upper()}{title[1:]} ({counts})"
+                yield heading, block.format(against=against), pd.DataFrame(columns)
 
 
-def comparison_latex(table):
-    """The table of `compute_comparison` as LaTeX, for the package booktabs.
-
-    One `tabular` a part, with scores, and differences below them; intervals are in brackets.
-    """
-    against, lines = reference_model(table), []
-    for part, rows in table.groupby("part", sort=False):
-        scores = _present_scores(rows)
-        heads = [_escape(TITLES[score]) for score in scores]
-        lines += [
-            f"% {_part_title(part)} ({_counts(rows)})",
-            rf"\begin{{tabular}}{{lr{'l' * len(scores)}}}",
-            r"\toprule",
-            rf"model & parameters & {' & '.join(heads)} \\",
-        ]
-        for suffix, title in _BLOCKS.items():
-            lines.append(r"\midrule")
-            if suffix:
-                what = title.format(against=against)
-                width = 2 + len(scores)
-                lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escape(what)}}}}} \\")
-            for _, row in _shown(rows, suffix and against):
-                cells = [_escape(row["model"]), "" if suffix else str(row["parameters"])]
-                cells += [_latex_cell(_cell(row, f"{score}{suffix}")) for score in scores]
-                lines.append(rf"{' & '.join(cells)} \\")
-        lines += [r"\bottomrule", r"\end{tabular}", ""]
-    return "\n".join(lines)
-
-
-_BLOCKS = {"": "scores", "_difference": "differences to {against}, paired by session"}
-"""Ends of the columns' names to what stands in them."""
-
-
-def _tabulate(totals, parts, counts, against, replicates, seed, confidence):
+def _tabulate(
+    totals: Mapping[str, Mapping[str, Totals]],
+    parts: Mapping[str, Sessions],
+    counts: Mapping[str, int],
+    against: str,
+    replicates: int,
+    seed: int,
+    confidence: float,
+) -> pd.DataFrame:
+    """Makes the table from the sums of each part and model."""
     rows = []
     for part, by_model in totals.items():
         sessions = parts[part]
@@ -214,7 +260,7 @@ def _tabulate(totals, parts, counts, against, replicates, seed, confidence):
     return table
 
 
-def _check_against(models, against):
+def _check_against(models: Mapping[str, Any], against: str | None) -> str:
     if not models:
         raise ValueError("models: expected at least one, got none")
     against = next(iter(models)) if against is None else against
@@ -225,8 +271,8 @@ def _check_against(models, against):
     return against
 
 
-def _sum_over_folds(by_fold, inside):
-    """Sums over folds of the sums of the sessions that `inside` picks for each fold."""
+def _sum_over_folds(by_fold: Mapping[str, Totals], inside: Callable[[str], np.ndarray]) -> Totals:
+    """Sums over folds the sums of the sessions that `inside` selects for each fold."""
     choice, dopamine = 0.0, 0.0
     for subject, (choice_sums, dopamine_sums) in by_fold.items():
         weight = inside(subject).astype(float)
@@ -238,66 +284,17 @@ def _sum_over_folds(by_fold, inside):
     return choice, dopamine
 
 
-def _in_part(model, part):
-    """A model, or its predictions (or sums) for a part."""
+def _in_part(model: Any, part: str) -> Any:
+    """Returns a Keras model as it is, or the predictions or sums for a part."""
     if isinstance(model, Mapping) and isinstance(model.get(part), Predictions | SessionTotals):
         return model[part]
     return model
 
 
-def _parameter_count(model):
+def _parameter_count(model: Any) -> int:
     if isinstance(model, Mapping):
         counts = [_parameter_count(each) for each in model.values()]
         alike = isinstance(next(iter(model.values())), Predictions | SessionTotals)
         return counts[0] if alike else sum(counts)
     own = getattr(model, "parameter_count", None)
     return model.count_params() if own is None else own
-
-
-# === Cells ===
-
-
-def _present_scores(rows):
-    """The scores that some model has."""
-    return [score for score in SCORES if rows[score].notna().any()]
-
-
-def _shown(rows, without):
-    """The rows, without that of the model of this name."""
-    return rows[rows["model"] != without].iterrows()
-
-
-def _part_title(part):
-    title = PARTS.get(part, part)
-    return title[0].upper() + title[1:]
-
-
-def _counts(rows):
-    row = rows.iloc[0]
-    counts = f"{row['sessions']} sessions, {row['choices']} choices"
-    return counts + (f", {row['responses']} responses" if row["responses"] else "")
-
-
-def _cell(row, name):
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_lower", "_upper"))
-    if np.isnan(value):
-        return "–"
-    cell = four_digits(value)
-    return cell if np.isnan(low) else f"{cell} [{four_digits(low)}, {four_digits(high)}]"
-
-
-def _latex_cell(cell):
-    """Numbers in math mode, so that a minus is one; the interval smaller."""
-    if cell == "–":
-        return "--"
-    value, _, interval = cell.partition(" ")
-    if not interval:
-        return f"${value}$"
-    low, high = interval.strip("[]").split(", ")
-    return rf"${value}$ {{\footnotesize [${low}$, ${high}$]}}"
-
-
-def _escape(text):
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {mark: f"\\{mark}" for mark in "&%$#_{}"} | {"²": r"$^2$"}
-    return "".join(special.get(letter, letter) for letter in text)

@@ -1,47 +1,84 @@
-"""How well a model predicts choices and dopamine, with errors over sessions."""
+"""Scores the predictions of choices and dopamine, with standard errors over sessions."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+
+from keras_disrnn.analysis.arrays import divide, log_softmax
+from keras_disrnn.utils.tables import Summary, format_error
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 
 class Evaluation(NamedTuple):
     """Scores of a model on a data set.
 
     Attributes:
-        per_session: `pandas.DataFrame`, one row a session.
-        summary: Dictionary of pooled scores under `"choice"` and, where the model predicts
-            dopamine, `"dopamine"`.
+        per_session: `pandas.DataFrame` with one row for each session.
+        summary: Dict of pooled scores under `"choice"` and, if the model predicts dopamine,
+            `"dopamine"`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Evaluation
+    >>> scores = {"normalized_likelihood": 0.6, "normalized_likelihood_se": 0.01}
+    >>> Evaluation(pd.DataFrame({"session": ["a", "b"]}), {"choice": scores})
+    Evaluation(sessions=2, choice normalized_likelihood=0.6000 ± 0.0100)
     """
 
     per_session: pd.DataFrame
-    summary: dict
+    summary: dict[str, Any]
+
+    __repr__ = Summary.__repr__
+    _repr_html_ = Summary._repr_html_
+
+    def _contents(self) -> dict[str, object]:
+        shown: dict[str, object] = {"sessions": len(self.per_session)}
+        for output, scores in self.summary.items():
+            for name in ("normalized_likelihood", "difference", "mse", "r2"):
+                if name in scores:
+                    shown[f"{output} {name}"] = format_error(scores[name], scores.get(f"{name}_se"))
+        return shown
 
 
 class Predictions(NamedTuple):
-    """What some model said of a data set, to be scored in place of a model.
+    """Predictions of a data set, to be scored in place of a Keras model.
 
     Attributes:
-        choice: Logits `[S, R, arms]` of the choice after each row.
-        dopamine: `[S, R, K]`, the response to the trial that each row describes, or `None`.
-        parameter_count: How many numbers were fitted for it.
+        choice: Logits `[S, T, arms]` of the choice that follows each time step.
+        dopamine: `[S, T, K]` response to the trial that each time step describes, or `None`.
+        parameter_count: Number of fitted parameters.
     """
 
     choice: np.ndarray
     dopamine: np.ndarray | None = None
     parameter_count: int = 0
+
+    __repr__ = Summary.__repr__
+    _repr_html_ = Summary._repr_html_
+
+    def _contents(self) -> dict[str, object]:
+        shown: dict[str, object] = {"choice": list(np.shape(self.choice))}
+        if self.dopamine is not None:
+            shown["dopamine"] = list(np.shape(self.dopamine))
+        return {**shown, "parameter_count": self.parameter_count}
 
 
 class SessionTotals(NamedTuple):
-    """The sums of each session that every score is made of, in place of a model or predictions.
+    """The sums of each session that all scores are computed from, in place of a Keras model.
 
     Attributes:
-        choice: `[S, 2]`, log p(choice) and the number of choices.
-        dopamine: `[S, K, 4]`, number, squared errors, values and squared values, the values about
-            each signal's mean over all sessions; or `None`.
-        parameter_count: How many numbers were fitted.
+        choice: `[S, 2]` sum of log p(choice), and number of choices.
+        dopamine: `[S, K, 4]` number of responses, squared errors, responses and squared responses,
+            or `None`. Responses are taken relative to the mean of each signal over all sessions.
+        parameter_count: Number of fitted parameters.
     """
 
     choice: np.ndarray
@@ -49,64 +86,89 @@ class SessionTotals(NamedTuple):
     parameter_count: int = 0
 
 
-def true_predictions(sessions, chosen_probability):
-    """What the agent that played sessions would have predicted of them: the best that can be.
+def true_predictions(sessions: Sessions, chosen_probability: ArrayLike) -> Predictions:
+    """Returns the predictions of the agent that generated the sessions, the best possible ones.
 
     Args:
-        sessions: `keras_disrnn.data.Sessions` of an agent whose responses have no noise.
-        chosen_probability: `[S, T]`, its probability of each choice that it made, in (0, 1). What
-            is left is dealt evenly to the other arms, which no score asks about.
+        sessions: Sessions of an agent whose dopamine responses have no noise.
+        chosen_probability: `[sessions, trials]` probability that the agent gave to each of its
+            choices, in (0, 1). The other arms share the rest equally, which affects no score.
 
     Returns:
-        The `Predictions`: its probabilities, and the responses themselves.
+        The probabilities as logits, and the recorded responses themselves.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import true_predictions
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1]], [[1, 0]])
+    >>> true_predictions(sessions, [[0.6, 0.7]]).choice.shape
+    (1, 3, 2)
     """
-    count, rows = sessions.choice.shape
+    count, steps = sessions.choice.shape
     chosen = np.arange(sessions.num_arms) == sessions.choice[:, :-1, None]
     p = np.asarray(chosen_probability, np.float64)[..., None]
-    logits = np.zeros((count, rows, sessions.num_arms))
+    logits = np.zeros((count, steps, sessions.num_arms))
     logits[:, :-1] = np.log(np.where(chosen, p, (1 - p) / (sessions.num_arms - 1)))
     return Predictions(logits, sessions.dopamine)
 
 
-def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
-    """Pooled and per-session scores of a model.
+def compute_evaluation(
+    model: Any,
+    sessions: Sessions,
+    *,
+    batch_size: int | None = None,
+    reference: ArrayLike | None = None,
+) -> Evaluation:
+    """Computes the scores of a model, pooled and for each session.
 
-    Scores are pooled over all targets with weight > 0, not averaged over sessions:
+    Pooled scores are over all targets with a weight above 0. They are not averages over sessions.
 
-    - normalized likelihood: exp(mean log p(choice)); 1/arms is chance, higher is better
+    - Normalized likelihood: exp(mean log p(choice)). Chance is 1 / arms, and higher is better
       (Miller et al. 2023).
-    - MSE: mean squared error of the dopamine prediction; R^2 = 1 - SSE / SST, with SST about the
-      mean of all recorded dopamine of the signal.
+    - MSE: mean squared error of the predicted dopamine.
+    - R² = 1 - SSE / SST. SST is about the mean of all recorded dopamine of the signal.
 
-    Every standard error is a jackknife over sessions: each score is computed again with one session
-    left out, and the error is sqrt((S - 1) / S * sum of squared deviations from their mean).
-    Sessions without a target of the kind do not count, and with fewer than two that do the error is
-    NaN. A score of no targets is NaN.
+    Standard errors are jackknife errors over sessions. Each score is computed again without one
+    session, and the error is sqrt((S - 1) / S * sum of squared deviations from their mean).
+    Sessions without a target of the kind do not count. The error is NaN for fewer than two sessions,
+    and a score without targets is NaN.
 
     Args:
-        model: A Keras model from features to `{"choice": [S, R, arms], "dopamine": [S, R, K]}`,
-            such as `DisRNNModel` or a baseline; `"dopamine"` may be absent. Or a dict of subject to
-            such a model, each for the sessions of its subject. Or the `Predictions` themselves.
-        sessions: `keras_disrnn.data.Sessions` with S sessions of up to T trials (T + 1 rows).
-        batch_size: Sessions a batch; `None` for all at once.
-        reference: Probabilities of another model for the same trials, such as the true agent's:
-            `[S, T]` of the choice that was made or `[S, T, arms]` of every arm.
+        model: A Keras model from features to `{"choice": [S, T, arms], "dopamine": [S, T, K]}`,
+            such as a `DisRNNModel` or a baseline. `"dopamine"` is optional. Or a mapping of subject
+            to such a model. Or `Predictions`.
+        sessions: S sessions of T time steps (at most T - 1 trials).
+        batch_size: Sessions in a batch; `None` for all in one.
+        reference: Probabilities of another model for the same trials, such as those of the true
+            agent: `[S, trials]` of the choice that was made, or `[S, trials, arms]`.
 
     Returns:
-        An `Evaluation`. `per_session` has the columns `session`, `subject`, `n_choices`,
-        `log_likelihood`, `normalized_likelihood`, with a reference `reference_log_likelihood`, and
-        with dopamine (of the model and in the sessions) `n_dopamine`, `sse`, `mse`, for several
-        signals also `n_dopamine_NAME` and `sse_NAME` of each. `summary["choice"]` has
-        `normalized_likelihood`,
-        `normalized_likelihood_se`, `n` (choices) and `sessions` and, with a reference,
-        `reference_normalized_likelihood`, `difference` (model minus reference) and its
-        `difference_se`, paired by session. `summary["dopamine"]` has `mse`, `mse_se`, `r2`,
-        `r2_se`, `n`, `sessions`; for several signals these are the means over the signals that were
-        recorded (and the total `n`), and `signals` maps each name to its own scores.
+        The pooled scores are in `summary`:
+
+        - `summary["choice"]` has `normalized_likelihood`, `normalized_likelihood_se`, `n` (choices)
+          and `sessions`. With a reference it also has `reference_normalized_likelihood`,
+          `difference` (model minus reference) and `difference_se`, which is paired by session.
+        - `summary["dopamine"]` has `mse`, `mse_se`, `r2`, `r2_se`, `n` and `sessions`. With several
+          signals, scores are means over the recorded signals, `n` is the total, and `signals` maps
+          each name to its own scores.
+
+        `per_session` has the columns `session`, `subject`, `n_choices`, `log_likelihood` and
+        `normalized_likelihood`; with a reference, `reference_log_likelihood`; with dopamine,
+        `n_dopamine`, `sse` and `mse`; and with several signals, `n_dopamine_NAME` and `sse_NAME`.
 
     Raises:
-        ValueError: If `reference` has the wrong shape, or is not in (0, 1] where a choice counts;
-            or if `model` is a dict that lacks a subject.
+        ValueError: If `reference` has the wrong shape or is outside (0, 1] where a choice counts,
+            or if `model` is a mapping that lacks a subject.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions)
+    Evaluation(sessions=2, choice normalized_likelihood=0.5000 ± 0.0000)
     """
     outputs = _predict(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
@@ -129,7 +191,7 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
         n, sse = totals[..., 0], totals[..., 1]
         columns["n_dopamine"] = n.sum(axis=1).astype(int)
         columns["sse"] = sse.sum(axis=1)
-        columns["mse"] = _divide(sse.sum(axis=1), n.sum(axis=1))
+        columns["mse"] = divide(sse.sum(axis=1), n.sum(axis=1))
         if n.shape[1] > 1:
             for signal, name in enumerate(sessions.signal_names):
                 columns[f"n_dopamine_{name}"] = n[:, signal].astype(int)
@@ -138,51 +200,68 @@ def compute_evaluation(model, sessions, *, batch_size=None, reference=None):
     return Evaluation(pd.DataFrame(columns), summary)
 
 
-def compute_dopamine_predictions(model, sessions, *, batch_size=None):
-    """Every recorded dopamine value beside its prediction.
+def compute_dopamine_predictions(
+    model: Any, sessions: Sessions, *, batch_size: int | None = None
+) -> pd.DataFrame:
+    """Lists every recorded dopamine response with its prediction.
 
     Args:
-        model: A Keras model with a `"dopamine"` output `[S, R, K]`, or a dict of subject to model.
-        sessions: `keras_disrnn.data.Sessions` with K signals.
-        batch_size: Sessions a batch; `None` for all at once.
+        model: A Keras model with an output `"dopamine"` `[S, T, K]`, or a mapping of subject to
+            such a model.
+        sessions: S sessions with K signals.
+        batch_size: Sessions in a batch; `None` for all in one.
 
     Returns:
-        A `pandas.DataFrame` with one row a dopamine target of weight > 0 and the columns `session`,
-        `trial` (from 0), `signal`, `recorded` and `predicted`, by signal, session and trial.
+        A table with one row for each response with a weight above 0, ordered by signal, session and
+        trial. Its columns are `session`, `trial` (from 0), `signal`, `recorded` and `predicted`.
 
     Raises:
         ValueError: If the model has no dopamine output.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_dopamine_predictions
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0]], [[1]], dopamine=[[0.5]])
+    >>> predictions = Predictions(np.zeros((1, 2, 2)), np.ones((1, 2, 1)))
+    >>> print(compute_dopamine_predictions(predictions, sessions).to_string(index=False))
+    session  trial   signal  recorded  predicted
+          0      0 dopamine       0.5        1.0
     """
     outputs = _predict(model, sessions, batch_size)
     if "dopamine" not in outputs:
         raise ValueError("model: expected a model with a dopamine output, got one without")
     tables = []
     for signal, name in enumerate(sessions.signal_names):
-        session, row = np.nonzero(sessions.dopamine_weight[..., signal] > 0)
+        session, step = np.nonzero(sessions.dopamine_weight[..., signal] > 0)
         tables.append(
             pd.DataFrame(
                 {
                     "session": np.asarray(sessions.ids, dtype=object)[session],
-                    # Row k holds the dopamine of trial k - 1.
-                    "trial": row - 1,
+                    # Time step k describes trial k - 1.
+                    "trial": step - 1,
                     "signal": name,
-                    "recorded": sessions.dopamine[session, row, signal].astype(np.float64),
-                    "predicted": outputs["dopamine"][session, row, signal].astype(np.float64),
+                    "recorded": sessions.dopamine[session, step, signal].astype(np.float64),
+                    "predicted": outputs["dopamine"][session, step, signal].astype(np.float64),
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)
 
 
-def session_totals(model, sessions, *, batch_size=None):
-    """The sums of each session that every score is made of.
+def session_totals(
+    model: Any, sessions: Sessions, *, batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Computes the sums of each session that all scores are computed from.
 
     Args:
-        model, sessions, batch_size: As for `compute_evaluation`; `model` may also be the
-            `SessionTotals` themselves.
+        model: See `compute_evaluation`; or `SessionTotals`, which are returned as they are.
+        sessions: See `compute_evaluation`.
+        batch_size: See `compute_evaluation`.
 
     Returns:
-        `choice` and `dopamine` of `SessionTotals`; the latter is `None` without a dopamine output.
+        `choice` and `dopamine` of `SessionTotals`. The latter is `None` without a dopamine output.
     """
     if isinstance(model, SessionTotals):
         return model.choice, model.dopamine
@@ -195,14 +274,19 @@ def session_totals(model, sessions, *, batch_size=None):
     return np.stack([log_likelihood, counted.sum(axis=1)], axis=-1), dopamine
 
 
-def stored_totals(per_session, sessions, parameter_count=0):
-    """The `SessionTotals` of a model that was scored before, from its table of sessions.
+def stored_totals(
+    per_session: pd.DataFrame, sessions: Sessions, *, parameter_count: int = 0
+) -> SessionTotals:
+    """Recovers the sums of a model from the scores of its sessions.
 
     Args:
-        per_session: The table of `Evaluation`, or several of them (such as those of a model of each
-            subject) one below the other.
-        sessions: The `keras_disrnn.data.Sessions` that were scored, in any order.
-        parameter_count: How many numbers were fitted.
+        per_session: The table of an `Evaluation`, or several such tables concatenated, such as
+            those of the models of each subject.
+        sessions: The sessions that were scored, in any order.
+        parameter_count: Number of fitted parameters.
+
+    Returns:
+        The sums of each session, in the order of `sessions`.
 
     Raises:
         ValueError: If a session is not in the table.
@@ -217,32 +301,40 @@ def stored_totals(per_session, sessions, parameter_count=0):
         names = ["sse"]
         if sessions.num_signals > 1:
             names = [f"sse_{name}" for name in sessions.signal_names]
-        # All but the errors are the recording's own.
+        # Only the squared errors depend on the model; the other sums are those of the recording.
         dopamine = _dopamine_totals(sessions.dopamine, sessions)
         dopamine[..., 1] = rows[names].to_numpy()
     choice = rows[["log_likelihood", "n_choices"]].to_numpy(np.float64)
     return SessionTotals(choice, dopamine, parameter_count)
 
 
-def jackknife_se(estimate, totals):
-    """Jackknife standard error, over sessions, of a score of pooled sums.
+def jackknife_se(estimate: Callable[[np.ndarray], np.ndarray], totals: np.ndarray) -> float:
+    """Computes the jackknife standard error, over sessions, of a score of pooled sums.
 
     Args:
         estimate: Function from sums `[..., columns]` to the score `[...]`.
         totals: `[sessions, ..., columns]` sums of each session.
 
     Returns:
-        The standard error as a float; NaN for fewer than two sessions.
+        The standard error; NaN for fewer than two sessions.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import jackknife_se
+    >>> values = np.array([[1.0, 1.0], [3.0, 1.0]])  # Sums and counts.
+    >>> jackknife_se(lambda sums: sums[..., 0] / sums[..., 1], values)
+    1.0
     """
     count = len(totals)
     if count < 2:
         return float("nan")
-    left_out = estimate(totals.sum(axis=0) - totals)
-    return float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
+    without = estimate(totals.sum(axis=0) - totals)
+    return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
 
 
-def _predict(model, sessions, batch_size):
-    """Outputs of a model, or of each session's subject's model, for all sessions."""
+def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:
+    """Predicts all sessions with one model, or each session with the model of its subject."""
     if isinstance(model, Predictions):
         outputs = {"choice": model.choice, "dopamine": model.dopamine}
         return {name: values for name, values in outputs.items() if values is not None}
@@ -261,46 +353,37 @@ def _predict(model, sessions, batch_size):
         own = sessions.subset(where).for_model(model[subject])
         part = model[subject].predict(own.dataset(batch_size), verbose=0)
         for name, values in part.items():
-            every = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
-            every[where] = values
+            all_values = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
+            all_values[where] = values
     return outputs
 
 
-def _divide(numerator, denominator):
-    """Quotient, NaN where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(
-        np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    )
-    quotient = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
+def ratio_likelihood(log_likelihood: ArrayLike, n: ArrayLike) -> np.ndarray:
+    """Computes the normalized likelihood from sums of log p and numbers of choices."""
+    return np.exp(divide(log_likelihood, n))
 
 
-def ratio_likelihood(log_likelihood, n):
-    """Normalized likelihood of sums of log p and numbers of choices."""
-    return np.exp(_divide(log_likelihood, n))
-
-
-def _log_likelihood(logits, choice, counted):
-    """Sum of log p(choice) of each session over its counted rows, in float64."""
-    logits = np.asarray(logits, np.float64)
-    top = logits.max(axis=-1, keepdims=True)
-    log_p = logits - top - np.log(np.exp(logits - top).sum(axis=-1, keepdims=True))
+def _log_likelihood(logits: ArrayLike, choice: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Sums log p(choice) of each session over its counted time steps."""
+    log_p = log_softmax(logits)
     chosen = np.take_along_axis(log_p, choice[..., None].astype(np.int64), axis=-1)[..., 0]
     return np.where(counted, chosen, 0.0).sum(axis=1)
 
 
-def _reference_log_likelihood(reference, sessions, counted):
+def _reference_log_likelihood(
+    reference: ArrayLike, sessions: Sessions, counted: np.ndarray
+) -> np.ndarray:
+    """Sums the log probabilities of a reference over the counted choices of each session."""
     reference = np.asarray(reference, np.float64)
-    count, rows = counted.shape
-    trials = rows - 1
+    count, steps = counted.shape
+    trials = steps - 1
     expected = {(count, trials), (count, trials, sessions.num_arms)}
     if reference.shape not in expected:
         raise ValueError(
             f"reference: expected shape [sessions, trials] {(count, trials)} or [sessions, trials, "
             f"arms] {(count, trials, sessions.num_arms)}, got {reference.shape}"
         )
-    # Choice targets stand in rows 0 to T - 1; row T has none.
+    # The last time step has no choice target.
     counted = counted[:, :-1]
     if reference.ndim == 3:
         choice = sessions.choice[:, :-1, None].astype(np.int64)
@@ -314,12 +397,12 @@ def _reference_log_likelihood(reference, sessions, counted):
     return np.log(np.where(counted, reference, 1.0)).sum(axis=1)
 
 
-def _choice_summary(totals):
-    """Scores of `[S, 2 or 3]` sums of log p, number of choices and reference log p."""
+def _choice_summary(totals: np.ndarray) -> dict[str, Any]:
+    """Computes scores from `[S, 2 or 3]` sums: log p, number of choices and reference log p."""
     totals = totals[totals[:, 1] > 0]
     pooled = totals.sum(axis=0)
 
-    def likelihood(sums, column=0):
+    def likelihood(sums: np.ndarray, column: int = 0) -> np.ndarray:
         return ratio_likelihood(sums[..., column], sums[..., 1])
 
     summary = {
@@ -330,7 +413,7 @@ def _choice_summary(totals):
     }
     if totals.shape[1] == 3:
 
-        def difference(sums):
+        def difference(sums: np.ndarray) -> np.ndarray:
             return likelihood(sums) - likelihood(sums, 2)
 
         summary["reference_normalized_likelihood"] = float(likelihood(pooled, 2))
@@ -339,11 +422,10 @@ def _choice_summary(totals):
     return summary
 
 
-def _dopamine_totals(prediction, sessions):
-    """Sums `[S, K, 4]`: number, squared errors, values and squared values of each session.
+def _dopamine_totals(prediction: np.ndarray, sessions: Sessions) -> np.ndarray:
+    """Computes `SessionTotals.dopamine`.
 
-    Values are taken about each signal's mean over all sessions, so that their squares lose no
-    digits.
+    Responses are taken relative to their mean, so that their squares lose no digits.
     """
     counted = sessions.dopamine_weight > 0
     recorded = np.asarray(sessions.dopamine, np.float64)
@@ -356,19 +438,19 @@ def _dopamine_totals(prediction, sessions):
     )
 
 
-def mean_squared_error(sums):
-    """MSE of the dopamine sums `[..., 4]` of `session_totals`."""
-    return _divide(sums[..., 1], sums[..., 0])
+def mean_squared_error(sums: np.ndarray) -> np.ndarray:
+    """Computes the MSE from the dopamine sums `[..., 4]` of `session_totals`."""
+    return divide(sums[..., 1], sums[..., 0])
 
 
-def mean_r2(sums):
-    """R^2 of the dopamine sums `[..., 4]` of `session_totals`."""
-    scatter = sums[..., 3] - np.where(sums[..., 0] > 0, _divide(sums[..., 2] ** 2, sums[..., 0]), 0)
-    return 1.0 - _divide(sums[..., 1], scatter)
+def mean_r2(sums: np.ndarray) -> np.ndarray:
+    """Computes R² from the dopamine sums `[..., 4]` of `session_totals`."""
+    scatter = sums[..., 3] - np.where(sums[..., 0] > 0, divide(sums[..., 2] ** 2, sums[..., 0]), 0)
+    return 1.0 - divide(sums[..., 1], scatter)
 
 
-def _dopamine_summary(totals, names):
-    """Scores of the sums `[S, K, 4]` of `_dopamine_totals`."""
+def _dopamine_summary(totals: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Computes scores from the sums `[S, K, 4]` of `_dopamine_totals`."""
     if totals.shape[1] == 1:
         return _signal_summary(totals[:, 0])
     recorded = totals[..., 0].sum(axis=0) > 0
@@ -382,8 +464,10 @@ def _dopamine_summary(totals, names):
     }
 
 
-def _signal_summary(totals, combine=lambda scores: scores):
-    """Scores of `[S, 4]` sums, or of `[S, K, 4]` where `combine` joins the K scores."""
+def _signal_summary(
+    totals: np.ndarray, combine: Callable[[np.ndarray], np.ndarray] = lambda scores: scores
+) -> dict[str, Any]:
+    """Computes scores from `[S, 4]` sums, or from `[S, K, 4]` if `combine` joins the K scores."""
     totals = totals[totals[..., 0].reshape(len(totals), -1).sum(axis=1) > 0]
     pooled = totals.sum(axis=0)
     return {

@@ -1,59 +1,87 @@
-"""A fitted network as equations: the rule of each open latent, choice and dopamine as formulas."""
+"""Describes a fitted network by equations for the updates, the choice and the dopamine."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import keras
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis import rules
-from keras_disrnn.analysis.bottlenecks import check_built, latent_names
+from keras_disrnn.analysis import network_rules
+from keras_disrnn.analysis.arrays import to_numpy, to_tensor
+from keras_disrnn.analysis.bottlenecks import check_built, is_latent, latent_names
 from keras_disrnn.analysis.subjects import embedding_of
 from keras_disrnn.models.latents import predict_latents
-from keras_disrnn.objectives.metrics import OPEN_BELOW
+from keras_disrnn.utils.tables import Summary, escape_latex, format_number, to_markdown
+from keras_disrnn.utils.thresholds import OPEN_BELOW
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
 MOST_REWARDS = 8
-"""With more values of reward than this there is no formula for each."""
+"""The largest number of different rewards. Each of them has its own formulas."""
 
-STILL = 1e-4
-"""A latent whose standard deviation over the trials of a case is below this tells of no rate."""
+CONSTANT_BELOW = 1e-4
+"""A latent with a smaller standard deviation over the trials of a case has no learning rate."""
+
+_ERRORS = ["r2", "rms_error", "max_error", "n"]
 
 
 class Formulas(NamedTuple):
-    """Small formulas fitted to what a network computes, each with its error.
+    """Small formulas that were fitted to the networks of a model, each with its error.
 
     Attributes:
-        updates: `pandas.DataFrame`, one row for each open latent, choice and reward, of the formula
-            `latent <- latent + alpha (target - latent) + sum of coefficients times other latents`:
-            the columns `latent`, `choice`, `reward`, `alpha`, `target`, `drift` (`alpha target`, or
-            the mean change where alpha is NaN); a column for each latent
-            with its coefficient (0 for one that is not in the formula); `r2`, `rms_error` and
-            `max_error` of the latent's change; `n`, the trials it was fitted to. The target is NaN
-            where alpha is 0, both are where the latent is all but constant over those trials.
-        choice: One row for each arm (for two arms one, of arm 1 against arm 0) of the formula
-            `logit = intercept + sum of coefficients times latents`: `arm`, `intercept`, a column
-            for each latent, `r2`, `rms_error`, `max_error`, `n`. For more than two arms the logits
-            are taken minus their mean over arms.
-        dopamine: One row for each signal, choice and reward of the formula `dopamine = intercept +
-            sum of coefficients times latents`: `signal`, `choice`, `reward`, and as for `choice`.
-            Empty without a dopamine readout.
-        reads: Whether the dopamine readout reads the latents `"pre"` or `"post"` the update; `None`
-            without one.
+        updates: One row for each open latent, choice and reward, for the formula
+            `latent <- latent + alpha (target - latent) + sum of coefficients times other latents`.
+            Its columns are `latent`, `choice`, `reward`, `alpha`, `target` and `drift` (`alpha
+            target`, or the mean change if alpha is NaN); the coefficient of each latent (0 if it is
+            not in the formula); `r2`, `rms_error` and `max_error` of the change of the latent; and
+            `n`, the number of trials of the fit. The target is NaN if alpha is 0. Both are NaN if
+            the latent is nearly constant over the trials.
+        choice: One row for each arm, for the formula `logit = intercept + sum of coefficients times
+            latents`: `arm`, `intercept`, the coefficient of each latent, `r2`, `rms_error`,
+            `max_error` and `n`. Two arms have one row, of arm 1 minus arm 0. With more arms, logits
+            are relative to their mean over arms.
+        dopamine: One row for each signal, choice and reward, for the formula `dopamine = intercept
+            + sum of coefficients times latents`: `signal`, `choice` and `reward`, then the columns
+            of `choice` after `arm`. Empty without a dopamine readout.
+        timing: `"pre"` or `"post"`: the dopamine readout reads the latents before or after the
+            update. `None` without a dopamine readout.
     """
 
     updates: pd.DataFrame
     choice: pd.DataFrame
     dopamine: pd.DataFrame
-    reads: str | None
+    timing: str | None
 
-    def learning_rates(self):
-        """The learning rate of each open latent for each choice.
+    __repr__ = Summary.__repr__
+
+    def _contents(self) -> Mapping[str, object]:
+        return {
+            "updates": len(self.updates),
+            "choice": len(self.choice),
+            "dopamine": len(self.dopamine),
+            "timing": self.timing,
+        }
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f"<h4>{title}</h4>{table.to_html(index=False, border=0, escape=True)}"
+            for title, table, _ in self._tables(digits=3)
+        )
+
+    def learning_rates(self) -> pd.DataFrame:
+        """Returns the learning rate of each open latent for each choice.
+
+        If a latent follows the value of one arm, the row of this arm has its learning rate, and
+        those of other arms have its forgetting rate.
 
         Returns:
-            A `pandas.DataFrame`, one row a latent and choice: `latent`, `choice`, `alpha` (the mean
-            over rewards, weighted by trials, of those where it is not NaN), the smallest and
-            largest of them, `alpha_min` and `alpha_max`, and `n`. A latent that follows the value
-            of one arm has its learning rate in that arm's row and its forgetting rate in others'.
+            A table with one row for each latent and choice: `latent`, `choice`, `alpha` (the mean
+            over rewards, weighted by trials, where it is not NaN), `alpha_min` and `alpha_max` (its
+            smallest and largest value over rewards) and `n` (trials).
         """
         rows = []
         for (latent, choice), part in self.updates.groupby(["latent", "choice"], sort=False):
@@ -66,125 +94,153 @@ class Formulas(NamedTuple):
         names = ["latent", "choice", "alpha", "alpha_min", "alpha_max", "n"]
         return pd.DataFrame(rows, columns=names)
 
-    def to_markdown(self, digits=3):
-        """The formulas as Markdown, a table each of updates, choice and dopamine.
+    def to_markdown(self, digits: int = 3) -> str:
+        """Writes the formulas as Markdown: a table each of updates, choice and dopamine.
 
-        A term that rounds to 0 at so many digits is left out. The latent after a trial is `z1'`.
+        A term that rounds to 0 is left out. The value of `z1` after the trial is `z1'`.
+
+        Args:
+            digits: Decimals of all numbers.
+
+        Returns:
+            The Markdown.
         """
-        lines = []
-        for title, head, rows in self._equations(digits):
-            lines += [f"**{title}**", "", f"| {head} | formula | R² | RMS error | max error |"]
-            lines.append("|---|---|---:|---:|---:|")
-            for case, left, right, row in rows:
-                errors = (_number(row[name], digits) for name in ("r2", "rms_error", "max_error"))
-                lines.append(f"| {case} | `{left} = {right}` | {' | '.join(errors)} |")
-            lines.append("")
-        return "\n".join(lines)
+        return "\n".join(
+            f"**{title}**\n\n{to_markdown(table)}" for title, table, _ in self._tables(digits)
+        )
 
-    def to_latex(self, digits=3):
-        """The formulas as lines of a LaTeX `align*`, R² and RMS error behind each."""
+    def to_latex(self, digits: int = 3) -> str:
+        """Writes the formulas as a LaTeX `align*`, each line with its R² and RMS error.
+
+        Args:
+            digits: Decimals of all numbers.
+
+        Returns:
+            The LaTeX.
+        """
         lines = [r"\begin{align*}"]
-        for _, _, rows in self._equations(digits, latex=True):
-            for case, left, right, row in rows:
-                errors = f"R^2 = {_number(row['r2'], digits)}"
-                errors += f",\\ \\mathrm{{RMS}} = {_number(row['rms_error'], digits)}"
-                behind = rf"\text{{{case}}}\ ({errors})" if case else f"({errors})"
-                lines.append(rf"{left} &= {right} && {behind} \\")
+        for _, _, equations in self._tables(digits, latex=True):
+            for case, left, right, row in equations:
+                errors = f"R^2 = {format_number(row['r2'], digits)}"
+                errors += f",\\ \\mathrm{{RMS}} = {format_number(row['rms_error'], digits)}"
+                after = rf"\text{{{case}}}\ ({errors})"
+                lines.append(rf"{left} &= {right} && {after} \\")
         return "\n".join([*lines, r"\end{align*}", ""])
 
-    def _equations(self, digits, latex=False):
-        """`(title, head of the cases, [(case, left side, right side, row)])` of each table."""
+    def _tables(
+        self, digits: int, latex: bool = False
+    ) -> Iterator[tuple[str, pd.DataFrame, list[tuple[str, str, str, pd.Series]]]]:
+        """Yields the title, the table as text and the equations of each part.
 
-        def symbol(latent, time):
+        An equation is its case, its left side, its right side and its row.
+        """
+        names = [name for name in self.choice.columns if is_latent(name)]
+
+        def symbol(latent: str, after: bool) -> str:
             if not latex:
-                return latent + ("'" if time else "")
-            return f"z_{{{latent[1:]},t{'+1' if time else ''}}}"
+                return latent + ("'" if after else "")
+            return f"z_{{{latent[1:]},t{'+1' if after else ''}}}"
 
-        names = [name for name in self.choice.columns if name[:1] == "z" and name[1:].isdigit()]
-
-        def terms(row, time=0):
+        def terms(row: pd.Series, after: bool = False) -> str:
             return "".join(
-                f" {'-' if row[name] < 0 else '+'} {_number(abs(row[name]), digits)} "
-                f"{symbol(name, time)}"
+                f" {'-' if row[name] < 0 else '+'} {format_number(abs(row[name]), digits)} "
+                f"{symbol(name, after)}"
                 for name in names
                 if round(abs(row[name]), digits) > 0
             )
 
-        tables = []
+        def case(row: pd.Series) -> str:
+            return f"{int(row['choice'])}, {row['reward']:g}"
+
+        def upright(name: str) -> str:
+            return rf"\mathrm{{{escape_latex(name)}}}" if latex else name
+
         updates = []
         for _, row in self.updates.iterrows():
-            own = symbol(row["latent"], 0)
-            right = own
+            own = symbol(row["latent"], after=False)
+            change = format_number(row["drift"], digits)
             if np.isfinite(row["alpha"]) and np.isfinite(row["target"]):
-                target = _number(row["target"], digits)
-                right += f" + {_number(row['alpha'], digits)} ({target} - {own})"
-            else:
-                right += f" + {_number(row['drift'], digits)}"
-            updates.append((_case(row), symbol(row["latent"], 1), right + terms(row), row))
-        tables.append(("Updates", "choice, reward", updates))
+                target = format_number(row["target"], digits)
+                change = f"{format_number(row['alpha'], digits)} ({target} - {own})"
+            right = f"{own} + {change}{terms(row)}"
+            updates.append((case(row), symbol(row["latent"], after=True), right, row))
+        # In LaTeX the choice of trial t + 1 reads the latents after trial t.
         choice = [
             (
                 f"arm {int(row['arm'])}",
-                r"\mathrm{logit}" if latex else "logit",
-                _number(row["intercept"], digits) + terms(row, int(latex)),
+                upright("logit"),
+                format_number(row["intercept"], digits) + terms(row, after=latex),
                 row,
             )
             for _, row in self.choice.iterrows()
         ]
-        tables.append(("Choice", "of", choice))
-        if len(self.dopamine):
-            time = int(self.reads == "post")
-            rows = [
-                (
-                    _case(row),
-                    _upright(row["signal"]) if latex else row["signal"],
-                    _number(row["intercept"], digits) + terms(row, time),
-                    row,
-                )
-                for _, row in self.dopamine.iterrows()
-            ]
-            tables.append(("Dopamine", "choice, reward", rows))
-        return tables
+        after = self.timing == "post"
+        dopamine = [
+            (
+                case(row),
+                upright(row["signal"]),
+                format_number(row["intercept"], digits) + terms(row, after),
+                row,
+            )
+            for _, row in self.dopamine.iterrows()
+        ]
+        for title, head, equations in (
+            ("Updates", "choice, reward", updates),
+            ("Choice", "of", choice),
+            ("Dopamine", "choice, reward", dopamine),
+        ):
+            if equations or title != "Dopamine":
+                yield title, _text_table(head, equations, digits), equations
 
 
-def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
-    """Fits a formula to each rule of a model, over the states that sessions go through.
+def compute_formulas(
+    model: DisRNNModel, sessions: Sessions, *, threshold: float = OPEN_BELOW
+) -> Formulas:
+    """Fits formulas to the networks of a model, over the states that sessions visit.
 
-    The noiseless network is run over the sessions. For every trial of a choice and a reward, least
-    squares fit the change of each open latent as `alpha (target - latent)`, linear in the latent,
-    plus a term for every open other latent that its update network can read. Every trial counts
-    once, so states weigh as often as they are visited, and each error is one over visited states;
-    nothing is said about others. A latent is open where its own bottleneck is below `threshold`; as
-    an input also the reader's bottleneck on it has to be.
+    Runs the model on the sessions and fits the change of each open latent by least squares, for
+    each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent,
+    plus a term for every other open latent that its update network can read. Every trial has the
+    same weight, so the errors are errors over visited states. A latent is open if its own
+    bottleneck is below `threshold`. As an input, the reader's bottleneck on it must be open too.
 
-    An affine change of a latent leaves `alpha` as it is: where a network has learnt Q-learning,
-    alpha is the learning rate, whatever the scale of its latents.
-
-    >>> formulas = compute_formulas(model, sessions)
-    >>> formulas.updates[["latent", "choice", "reward", "alpha", "target", "r2", "rms_error"]]
+    `alpha` does not depend on the scale and offset of a latent. If a network has learned
+    Q-learning, alpha is the learning rate.
 
     Args:
         model: A built `DisRNNModel`.
-        sessions: `keras_disrnn.data.Sessions` that it can read; of a model with subjects, those of
-            one of them, whose formulas they are then.
-        threshold: Sigma below which a bottleneck is open.
+        sessions: Sessions that the model can read. A model with subjects has formulas for each of
+            them, so give it the sessions of one subject.
+        threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        A `Formulas`.
+        The formulas.
 
     Raises:
-        ValueError: If the model is not built, reads other observations than the sessions have,
-            there are more than 8 values of reward, or several subjects to a model that tells them
-            apart.
+        ValueError: If the model is not built, reads other observations than the sessions have, or
+            distinguishes subjects and the sessions are from several; or if there are more than 8
+            different rewards.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_formulas
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1, 0] * 5], [[1, 0] * 10])
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    >>> model.build((None, None, 2))
+    >>> formulas = compute_formulas(model, sessions)
+    >>> formulas
+    Formulas(updates=4, choice=1, dopamine=0, timing=None)
+    >>> formulas.updates[["latent", "choice", "reward", "n"]].values.tolist()[0]
+    ['z1', 0, 0.0, 5]
     """
     check_built(model)
     sessions = sessions.for_model(model)
     several = len(set(sessions.subjects))
     if model.subjects and several > 1:
         raise ValueError(
-            "sessions: expected those of one subject, as each has formulas of its own, got those "
-            f"of {several}; pass sessions.of_subjects([{sessions.subjects[0]!r}]), or use "
-            "compute_subject_rates"
+            f"sessions: expected those of one subject, got those of {several}; pass "
+            f"sessions.of_subjects([{sessions.subjects[0]!r}]), or use compute_subject_rates"
         )
     embedding = embedding_of(model, sessions.subjects[0] if model.subjects else None)
     if model.num_observations != sessions.num_observations:
@@ -194,38 +250,39 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
         )
     features = sessions.features
     latents = predict_latents(model, features).astype(np.float64)
-    # Row 0 tells of no trial; a trial's update leads from the row above its own to its own.
+    # Time step 0 describes no trial. Time step t has the latents after trial t - 1.
     happened = sessions.row_mask[:, 1:]
     seen = features[:, 1:][happened]
     before, after = latents[:, :-1][happened], latents[:, 1:][happened]
     rewards = np.unique(seen[:, 1])
     if len(rewards) > MOST_REWARDS:
         raise ValueError(
-            f"sessions: expected at most {MOST_REWARDS} values of reward, for each of which there "
-            f"is a formula, got {len(rewards)}"
+            f"sessions: expected at most {MOST_REWARDS} values of reward, got {len(rewards)}; each "
+            "of them would need formulas of its own"
         )
-    cases = [
-        (arm, float(reward), (seen[:, 0] == arm) & (seen[:, 1] == reward))
-        for arm in range(model.num_arms)
-        for reward in rewards
-    ]
+    cases = {}
+    for arm in range(model.num_arms):
+        for reward in rewards:
+            where = (seen[:, 0] == arm) & (seen[:, 1] == reward)
+            if where.any():
+                cases[arm, float(reward)] = where
     names = latent_names(before.shape[1])
     cell = model.core.cell
-    is_open = _numpy(cell.latent_bottleneck.sigma) < threshold
-    reads = _numpy(cell.update_latent_bottleneck.sigma) < threshold
+    is_open = to_numpy(cell.latent_bottleneck.sigma) < threshold
+    reads = to_numpy(cell.update_latent_bottleneck.sigma) < threshold
     updates = []
     for index in np.flatnonzero(is_open):
         others = [j for j in np.flatnonzero(is_open & reads[index]) if j != index]
-        for arm, reward, where in cases:
-            if where.any():
-                row = _update(before[where], after[where], index, others, names)
-                updates.append({"latent": names[index], "choice": arm, "reward": reward, **row})
+        for (arm, reward), where in cases.items():
+            row = _update(before[where], after[where], index, others, names)
+            updates.append({"latent": names[index], "choice": arm, "reward": reward, **row})
 
-    # The states that choices are made in: after every row, the first included.
+    # Choices are made in the states after every time step, including the first.
     states = np.concatenate([latents[:, 0], after])
-    read = _numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
+    read = to_numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
     inputs = np.flatnonzero(is_open & read)
-    logits = _numpy(model.choice_readout(_tensor(rules.with_embedding(states, embedding))))
+    with_embedding = network_rules.with_embedding
+    logits = to_numpy(model.choice_readout(to_tensor(with_embedding(states, embedding))))
     if model.num_arms == 2:
         targets = {1: logits[:, 1] - logits[:, 0]}
     else:
@@ -234,47 +291,63 @@ def compute_formulas(model, sessions, *, threshold=OPEN_BELOW):
     choice = [
         {"arm": arm, **_linear(states, target, inputs, names)} for arm, target in targets.items()
     ]
-    dopamine, moment = [], None
-    if model.dopamine_readout is not None:
-        readout = model.dopamine_readout
-        moment = readout.timing
+    dopamine, timing = [], None
+    readout = model.dopamine_readout
+    if readout is not None:
+        timing = readout.timing
         read = before if readout.reads_previous else after
-        read_with = rules.with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
-        predicted = _numpy(readout(_tensor(read_with)))
-        inputs = np.flatnonzero(_numpy(readout.bottleneck.sigma)[: len(names)] < threshold)
+        inputs = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
+        predicted = to_numpy(readout(to_tensor(inputs)))
+        inputs = np.flatnonzero(to_numpy(readout.bottleneck.sigma)[: len(names)] < threshold)
         signals = sessions.signal_names
         if len(signals) != predicted.shape[1]:
             signals = [f"dopamine_{i + 1}" for i in range(predicted.shape[1])]
         for signal, name in enumerate(signals):
-            for arm, reward, where in cases:
-                if where.any():
-                    row = _linear(read[where], predicted[where, signal], inputs, names)
-                    dopamine.append({"signal": name, "choice": arm, "reward": reward, **row})
-    ends = ["r2", "rms_error", "max_error", "n"]
-    case = ["choice", "reward"]
+            for (arm, reward), where in cases.items():
+                row = _linear(read[where], predicted[where, signal], inputs, names)
+                dopamine.append({"signal": name, "choice": arm, "reward": reward, **row})
+    case, linear = ["choice", "reward"], ["intercept", *names, *_ERRORS]
+    change = ["alpha", "target", "drift", *names, *_ERRORS]
     return Formulas(
-        pd.DataFrame(updates, columns=["latent", *case, "alpha", "target", "drift", *names, *ends]),
-        pd.DataFrame(choice, columns=["arm", "intercept", *names, *ends]),
-        pd.DataFrame(dopamine, columns=["signal", *case, "intercept", *names, *ends]),
-        moment,
+        pd.DataFrame(updates, columns=["latent", *case, *change]),
+        pd.DataFrame(choice, columns=["arm", *linear]),
+        pd.DataFrame(dopamine, columns=["signal", *case, *linear]),
+        timing,
     )
 
 
-def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
-    """The learning rate of each subject, read off its own update rules.
+def compute_subject_rates(
+    model: DisRNNModel, sessions: Sessions, *, threshold: float = OPEN_BELOW
+) -> pd.DataFrame:
+    """Computes the learning rate of each subject from its own update rules.
 
     Args:
         model: A built `DisRNNModel` with subjects.
-        sessions: `keras_disrnn.data.Sessions` of some of them.
-        threshold: Sigma below which a bottleneck is open.
+        sessions: Sessions of some of the subjects.
+        threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        A `pandas.DataFrame` with one row a subject of the sessions: `subject`, and for each open
-        latent its learning rate, `learning rate z1`, ... (`Formulas.learning_rates`, of the choices
-        the one that moves it most), and `learning rate`, their mean.
+        A table with one row for each subject of the sessions. Its columns are `subject`; the
+        learning rate of each open latent, `learning rate z1`, ... (the largest over choices of
+        `Formulas.learning_rates`); and `learning rate`, their mean.
 
     Raises:
-        ValueError: As `compute_formulas`.
+        ValueError: See `compute_formulas`.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_subject_rates
+    >>> sessions = keras_disrnn.data.Sessions.from_trials(
+    ...     [[0, 1, 1, 0] * 5] * 2, [[1, 0] * 10] * 2, subjects=["m1", "m2"]
+    ... )
+    >>> model = keras_disrnn.DisRNNModel(
+    ...     num_observations=3, num_latents=1, num_signals=0,
+    ...     subjects=["m1", "m2"], subject_units=1, seed=0,
+    ... )
+    >>> model.build((None, None, 3))
+    >>> list(compute_subject_rates(model, sessions)["subject"])
+    ['m1', 'm2']
     """
     rows = []
     for subject in dict.fromkeys(sessions.subjects):
@@ -286,48 +359,79 @@ def compute_subject_rates(model, sessions, *, threshold=OPEN_BELOW):
     return pd.DataFrame(rows)
 
 
-def rule_tables(model, features=None, **settings):
-    """The update, choice and dopamine functions of a model as tables, for any plotting program.
+def rule_tables(
+    model: DisRNNModel, features: Any = None, **settings: Any
+) -> dict[str, pd.DataFrame]:
+    """Tabulates the update, choice and dopamine rules of a model, for any plotting program.
 
     Args:
         model: A built `DisRNNModel`.
-        features, **settings: Of `compute_update_rules`, `compute_choice_rule` and
-            `compute_dopamine_rule` alike: `points`, `threshold`, `reference`.
+        features: See `compute_choice_rule`.
+        **settings: `points`, `threshold` and `reference` of `compute_update_rules`,
+            `compute_choice_rule` and `compute_dopamine_rule`.
 
     Returns:
-        Dict of `"update"`, `"choice"` and, where the model predicts it, `"dopamine"` to a
-        `pandas.DataFrame`, as the `to_frame` of the rules gives it.
+        A dict of `"update"`, `"choice"` and, if the model predicts dopamine, `"dopamine"` to the
+        table of the rules' `to_frame`.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import rule_tables
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    >>> model.build((None, None, 2))
+    >>> {name: len(table) for name, table in rule_tables(model, points=5).items()}
+    {'update': 20, 'choice': 5}
     """
-    updates = rules.compute_update_rules(model, features, **settings)
+    updates = network_rules.compute_update_rules(model, features, **settings)
     frames = [rule.to_frame() for rule in updates]
+    choice = network_rules.compute_choice_rule(model, features, **settings)
     tables = {
         "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        "choice": rules.compute_choice_rule(model, features, **settings).to_frame(),
+        "choice": choice.to_frame(),
     }
     if model.dopamine_readout is not None:
-        tables["dopamine"] = rules.compute_dopamine_rule(model, features, **settings).to_frame()
+        dopamine = network_rules.compute_dopamine_rule(model, features, **settings)
+        tables["dopamine"] = dopamine.to_frame()
     return tables
 
 
-def _update(before, after, index, others, names):
-    """One row of `Formulas.updates`, from the latents of the trials of a case."""
+def _text_table(
+    head: str, equations: Sequence[tuple[str, str, str, pd.Series]], digits: int
+) -> pd.DataFrame:
+    """A table of text with one row for each equation."""
+    columns: dict[str, list[str]] = {
+        head: [case for case, _, _, _ in equations],
+        "formula": [f"`{left} = {right}`" for _, left, right, _ in equations],
+    }
+    for title, name in (("R²", "r2"), ("RMS error", "rms_error"), ("max error", "max_error")):
+        columns[title] = [format_number(row[name], digits) for *_, row in equations]
+    return pd.DataFrame(columns)
+
+
+def _update(
+    before: np.ndarray, after: np.ndarray, index: int, others: Sequence[int], names: Sequence[str]
+) -> dict[str, float]:
+    """Fits one row of `Formulas.updates` to the latents of the trials of a case."""
     change = after[:, index] - before[:, index]
     own = before[:, index]
-    moves = own.std() >= STILL
-    inputs = [index, *others] if moves else others
+    varies = own.std() >= CONSTANT_BELOW
+    inputs = [index, *others] if varies else others
     fitted = _linear(before, change, inputs, names)
     pull = fitted.pop(names[index])
     drift = fitted.pop("intercept")
     row = {"alpha": np.nan, "target": np.nan, "drift": drift, **fitted, names[index]: 0.0}
-    if moves:
+    if varies:
         row["alpha"] = -pull
         if abs(pull) > 1e-6:
             row["target"] = -drift / pull
     return row
 
 
-def _linear(states, target, inputs, names):
-    """Least squares of a target on some of the latents: intercept, coefficients and errors."""
+def _linear(
+    states: np.ndarray, target: np.ndarray, inputs: Sequence[int], names: Sequence[str]
+) -> dict[str, float]:
+    """Fits a target by least squares to some of the latents: intercept, coefficients, errors."""
     inputs = list(inputs)
     design = states[:, inputs].astype(np.float64)
     centre = design.mean(axis=0)
@@ -339,30 +443,9 @@ def _linear(states, target, inputs, names):
     row |= {names[i]: float(weight) for i, weight in zip(inputs, weights, strict=True)}
     return {
         **row,
-        # What hardly varies at all is told by its mean; its R² would be one of rounding.
+        # R² of a target that hardly varies would only measure rounding errors.
         "r2": float(1 - np.sum(error**2) / scatter) if scatter > 1e-9 * len(target) else np.nan,
         "rms_error": float(np.sqrt(np.mean(error**2))),
         "max_error": float(np.abs(error).max()),
         "n": len(target),
     }
-
-
-def _upright(name):
-    """A name in a LaTeX formula."""
-    return r"\mathrm{" + name.replace("_", r"\_") + "}"
-
-
-def _case(row):
-    return f"{int(row['choice'])}, {row['reward']:g}"
-
-
-def _number(value, digits):
-    return "–" if not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _numpy(tensor):
-    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float64)
-
-
-def _tensor(array):
-    return keras.ops.convert_to_tensor(np.asarray(array, np.float32))

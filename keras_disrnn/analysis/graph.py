@@ -1,25 +1,32 @@
-"""The structure that a fitted model uses, as a directed graph."""
+"""The structure of a fitted model as a directed graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import networkx
 
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, embedding_names, latent_names
-from keras_disrnn.objectives.metrics import OPEN_BELOW
+from keras_disrnn.utils.thresholds import OPEN_BELOW
+
+if TYPE_CHECKING:
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
 READOUTS = {"choice": "choice readout", "dopamine": "dopamine readout"}
 
 
-def make_graph(edges):
-    """A graph from its edges, as `compute_graph` gives it.
+def make_graph(edges: Iterable[tuple[str, str]]) -> networkx.DiGraph:
+    """Makes a graph from its edges, as `compute_graph` returns it.
 
     Args:
-        edges: Pairs `(source, target)`. Sources are names of observations or latents, targets names
-            of latents, `"choice readout"` or `"dopamine readout"`. What is read or updated and is
-            neither an observation nor a readout is a latent: of the sources those that are also
-            targets. A source `"subject 1"` is a dimension of the subjects' embedding.
+        edges: Pairs `(source, target)`. Sources are names of observations or latents. Targets are
+            names of latents, `"choice readout"` or `"dopamine readout"`. Sources that are also
+            targets are latents. A source `"subject 1"` is a dimension of the subject embedding.
 
     Returns:
-        A `networkx.DiGraph`; a latent's node has the attribute `kind` `"latent"`, one of the
-        embedding's `"subject"`, any other its own name.
+        The graph. The attribute `kind` of a node is `"latent"` for a latent, `"subject"` for a
+        dimension of the embedding, and the name of the node for others.
     """
     edges = list(edges)
     graph = networkx.DiGraph(edges)
@@ -30,21 +37,30 @@ def make_graph(edges):
     return graph
 
 
-def compute_graph(model, threshold=OPEN_BELOW):
-    """Where information can flow in a fitted model.
+def compute_graph(model: DisRNNModel, threshold: float = OPEN_BELOW) -> networkx.DiGraph:
+    """Computes where information can flow in a fitted model.
 
-    An edge stands where a bottleneck is open. A dimension of the subjects' embedding whose own
-    bottleneck is closed is left out with its edges, and so is a latent whose own bottleneck is
-    closed, unless an open bottleneck of the dopamine readout reads it: the latents are opened for
-    that readout. A latent's edge into its own update network is left out too, because the gate
-    carries every latent on, whether or not its update network reads it.
+    There is an edge for every open bottleneck, with these exceptions. A dimension of the embedding
+    whose own bottleneck is closed is left out. So is a latent whose own bottleneck is closed, unless
+    an open bottleneck of the dopamine readout reads it, because that readout sees latents without
+    noise. The edge from a latent to its own update network is left out, because the gate carries
+    over every latent, even if its update network does not read it.
 
     Args:
         model: A built `DisRNNModel`.
-        threshold: Sigma below which a bottleneck is open.
+        threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        A `networkx.DiGraph`, see `make_graph`.
+        The graph; see `make_graph`.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_graph, describe_graph
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> describe_graph(compute_graph(model))
+    'choice, reward > z1; z1 > choice readout'
     """
     rows = compute_bottlenecks(model)
     rows = rows[rows["sigma"] < threshold]
@@ -64,26 +80,41 @@ def compute_graph(model, threshold=OPEN_BELOW):
     return graph
 
 
-def same_graph(one, other):
-    """Whether two graphs are the same but for the names of latents and of the embedding's parts."""
+def same_graph(one: networkx.DiGraph, other: networkx.DiGraph) -> bool:
+    """Returns whether two graphs are equal, up to the names of latents and embedding dimensions.
+
+    Args:
+        one: A graph of `compute_graph`.
+        other: Another graph.
+
+    Returns:
+        Whether the graphs are isomorphic, with nodes of the same kind.
+
+    Example:
+
+    >>> from keras_disrnn.analysis import same_graph
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> one = make_graph([("choice", "z1"), ("z1", "choice readout")])
+    >>> same_graph(one, make_graph([("choice", "z4"), ("z4", "choice readout")]))
+    True
+    """
     return networkx.is_isomorphic(
         one, other, node_match=lambda left, right: left["kind"] == right["kind"]
     )
 
 
-def cluster_graphs(graphs):
-    """Which graphs are the same but for the names of the latents.
+def cluster_graphs(graphs: Sequence[networkx.DiGraph]) -> list[int]:
+    """Assigns equal graphs (see `same_graph`) to the same cluster.
 
     Args:
-        graphs: A list of graphs.
+        graphs: The graphs.
 
     Returns:
-        A list of integers, equal where the graphs are the same, counted from 0 in the order in
-        which they first come.
+        The cluster of each graph. Clusters are numbered from 0, in the order of their first graph.
     """
     seen, clusters = [], []
     for graph in graphs:
-        # Cheap, and the same for graphs that are the same; it spares the search for most others.
+        # Equal graphs have equal degrees. Comparing them first avoids most isomorphism searches.
         degrees = sorted(
             (kind, graph.in_degree(node), graph.out_degree(node))
             for node, kind in graph.nodes(data="kind")
@@ -100,13 +131,13 @@ def cluster_graphs(graphs):
     return clusters
 
 
-def graph_to_dict(graph):
-    """The graph in the types of JSON: `nodes`, a dict of name to kind, and `edges`, pairs."""
+def graph_to_dict(graph: networkx.DiGraph) -> dict[str, Any]:
+    """Converts a graph to JSON's types: `nodes`, a dict of name to kind, and `edges`, pairs."""
     return {"nodes": dict(graph.nodes(data="kind")), "edges": sorted(map(list, graph.edges))}
 
 
-def graph_from_dict(values):
-    """The graph that `graph_to_dict` wrote."""
+def graph_from_dict(values: Mapping[str, Any]) -> networkx.DiGraph:
+    """Restores the graph that `graph_to_dict` converted."""
     graph = networkx.DiGraph()
     for name, kind in values["nodes"].items():
         graph.add_node(name, kind=kind)
@@ -114,10 +145,10 @@ def graph_from_dict(values):
     return graph
 
 
-def choice_part(graph):
-    """The graph without the dopamine readout, which stage 1 has no part in.
+def choice_part(graph: networkx.DiGraph) -> networkx.DiGraph:
+    """Returns the part of a graph that stage 1 trains: all but the dopamine readout.
 
-    A latent that only that readout had to do with goes with it.
+    A latent that is only connected to that readout is removed too.
     """
     kept = networkx.DiGraph(graph)
     kept.remove_nodes_from([READOUTS["dopamine"]])
@@ -125,13 +156,13 @@ def choice_part(graph):
     return kept
 
 
-def dopamine_part(graph):
-    """Of the graph only what the dopamine readout reads."""
+def dopamine_part(graph: networkx.DiGraph) -> networkx.DiGraph:
+    """Returns the part of a graph that the dopamine readout reads."""
     return networkx.DiGraph(graph.edge_subgraph(graph.in_edges(READOUTS["dopamine"])))
 
 
-def describe_graph(graph):
-    """The graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
+def describe_graph(graph: networkx.DiGraph) -> str:
+    """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
     targets = {}
     for source, target in graph.edges:
         targets.setdefault(target, []).append(source)

@@ -1,17 +1,33 @@
-"""Scores as a table."""
+"""The scores of a run as a table."""
+
+from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_disrnn.utils.tables import format_error
 
 
-def tabulate_scores(metrics, cell):
-    """The scores of a run's metrics.json, as they are printed.
+def tabulate_scores(
+    metrics: Mapping[str, Any], cell: Callable[[Mapping[str, Any], str], str]
+) -> list[tuple[str, str, str]]:
+    """Arranges the scores of a run's metrics.json as a table.
 
     Args:
         metrics: The contents of metrics.json.
-        cell: Function of a dict of scores and the name of one in it, which may be absent, to text.
+        cell: Formats one cell, from a mapping of scores and the name of a score, which may be
+            missing. See `with_error`.
 
     Returns:
-        A list of rows (name, training, held out).
+        Rows of the name of a score, its training cell and its held-out cell.
+
+    Example:
+
+    >>> from keras_disrnn.analysis.scores import tabulate_scores, with_error
+    >>> scores = {"choice": {"normalized_likelihood": 0.6, "normalized_likelihood_se": 0.01}}
+    >>> tabulate_scores({"train": scores, "held_out": scores}, with_error)
+    [('normalized likelihood of choice', '0.6000 ± 0.0100', '0.6000 ± 0.0100')]
     """
     parts = [metrics["train"], metrics["held_out"]]
     rows = [("normalized likelihood of choice", ("choice",), "normalized_likelihood")]
@@ -28,13 +44,11 @@ def tabulate_scores(metrics, cell):
     ]
 
 
-def _inside(scores, name):
-    return scores.get(name, {})
-
-
-def with_error(scores, key):
-    value, error = scores.get(key), scores.get(f"{key}_se")
-    if value is None:
-        return "–"
+def with_error(scores: Mapping[str, Any], key: str) -> str:
+    """Formats a score with its standard error; differences have five decimals."""
     digits = 5 if key == "difference" else 4
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return format_error(scores.get(key), scores.get(f"{key}_se"), digits)
+
+
+def _inside(scores: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return scores.get(name, {})

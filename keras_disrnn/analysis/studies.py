@@ -1,7 +1,10 @@
-"""Many fits side by side: which model predicts each subject, what penalties cost, what agrees."""
+"""Compares many fits of a study: scores of subjects, penalty scales, and agreement of seeds."""
+
+from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx
 import numpy as np
@@ -16,22 +19,26 @@ from keras_disrnn.analysis.evaluation import (
 )
 from keras_disrnn.analysis.graph import cluster_graphs, describe_graph
 
-CHOSEN = "multiple chosen"
-"""End of the name of a model whose multiple was chosen session by session."""
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
+
+CHOSEN = "scale chosen"
+"""End of the name of a model whose penalty scale was chosen for each session."""
 
 
 class StudyFit(NamedTuple):
-    """A fit of a study, and what was found.
+    """A fit of a study, and its results.
 
     Attributes:
         data: Name of the data set.
-        subject: The subject it was fitted to; `None` for all of them together.
+        subject: The subject that it was fitted to; `None` for all of them together.
         model: Name of the model.
-        scale: Multiple of the model's penalties; `None` where it has none.
-        seed: Its seed.
-        scores: A dict: `loss`, what training minimised, and `likelihood`, held out, and others.
-        graph: What `compute_graph` gives, or `None`.
-        sessions: The tables of `compute_evaluation`, of both parts, with a column `part`.
+        scale: Penalty scale of the model; `None` if it has no penalties.
+        seed: Seed of the fit.
+        scores: A dict of `loss`, the final training loss, `likelihood`, the held-out normalized
+            likelihood, and others.
+        graph: What `compute_graph` returns, or `None`.
+        sessions: The tables of `compute_evaluation` of both parts, with a column `part`.
     """
 
     data: str
@@ -39,30 +46,38 @@ class StudyFit(NamedTuple):
     model: str
     scale: float | None
     seed: int
-    scores: dict
+    scores: dict[str, Any]
     graph: networkx.DiGraph | None
     sessions: pd.DataFrame
 
 
-def compute_study_table(fits, parts, *, against=None, replicates=2000, seed=0):
-    """Table 1 of a study: the table of `compute_comparison`, each model a row.
+def compute_study_table(
+    fits: Sequence[StudyFit],
+    parts: Mapping[str, Sessions],
+    *,
+    against: str | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame | None, list[str]]:
+    """Compares the models of a study, with one row for each.
 
-    Where models were fitted to each subject, a row is those of all subjects, each for its own
-    sessions. Of several seeds the fit with the smallest training loss counts, so that no held-out
-    session has a say. A model of several multiples has one row for each, and one more, "multiple
-    chosen", where each held-out session is scored at the multiple that predicts the *other*
-    held-out sessions of its subject best (of all subjects, where its subject has no other): so that
-    the choice has not seen what it is scored on.
+    If models were fitted to each subject, a row stands for the models of all subjects, each scored
+    on its own sessions. Of several seeds, the fit with the smallest training loss counts, so held-out
+    sessions have no influence. A model with several penalty scales has one row for each, and one
+    more, "scale chosen". There, each held-out session is scored at the scale that predicts the
+    *other* held-out sessions of its subject best (or those of all subjects, if its subject has no
+    other). The choice of the scale therefore never depends on the session that is scored.
 
     Args:
-        fits: `StudyFit`s of one data set.
-        parts: `"train"` and `"held_out"` to the `keras_disrnn.data.Sessions` of all subjects.
-        against: The row that differences are taken to; the first where it is `None` or left out.
-        replicates, seed: As for `compute_comparison`.
+        fits: Fits of one data set.
+        parts: `"train"` and `"held_out"` to the sessions of all subjects.
+        against: The row that differences are taken to; the first if `None` or if it is left out.
+        replicates: See `compute_comparison`.
+        seed: See `compute_comparison`.
 
     Returns:
-        The table, `None` if there is no row; and a list of sentences on the models that were left
-        out, because they lack the fit of a subject.
+        The table of `compute_comparison`, or `None` if it has no row; and a list of sentences about
+        the models that are left out because the fit of a subject is missing.
     """
     models, left_out = {}, []
     subjects = set(parts["train"].subjects) | set(parts["held_out"].subjects)
@@ -77,7 +92,7 @@ def compute_study_table(fits, parts, *, against=None, replicates=2000, seed=0):
         sessions = pd.concat([fit.sessions for fit in best.values()])
         count = sum(fit.scores["parameters"] for fit in best.values())
         models[name] = {
-            part: stored_totals(sessions[sessions["part"] == part], data, count)
+            part: stored_totals(sessions[sessions["part"] == part], data, parameter_count=count)
             for part, data in parts.items()
         }
     for chosen, names in _choices(fits).items():
@@ -91,19 +106,19 @@ def compute_study_table(fits, parts, *, against=None, replicates=2000, seed=0):
     return table, left_out
 
 
-def row_names(fits):
-    """The rows that the table of these fits has, if all are done."""
+def row_names(fits: Sequence[StudyFit]) -> list[str]:
+    """Returns the names of the rows of `compute_study_table`, if all fits are done."""
     return [*_rows(fits), *_choices(fits)]
 
 
-def best_seeds(fits):
-    """Of each subject's fits the one with the smallest training loss.
+def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
+    """Selects the fit of each subject with the smallest training loss.
 
     Args:
-        fits: `StudyFit`s that differ in subject and seed alone.
+        fits: Fits that differ in subject and seed only.
 
     Returns:
-        Dict of subject to `StudyFit`.
+        A dict of subject to fit.
     """
     best = {}
     for fit in fits:
@@ -112,39 +127,41 @@ def best_seeds(fits):
     return best
 
 
-def _rows(fits):
-    """Name of a row of the table to its fits, in order."""
+def _rows(fits: Sequence[StudyFit]) -> dict[str, list[StudyFit]]:
+    """The fits of each row of the table, in order."""
     rows = {}
-    for fit, name, several in _named(fits):
-        rows.setdefault(
-            f"{name[0]} x{fit.scale:g}{name[1]}" if several else "".join(name), []
-        ).append(fit)
+    for fit, name, _ in _named(fits):
+        rows.setdefault(name, []).append(fit)
     return rows
 
 
-def _choices(fits):
-    """Name of a row of chosen multiples to the rows to choose from."""
+def _choices(fits: Sequence[StudyFit]) -> dict[str, dict[str, None]]:
+    """For each row of a chosen scale, the names of the rows to choose from."""
     choices = {}
-    for fit, name, several in _named(fits):
-        if several:
-            one = choices.setdefault(f"{''.join(name)}, {CHOSEN}", {})
-            one[f"{name[0]} x{fit.scale:g}{name[1]}"] = None
+    for _, name, chosen in _named(fits):
+        if chosen is not None:
+            choices.setdefault(chosen, {})[name] = None
     return choices
 
 
-def _named(fits):
-    """Each fit, with the start and the end of its row's name, and if a multiple stands between."""
+def _named(fits: Sequence[StudyFit]) -> Iterator[tuple[StudyFit, str, str | None]]:
+    """Yields each fit, the name of its row, and the row of the chosen scale, if there is one."""
     both = len({fit.subject is None for fit in fits}) > 1
     scales = {}
     for fit in fits:
         scales.setdefault(fit.model, set()).add(fit.scale)
     for fit in fits:
         end = ", pooled" if both and fit.subject is None else ""
-        yield fit, (fit.model, end), len(scales[fit.model]) > 1
+        if len(scales[fit.model]) > 1:
+            yield fit, f"{fit.model} x{fit.scale:g}{end}", f"{fit.model}{end}, {CHOSEN}"
+        else:
+            yield fit, f"{fit.model}{end}", None
 
 
-def _choose_scales(models, parts):
-    """Parts to the totals of the multiples chosen for each session (see `compute_study_table`)."""
+def _choose_scales(
+    models: Sequence[Mapping[str, SessionTotals]], parts: Mapping[str, Sessions]
+) -> dict[str, SessionTotals]:
+    """The sums of each part at the scale chosen for each session (see `compute_study_table`)."""
     held_out = parts["held_out"]
     choice = np.stack([model["held_out"].choice for model in models])
     subjects = np.asarray(held_out.subjects, object)
@@ -173,25 +190,24 @@ def _choose_scales(models, parts):
     }
 
 
-def _likelihood(sums):
-    """Normalized likelihood of sums of log p and counts; -inf where nothing was counted."""
+def _likelihood(sums: np.ndarray) -> np.ndarray:
+    """Normalized likelihood of sums of log p and counts; -inf if nothing was counted."""
     return np.nan_to_num(ratio_likelihood(sums[..., 0], sums[..., 1]), nan=-np.inf)
 
 
-def compute_subject_scores(fits, held_out):
-    """How well each model predicts each subject's held-out choices, and which does best.
+def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.DataFrame:
+    """Computes how well each model predicts the held-out choices of each subject.
 
     Args:
-        fits: `StudyFit`s of one data set; of several seeds the one with the smallest training loss
-            counts.
-        held_out: The held-out `keras_disrnn.data.Sessions` of all subjects.
+        fits: Fits of one data set. Of several seeds, the one with the smallest training loss counts.
+        held_out: The held-out sessions of all subjects.
 
     Returns:
-        A `pandas.DataFrame`, one row a subject and model: `subject`, `sessions`, `model`,
-        `likelihood` (normalized), `difference` to the subject's best other model and its standard
-        error `difference_se` (jackknife, paired by session; NaN for one session), and `best`. Best
-        are the models as they are, none chosen on the way: the best of many looks better than it
-        is.
+        A table with one row for each subject and model: `subject`, `sessions`, `model`,
+        `likelihood` (normalized), `difference` to the best other model of the subject and its
+        standard error `difference_se` (jackknife, paired by session; NaN for one session), and
+        `best`. The best model is selected on the held-out scores themselves, so its score is
+        optimistic.
     """
     subjects = np.asarray(held_out.subjects, object)
     ids = np.asarray(held_out.ids, object)
@@ -214,31 +230,31 @@ def compute_subject_scores(fits, held_out):
                 rival = max(others, key=scores.get)
                 both = np.stack([each, sums[rival]], axis=1)
                 row["difference"] = scores[name] - scores[rival]
-                # A session without a free choice tells nothing, and is no session to leave out.
+                # Sessions without a free choice do not count as sessions of the jackknife.
                 row["difference_se"] = jackknife_se(_difference, both[both[:, 0, 1] > 0])
             row["best"] = scores[name] == max(scores.values())
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _difference(sums):
+def _difference(sums: np.ndarray) -> np.ndarray:
     """Difference in likelihood of sums `[..., 2 models, 2]`."""
-    return ratio_likelihood(sums[..., 0, 0], sums[..., 0, 1]) - ratio_likelihood(
-        sums[..., 1, 0], sums[..., 1, 1]
-    )
+    one, other = (ratio_likelihood(sums[..., i, 0], sums[..., i, 1]) for i in range(2))
+    return one - other
 
 
-def compute_agreement(fits):
-    """Whether fits that differ in their seed alone find the same graph and predict alike.
+def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
+    """Computes whether fits that only differ in their seed find the same graph.
 
     Args:
-        fits: `StudyFit`s of one data set.
+        fits: Fits of one data set.
 
     Returns:
-        A `pandas.DataFrame`, one row for each subject, model and multiple with at least two seeds
-        that have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of
-        seeds with the same graph, up to the names of the latents), `likelihood_range` (largest
-        minus smallest held-out normalized likelihood) and `graph`, the most frequent one in words.
+        A table with one row for each subject, model and penalty scale with at least two seeds that
+        have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of seeds
+        with the same graph, up to the names of the latents), `likelihood_range` (largest minus
+        smallest held-out normalized likelihood) and `graph`, the most frequent one in words. `None`
+        if there is no row.
     """
     groups = {}
     for fit in fits:
@@ -266,17 +282,17 @@ def compute_agreement(fits):
     return pd.DataFrame(rows) if rows else None
 
 
-def compute_graph_clusters(fits):
-    """Which graphs were found, and how often.
+def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
+    """Counts how often each graph was found.
 
     Args:
-        fits: `StudyFit`s of one data set.
+        fits: Fits of one data set.
 
     Returns:
-        A `pandas.DataFrame`, one row a graph (up to the names of the latents), the most frequent
-        first: `graph`, in words, of one of the fits; `edges`; `fits`; `subjects`, how many of them;
-        a model of all of them together counts as none; `models` and `scales` that found it;
-        `likelihood`, the mean held out. `None` where no model has a graph.
+        A table with one row for each graph (up to the names of the latents), the most frequent
+        first: `graph`, in words, of one of the fits; `edges`; `fits`; `subjects`, the number of
+        subjects, without models of all of them together; the `models` and penalty `scales` that
+        found it; and `likelihood`, the mean held-out likelihood. `None` if no model has a graph.
     """
     fits = [fit for fit in fits if fit.graph is not None]
     if not fits:
@@ -299,6 +315,6 @@ def compute_graph_clusters(fits):
     return pd.DataFrame(rows)
 
 
-def describe(graph):
-    """`describe_graph`, or in words that there is nothing to describe."""
+def describe(graph: networkx.DiGraph) -> str:
+    """Describes a graph in words, also if it has no edges."""
     return describe_graph(graph) or "all closed"

@@ -1,30 +1,49 @@
-"""What a model of several subjects knows of each: its embedding, beside what is known of it."""
+"""The subject embedding of a model, and how it relates to what is known of the subjects."""
 
-import keras
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import scipy.stats
+from numpy.typing import ArrayLike
 
+from keras_disrnn.analysis.arrays import to_numpy
 from keras_disrnn.analysis.bottlenecks import check_built, compute_bottlenecks, embedding_names
-from keras_disrnn.objectives.metrics import OPEN_BELOW
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.thresholds import OPEN_BELOW
+
+if TYPE_CHECKING:
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
 MOST_PERMUTED = 7
-"""Of so many subjects every permutation is tried for a p value."""
+"""The p value of a correlation over at most so many subjects uses all permutations."""
 
 
-def compute_embeddings(model):
-    """The embedding of every subject of a model, before any noise.
+def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
+    """Tabulates the embedding of every subject of a model, without noise.
 
     Args:
         model: A built `DisRNNModel` with subjects.
 
     Returns:
-        A `pandas.DataFrame` with one row a subject, in the order of their index: `subject`, and its
-        coordinates, `subject 1`, `subject 2`, ...
+        A table with one row for each subject, in the order of their index: `subject` and its
+        coordinates `subject 1`, `subject 2`, ...
 
     Raises:
         ValueError: If the model has no subjects.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_embeddings
+    >>> model = keras_disrnn.DisRNNModel(
+    ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
+    ... )
+    >>> model.build((None, None, 3))
+    >>> list(compute_embeddings(model))
+    ['subject', 'subject 1']
     """
     _check_subjects(model)
     columns = {"subject": list(model.subject_names)}
@@ -32,19 +51,30 @@ def compute_embeddings(model):
     return pd.DataFrame(columns)
 
 
-def open_embeddings(model, threshold=OPEN_BELOW):
-    """Names of the dimensions of the embedding through which information can flow.
+def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[str]:
+    """Returns the names of the embedding dimensions through which information can flow.
 
     Args:
         model: A built `DisRNNModel` with subjects.
-        threshold: Sigma below which a bottleneck is open.
+        threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        List of names (`"subject 1"`, ...), in order: those whose own bottleneck is open, and which
-        something reads through an open bottleneck: an open latent's update network or a readout.
+        Names (`"subject 1"`, ...), in order, of the dimensions whose own bottleneck is open and
+        which the update network of an open latent, or a readout, reads through an open bottleneck.
 
     Raises:
         ValueError: If the model has no subjects.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import open_embeddings
+    >>> model = keras_disrnn.DisRNNModel(
+    ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
+    ... )
+    >>> model.build((None, None, 3))
+    >>> open_embeddings(model)
+    ['subject 1']
     """
     _check_subjects(model)
     rows = compute_bottlenecks(model)
@@ -55,22 +85,33 @@ def open_embeddings(model, threshold=OPEN_BELOW):
     return [name for name in embedding_names(model.subject_units) if name in own & read]
 
 
-def embedding_of(model, subject=None):
-    """The embedding that a rule is to be computed for.
+def embedding_of(model: DisRNNModel, subject: str | ArrayLike | None = None) -> np.ndarray:
+    """Returns the embedding of a subject.
 
     Args:
         model: A built `DisRNNModel`.
-        subject: Name of a subject; values `(subject_units,)`; or `None`, the mean over subjects.
+        subject: Name of a subject; or values `[subject_units]`; or `None` for the mean over
+            subjects.
 
     Returns:
-        An array `(subject_units,)`, of no elements for a model without subjects.
+        An array `[subject_units]`, empty for a model without subjects.
 
     Raises:
-        ValueError: If there is no such subject, or the values are not as many.
+        ValueError: If there is no such subject, or the number of values is wrong.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import embedding_of
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1)
+    >>> embedding_of(model)
+    array([], dtype=float64)
     """
     if not model.subjects:
         if subject is not None:
-            raise ValueError(f"subject: the model has no subjects, got {subject!r}")
+            raise ValueError(
+                f"subject: expected None for a model without subjects, got {subject!r}"
+            )
         return np.zeros(0)
     table = _table(model)
     if subject is None:
@@ -85,8 +126,8 @@ def embedding_of(model, subject=None):
     return values
 
 
-def subject_index(model, subject):
-    """The index of a subject of that name; raises ValueError where there is none."""
+def subject_index(model: DisRNNModel, subject: str) -> int:
+    """Returns the index of a subject, or raises a ValueError if there is none of that name."""
     if subject not in model.subject_names:
         listed = ", ".join(map(repr, model.subject_names[:10]))
         more = ", ..." if model.subjects > 10 else ""
@@ -97,34 +138,43 @@ def subject_index(model, subject):
     return model.subject_names.index(subject)
 
 
-def embedding_ranges(model, points):
-    """`[subject_units, points]` values of each dimension, from its least to its greatest."""
+def embedding_ranges(model: DisRNNModel, points: int) -> np.ndarray:
+    """Returns `[subject_units, points]` values of each dimension, over the range of subjects."""
     table = _table(model) if model.subjects else np.zeros((1, 0))
     return np.linspace(table.min(axis=0), table.max(axis=0), points, axis=-1)
 
 
-def compute_embedding_correlations(embeddings, known):
-    """Spearman's rank correlation of each coordinate with each thing that is known of subjects.
+def compute_embedding_correlations(embeddings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Correlates each coordinate with each known property of the subjects (Spearman's rank).
 
     Args:
-        embeddings: What `compute_embeddings` returns, or a part of its columns; or any table with a
-            column `subject` and columns of numbers, such as `compute_subject_rates` gives.
-        known: A `pandas.DataFrame` with a column `subject` and columns of numbers; other columns
-            are left out. Subjects that are in one of the two tables only do not count.
+        embeddings: What `compute_embeddings` returns, or some of its columns. Or any table with a
+            column `subject` and numeric columns, such as that of `compute_subject_rates`.
+        known: A table with a column `subject` and numeric columns. Other columns are ignored, and so
+            are subjects that are in only one of the two tables.
 
     Returns:
-        A `pandas.DataFrame` with the columns `dimension`, `known`, `rho`, `p` (two-sided, of no
-        correlation; by all permutations of up to `MOST_PERMUTED` subjects, by Student's t of more)
-        and `n`, the subjects that have both values. `rho` is NaN for fewer than three.
+        A table with the columns `dimension`, `known`, `rho`, `p` (two-sided, of no correlation) and
+        `n`, the number of subjects that have both values. `p` uses all permutations for at most
+        `MOST_PERMUTED` subjects, and Student's t otherwise. `rho` is NaN for fewer than three.
 
     Raises:
-        ValueError: If a table has no column `subject`, `known` no column of numbers or a subject
-            twice, or no subject is in both.
+        ValueError: If a table has no column `subject`, `known` has no numeric column or repeats a
+            subject, or no subject is in both tables.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import compute_embedding_correlations
+    >>> found = pd.DataFrame({"subject": ["a", "b", "c"], "subject 1": [0.1, 0.2, 0.4]})
+    >>> known = pd.DataFrame({"subject": ["a", "b", "c"], "age": [3, 5, 8]})
+    >>> round(compute_embedding_correlations(found, known)["rho"].item(), 3)
+    1.0
     """
     for name, table in (("embeddings", embeddings), ("known", known)):
         if "subject" not in table:
             raise ValueError(f"{name}: expected a column 'subject', got {list(table.columns)}")
-    found, facts = beside(embeddings, known)
+    found, facts = align_subjects(embeddings, known)
     rows = []
     for dimension in found:
         for name in facts:
@@ -137,16 +187,20 @@ def compute_embedding_correlations(embeddings, known):
     return pd.DataFrame(rows, columns=["dimension", "known", "rho", "p", "n"])
 
 
-def _correlate(one, other):
+def _correlate(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Spearman's rank correlation, and its p value."""
     rho, p = scipy.stats.spearmanr(one, other)
     if len(one) <= MOST_PERMUTED:
-        # Student's t knows nothing of so few: it gives 0 wherever their orders are the same.
+        # With so few subjects, Student's t gives p = 0 for every perfect correlation.
         ranks = scipy.stats.rankdata(other)
+
+        def statistic(values: np.ndarray, axis: int) -> np.ndarray:
+            centred = values - values.mean(axis=axis, keepdims=True)
+            return (centred * ranks).sum(axis)
+
         p = scipy.stats.permutation_test(
             (scipy.stats.rankdata(one),),
-            lambda values, axis: ((values - values.mean(axis=axis, keepdims=True)) * ranks).sum(
-                axis
-            ),
+            statistic,
             permutation_type="pairings",
             n_resamples=np.inf,
             vectorized=True,
@@ -154,11 +208,20 @@ def _correlate(one, other):
     return rho, p
 
 
-def beside(embeddings, known):
-    """The columns of numbers of both tables, of the subjects that are in both, in one order.
+def align_subjects(
+    embeddings: pd.DataFrame, known: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the numeric columns of both tables for the subjects in both, in one order.
+
+    Args:
+        embeddings: See `compute_embedding_correlations`.
+        known: See `compute_embedding_correlations`.
+
+    Returns:
+        Two tables with the same subjects as index.
 
     Raises:
-        ValueError: As `compute_embedding_correlations`.
+        ValueError: See `compute_embedding_correlations`.
     """
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]
@@ -167,7 +230,7 @@ def beside(embeddings, known):
     columns = known.select_dtypes("number").columns
     if columns.empty:
         raise ValueError(
-            f"known: expected columns of numbers beside 'subject', got {list(known.columns)}"
+            f"known: expected numeric columns besides 'subject', got {list(known.columns)}"
         )
     left, right = embeddings.set_index("subject"), known.set_index("subject")[columns]
     both = [name for name in left.index if name in right.index]
@@ -179,11 +242,12 @@ def beside(embeddings, known):
     return left.loc[both].astype(float), right.loc[both].astype(float)
 
 
-def _check_subjects(model):
+def _check_subjects(model: DisRNNModel) -> None:
     check_built(model)
     if not model.subjects:
-        raise ValueError("model: expected a model of several subjects, got one that knows of none")
+        raise ValueError("model: expected a model of several subjects, got one without subjects")
 
 
-def _table(model):
-    return np.asarray(keras.ops.convert_to_numpy(model.subject_embedding.table), np.float64)
+def _table(model: DisRNNModel) -> np.ndarray:
+    """The embedding `[subjects, subject_units]`."""
+    return to_numpy(model.subject_embedding.table)

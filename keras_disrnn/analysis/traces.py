@@ -1,71 +1,105 @@
-"""What a model held and predicted, trial by trial: of a session, or beside a user's own table."""
+"""The latents and predictions of a model, trial by trial: of a session, or in a user's table."""
 
-import keras
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.bottlenecks import latent_names
+from keras_disrnn.analysis.arrays import softmax, to_numpy, to_tensor
+from keras_disrnn.analysis.bottlenecks import is_latent, latent_names
 from keras_disrnn.models.latents import predict_latents
 
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
-def compute_session_trace(model, sessions, index):
-    """What happened and what a model held and predicted at each trial of one session.
+
+def compute_session_trace(model: DisRNNModel, sessions: Sessions, index: int) -> pd.DataFrame:
+    """Tabulates the trials of one session, with the latents and predictions of a model.
 
     Args:
         model: A built `DisRNNModel`.
-        sessions: `keras_disrnn.data.Sessions`.
+        sessions: The sessions.
         index: Which session, from 0; negative values count from the last.
 
     Returns:
-        A `pandas.DataFrame` with one row a trial and the columns
+        A table with one row for each trial and the columns
 
         - `session`, `trial` (from 0).
-        - `kind`: `"free"`, `"forced"` (instructed: an input, not a target) or `"missed"`.
+        - `kind`: `"free"`, `"forced"` (an input, but not a target) or `"missed"`.
         - `choice`, `reward`: NaN on missed trials.
         - `choice_probability_0`, ...: probability of each arm before the choice.
-        - `z1`, `z2`, ...: the latents that this prediction reads, from before the trial's outcome.
-        - with a dopamine readout, for each signal `recorded_NAME` (NaN where it does not count) and
+        - `z1`, `z2`, ...: the latents that this prediction reads, from before the outcome.
+        - with a dopamine readout, for each signal `recorded_NAME` (NaN if it has no weight) and
           `predicted_NAME` (NaN on missed trials).
 
     Raises:
         IndexError: If there is no such session.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_session_trace
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> compute_session_trace(model, sessions, 0)["choice"].tolist()
+    [0.0, 1.0, 1.0]
     """
     if not -sessions.n_sessions <= index < sessions.n_sessions:
         raise IndexError(
             f"index: expected a session from 0 to {sessions.n_sessions - 1}, got {index}"
         )
     session = sessions.subset([index % sessions.n_sessions]).for_model(model)
-    features = keras.ops.convert_to_tensor(session.features)
-    outputs = {name: keras.ops.convert_to_numpy(output) for name, output in model(features).items()}
-    outputs["latents"] = keras.ops.convert_to_numpy(model.compute_latents(features))
+    features = to_tensor(session.features)
+    outputs = {name: to_numpy(output) for name, output in model(features).items()}
+    outputs["latents"] = to_numpy(model.compute_latents(features))
     return pd.DataFrame(_trials(session, outputs))
 
 
-def add_predictions(table, sessions, model, *, batch_size=None):
-    """A user's own table with what a model held and predicted, row for row.
+def add_predictions(
+    table: pd.DataFrame, sessions: Sessions, model: Any, *, batch_size: int | None = None
+) -> pd.DataFrame:
+    """Adds the latents and predictions of a model to a user's own table.
 
     Args:
-        table: The `pandas.DataFrame` that `sessions` were read from by `sessions_from_table`.
-        sessions: `keras_disrnn.data.Sessions`: all of the table's, or a part such as the held-out
-            ones; the rows of other sessions get NaN.
-        model: A built `DisRNNModel`, or any Keras model from features to `{"choice": [S, R, arms]}`
-            and perhaps `"dopamine": [S, R, K]`, or such a dict of arrays that it gave for
-            `sessions.dataset()`, in which `"latents": [S, R, L]` are welcome too.
-        batch_size: Sessions a batch; `None` for all at once.
+        table: The table that `sessions` were read from with `sessions_from_table`.
+        sessions: All sessions of the table, or a part such as the held-out ones. Rows of other
+            sessions get NaN.
+        model: A built `DisRNNModel`, or any Keras model from features to
+            `{"choice": [S, T, arms], "dopamine": [S, T, K]}`, of which `"dopamine"` is optional. Or
+            the outputs of such a model for `sessions.dataset()`, as a dict of arrays, which may
+            also have `"latents"` `[S, T, L]`.
+        batch_size: Sessions in a batch; `None` for all in one.
 
     Returns:
-        A copy of `table`, in its order and with its index, and the further columns
+        A copy of `table`, with its order and index, and these further columns:
 
         - `choice_probability_0`, ...: probability of each arm before the choice.
-        - `choice_likelihood`: of these the one of the choice that was made, forced ones included;
-          NaN on missed trials.
-        - `z1`, `z2`, ..., where the model has latents: from before the trial's outcome.
+        - `choice_likelihood`: probability of the choice that was made, also if it was forced; NaN
+          on missed trials.
+        - `z1`, `z2`, ...: the latents, if the model has any, from before the outcome.
         - for each signal that the model predicts, `predicted_NAME` (NaN on missed trials) and
-          `error_NAME`, the recorded value minus it (NaN where none was recorded).
+          `error_NAME`: the recorded value minus the prediction (NaN if none was recorded).
 
     Raises:
-        ValueError: If the sessions are not from a table of that length, the table has one of the
-            columns already, or the outputs have other shapes.
+        ValueError: If the sessions are not from a table of that length, the table already has one
+            of the columns, or the outputs have other shapes.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import add_predictions
+    >>> table = pd.DataFrame({"session": 1, "choice": [0, 1, 1], "reward": [1, 0, 1]})
+    >>> sessions = keras_disrnn.data.sessions_from_table(table)
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> add_predictions(table, sessions, model).shape
+    (3, 7)
     """
     if not isinstance(table, pd.DataFrame):
         raise ValueError(
@@ -81,22 +115,23 @@ def add_predictions(table, sessions, model, *, batch_size=None):
         )
     outputs = model if isinstance(model, dict) else _outputs(model, sessions, batch_size)
     _check_outputs(outputs, sessions)
-    told = _trials(sessions, outputs)
-    probabilities = [name for name in told if name.startswith("choice_probability_")]
-    new = {name: told[name] for name in probabilities}
-    choice = told["choice"]
+    trials = _trials(sessions, outputs)
+    probabilities = [name for name in trials if name.startswith("choice_probability_")]
+    new = {name: trials[name] for name in probabilities}
+    choice = trials["choice"]
     made = np.nan_to_num(choice).astype(int)
-    every = np.stack([told[name] for name in probabilities], axis=-1)
-    likelihood = np.take_along_axis(every, made[:, None], axis=-1)[:, 0]
+    by_arm = np.stack([trials[name] for name in probabilities], axis=-1)
+    likelihood = np.take_along_axis(by_arm, made[:, None], axis=-1)[:, 0]
     new["choice_likelihood"] = np.where(np.isnan(choice), np.nan, likelihood)
-    new |= {name: told[name] for name in told if name[:1] == "z" and name[1:].isdigit()}
+    new |= {name: trials[name] for name in trials if is_latent(name)}
     for name in sessions.signal_names if "dopamine" in outputs else ():
-        new[f"predicted_{name}"] = told[f"predicted_{name}"]
-        new[f"error_{name}"] = told[f"recorded_{name}"] - told[f"predicted_{name}"]
+        new[f"predicted_{name}"] = trials[f"predicted_{name}"]
+        new[f"error_{name}"] = trials[f"recorded_{name}"] - trials[f"predicted_{name}"]
     taken = [name for name in new if name in table.columns]
     if taken:
         raise ValueError(
-            f"table: has a column {taken[0]!r} already; rename it, or give the table without it"
+            f"table: expected no column {taken[0]!r}, got one; rename it, or pass the table without "
+            "it"
         )
     columns = {}
     for name, values in new.items():
@@ -105,7 +140,7 @@ def add_predictions(table, sessions, model, *, batch_size=None):
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
 
 
-def _outputs(model, sessions, batch_size):
+def _outputs(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:
     sessions = sessions.for_model(model)
     outputs = dict(model.predict(sessions.dataset(batch_size), verbose=0))
     if hasattr(model, "compute_latents"):
@@ -113,7 +148,7 @@ def _outputs(model, sessions, batch_size):
     return outputs
 
 
-def _check_outputs(outputs, sessions):
+def _check_outputs(outputs: Mapping[str, np.ndarray], sessions: Sessions) -> None:
     if "choice" not in outputs:
         raise ValueError(f"model: expected an output 'choice', got {', '.join(map(str, outputs))}")
     expected = {"choice": sessions.num_arms, "dopamine": sessions.num_signals, "latents": None}
@@ -129,18 +164,18 @@ def _check_outputs(outputs, sessions):
             )
 
 
-def _trials(sessions, outputs):
-    """The columns of `compute_session_trace` for the trials of all sessions, one after the other.
+def _trials(sessions: Sessions, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Computes the columns of `compute_session_trace` for all trials of all sessions, in order.
 
     Args:
-        sessions: S sessions of R rows.
-        outputs: Arrays `[S, R, width]` under `"choice"` (logits), `"dopamine"`, `"latents"`; the
-            last two may be absent.
+        sessions: S sessions of T time steps.
+        outputs: Arrays `[S, T, width]`: `"choice"` (logits) and, optionally, `"dopamine"` and
+            `"latents"`.
     """
     lengths = sessions.trials_per_session
     session = np.repeat(np.arange(sessions.n_sessions), lengths)
     trial = np.concatenate([np.arange(length) for length in lengths])
-    # Trial t is predicted from row t, and what happened in it stands in row t + 1.
+    # Time step t predicts trial t, and time step t + 1 describes what happened in it.
     before, after = (session, trial), (session, trial + 1)
     happened = sessions.features[after]
     missed = np.isnan(happened).all(axis=-1)
@@ -152,9 +187,7 @@ def _trials(sessions, outputs):
         "choice": happened[:, 0],
         "reward": happened[:, 1],
     }
-    logits = np.asarray(outputs["choice"])[before].astype(np.float64)
-    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probability = exponential / exponential.sum(axis=-1, keepdims=True)
+    probability = softmax(np.asarray(outputs["choice"])[before])
     columns |= {
         f"choice_probability_{arm}": probability[:, arm] for arm in range(probability.shape[-1])
     }

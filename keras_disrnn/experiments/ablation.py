@@ -5,9 +5,10 @@ import math
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis.bootstrap import draw_sessions, four_digits, score_totals, with_interval
+from keras_disrnn.analysis.bootstrap import draw_sessions, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.experiments.data import load_data
@@ -18,6 +19,7 @@ from keras_disrnn.training.fit import fingerprint, with_latents
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.tables import format_interval, to_markdown
 
 SMALLEST_EFFECT = {"choice": 0.002, "dopamine": 0.005}
 """The smallest loss that counts: of normalized likelihood for choice, of R^2 for dopamine."""
@@ -249,36 +251,29 @@ def verdict(row):
     }.get((effects["held_loss"], effects["refitted_loss"]), "unclear")
 
 
-def ablation_markdown(ablation):
-    """An `Ablation` as Markdown: the verdicts on each latent, then the losses that they are of."""
+def ablation_markdown(ablation: Ablation) -> str:
+    """Writes an `Ablation` as Markdown: the verdicts on each latent, then the losses."""
     verdicts = ablation.verdicts
-    readouts = [name for name in READOUTS if name in verdicts]
-    heads = ["latent", *readouts, *(["joint"] if "joint" in verdicts else [])]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for _, row in verdicts.iterrows():
-        cells = [row["latent"] + ("" if row["open"] else " (closed)"), *row[heads[1:]]]
-        lines.append(f"| {' | '.join(cells)} |")
+    is_open = verdicts["open"].to_numpy()
+    names = verdicts["latent"] + np.where(is_open, "", " (closed)")
+    lines = [to_markdown(verdicts.assign(latent=names).drop(columns="open"))]
     for readout, rows in ablation.effects.groupby("readout", sort=False):
         first = rows.iloc[0]
         score = {"normalized_likelihood": "normalized likelihood", "r2": "R²"}[first["score"]]
-        lines += [
-            "",
-            f"Loss of {score} at the {readout} readout (intact {first['intact']:.4f}, refitted on "
+        cells = {"latent": rows["latent"]}
+        for kind, title in (
+            ("held_loss", "clamped at its mean"),
+            ("refitted_loss", "retrained without it"),
+        ):
+            numbers = rows[[kind, f"{kind}_lower", f"{kind}_upper"]].to_numpy()
+            cells[title] = [format_interval(*row) for row in numbers]
+        cells["verdict"] = rows["verdict"]
+        lines.append(
+            f"Loss of {score} at the {readout} readout (intact {first['intact']:.4f}, retrained on "
             f"all latents {first['refitted_all']:.4f}; smallest loss that counts "
-            f"{first['smallest_effect']:g}):",
-            "",
-            "| latent | held at its mean | refitted without it | verdict |",
-            "|---|---|---|---|",
-        ]
-        for _, row in rows.iterrows():
-            cells = []
-            for kind in ("held_loss", "refitted_loss"):
-                value, low, high = (
-                    four_digits(row[f"{kind}{end}"]) for end in ("", "_lower", "_upper")
-                )
-                cells.append(f"{value} [{low}, {high}]")
-            lines.append(f"| {row['latent']} | {' | '.join(cells)} | {row['verdict']} |")
-    return "\n".join(lines) + "\n"
+            f"{first['smallest_effect']:g}):\n\n{to_markdown(pd.DataFrame(cells))}"
+        )
+    return "\n".join(lines)
 
 
 def _loss(name, intact, ablated, score, confidence):

@@ -47,7 +47,7 @@ def choose_scale(
     *,
     within: npt.ArrayLike,
     edges: npt.ArrayLike,
-    graphs: Sequence[int],
+    graph_ids: npt.ArrayLike,
 ) -> int:
     """Choose the best scale among those in reach that have the sparsest graph.
 
@@ -55,7 +55,7 @@ def choose_scale(
         loss: `(scales,)`, the loss of each scale; scales rising.
         within: `(scales,)`, whether each scale is in reach of the best.
         edges: `(scales,)`, number of edges of each graph.
-        graphs: `(scales,)`, a number for each graph; equal graphs have equal numbers.
+        graph_ids: `(scales,)`, a number for each graph; equal graphs have equal numbers.
 
     Returns:
         The index of the chosen scale. If different graphs in reach have as few edges, the graph of
@@ -68,15 +68,16 @@ def choose_scale(
     ...     [1.0, 1.1, 1.2, 9.0],
     ...     within=[True, True, True, False],
     ...     edges=[9, 6, 6, 3],
-    ...     graphs=[0, 1, 1, 2],
+    ...     graph_ids=[0, 1, 1, 2],
     ... )
     1
     """
     in_reach = np.flatnonzero(within)
     counts = np.asarray(edges)[in_reach]
-    sparsest = int(in_reach[np.flatnonzero(counts == counts.min())[-1]])
-    same = [i for i in in_reach if graphs[i] == graphs[sparsest]]
-    return int(same[int(np.argmin(np.asarray(loss)[same]))])
+    ids = np.asarray(graph_ids)[in_reach]
+    sparsest = np.flatnonzero(counts == counts.min())[-1]
+    same = in_reach[ids == ids[sparsest]]
+    return int(same[np.argmin(np.asarray(loss)[same])])
 
 
 def choose_representative(
@@ -147,11 +148,11 @@ def tabulate_scales(
     fits = [choose_representative(stage, i, folds=folds, starts=starts) for i in range(count)]
     graphs = [fit.graph for fit in fits]
     edges = np.array([graph.number_of_edges() for graph in graphs])
-    numbers = [
+    graph_ids = [
         next(j for j in range(i + 1) if same_graph(graph, graphs[j]))
         for i, graph in enumerate(graphs)
     ]
-    chosen = choose_scale(loss, within=within, edges=edges, graphs=numbers)
+    chosen = choose_scale(loss, within=within, edges=edges, graph_ids=graph_ids)
     table = pd.DataFrame(
         {
             "scale": stage.scales,

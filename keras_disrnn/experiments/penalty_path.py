@@ -87,50 +87,44 @@ def train_path(
     Raises:
         TrainingDiverged: If the path diverges in each of `MAX_ATTEMPTS` attempts.
     """
-    learning_rate = settings.learning_rate
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            return _train_once(
-                stage, sessions, split, settings.warmup_steps, learning_rate, seed, report, label
+    training = sessions if split is None else split.train
+
+    def train(learning_rate: float) -> PenaltyPath:
+        stage.begin(seed)
+        if stage.trains_core and settings.warmup_steps:
+            stage.train(
+                training,
+                steps=settings.warmup_steps,
+                learning_rate=learning_rate,
+                seed=seed,
+                warmup=True,
             )
-        except TrainingDiverged as error:
-            if attempt == MAX_ATTEMPTS:
-                raise TrainingDiverged(
-                    f"{label}, at a learning rate of {learning_rate:g}: {error}"
-                ) from error
+        weights, losses, sums = [], [], []
+        for index, scale in enumerate(stage.scales):
+            stage.set_scale(scale)
+            stage.train(training, steps=stage.steps, learning_rate=learning_rate, seed=seed + index)
+            weights.append(stage.model.get_weights())
+            losses.append(stage.loss(sessions))
+            line = f"{label}, penalty scale {scale:g}: "
+            if split is not None:
+                sums.append(stage.session_sums(split.held_out))
+                line += f"{stage.title} {float(stage.score(sums[-1].sum(axis=0))):.4f}, "
+            report(line + (describe_graph(stage.graph()) or "all closed"))
+        return PenaltyPath(weights, np.asarray(losses), np.asarray(sums))
+
+    learning_rate = settings.learning_rate
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return train(learning_rate)
+        except TrainingDiverged:
             learning_rate /= 2
             report(
                 f"{label}: the loss is no longer finite; training again at a learning rate of "
                 f"{learning_rate:g}"
             )
-    raise AssertionError("unreachable")
-
-
-def _train_once(
-    stage: Stage,
-    sessions: Sessions,
-    split: Split | None,
-    warmup_steps: int,
-    learning_rate: float,
-    seed: int,
-    report: Callable[[str], None],
-    label: str,
-) -> PenaltyPath:
-    training = sessions if split is None else split.train
-    stage.begin(seed)
-    if stage.has_warmup and warmup_steps:
-        stage.train(
-            training, steps=warmup_steps, learning_rate=learning_rate, seed=seed, warmup=True
-        )
-    weights, losses, sums = [], [], []
-    for index, scale in enumerate(stage.scales):
-        stage.set_scale(scale)
-        stage.train(training, steps=stage.steps, learning_rate=learning_rate, seed=seed + index)
-        weights.append(stage.model.get_weights())
-        losses.append(stage.loss(sessions))
-        line = f"{label}, penalty scale {scale:g}: "
-        if split is not None:
-            sums.append(stage.session_sums(split.held_out))
-            line += f"{stage.title} {float(stage.score(sums[-1].sum(axis=0))):.4f}, "
-        report(line + (describe_graph(stage.graph()) or "all closed"))
-    return PenaltyPath(weights, np.asarray(losses), np.asarray(sums))
+    try:
+        return train(learning_rate)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(
+            f"{label}, at a learning rate of {learning_rate:g}: {error}"
+        ) from error

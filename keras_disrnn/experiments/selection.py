@@ -245,7 +245,7 @@ class StageSelection:
         return np.stack([by_session[name] for name in self._sessions.ids])
 
     def _train_starts(self) -> None:
-        count = self._settings.num_starts if self._stage.has_starts else 1
+        count = self._settings.num_starts if self._stage.trains_core else 1
         for number in range(count):
             path = self._path(
                 f"{self._stage.name}-start{number}",

@@ -38,8 +38,9 @@ class Stage(abc.ABC):
         name: `"choice"` or `"dopamine"`.
         title: What the score is called in reports.
         higher_is_better: Whether a higher score is better.
-        has_warmup: Whether a path starts with warm-up steps.
-        has_starts: Whether paths can start from different initial weights.
+        trains_core: Whether the stage trains the core. Its paths then start from new initial
+            weights, with warm-up steps.
+        training_stage: Name of the stage in `train`.
         groups: Groups of bottlenecks that the stage trains; the first one gives the openness.
         scales: The penalty scales, rising.
         steps: Training steps at each scale.
@@ -49,8 +50,8 @@ class Stage(abc.ABC):
     name: str
     title: str
     higher_is_better: bool
-    has_warmup: bool
-    has_starts: bool
+    trains_core: bool
+    training_stage: str
     groups: tuple[str, ...]
     scales: Sequence[float]
     steps: int
@@ -66,19 +67,6 @@ class Stage(abc.ABC):
     @abc.abstractmethod
     def begin(self, seed: int) -> None:
         """Set the weights that a path starts from."""
-
-    @abc.abstractmethod
-    def train(
-        self,
-        sessions: Sessions,
-        *,
-        steps: int,
-        learning_rate: float,
-        seed: int,
-        warmup: bool = False,
-        callbacks: Iterable[Any] = (),
-    ) -> None:
-        """Train the model for some steps at the current penalty scale."""
 
     @abc.abstractmethod
     def session_sums(self, sessions: Sessions) -> np.ndarray:
@@ -156,16 +144,29 @@ class Stage(abc.ABC):
             )
         ]
 
-    def _train(self, stage: str, sessions: Sessions, steps: int, **options: Any) -> None:
+    def train(
+        self,
+        sessions: Sessions,
+        *,
+        steps: int,
+        learning_rate: float,
+        seed: int,
+        warmup: bool = False,
+        callbacks: Iterable[Any] = (),
+    ) -> None:
+        """Train the model for some steps at the current penalty scale."""
         batch_size = self._settings.batch_size
         counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
+        counts["warmup_steps" if warmup else f"{self.training_stage}_steps"] = steps
         train(
             self.model,
             sessions,
-            **{**counts, f"{stage}_steps": steps},
+            **counts,
             steps_per_epoch=steps,
             batch_size=batch_size if batch_size < sessions.n_sessions else None,
-            **options,
+            learning_rate=learning_rate,
+            seed=seed,
+            callbacks=callbacks,
             verbose=0,
         )
 
@@ -180,7 +181,7 @@ class ChoiceStage(Stage):
     """
 
     name, title, higher_is_better = "choice", "likelihood", True
-    has_warmup, has_starts = True, True
+    trains_core, training_stage = True, "stage1"
     groups = ("latent", "update", "choice")
 
     def __init__(
@@ -196,25 +197,6 @@ class ChoiceStage(Stage):
 
     def begin(self, seed: int) -> None:
         _assign(self.model.variables, self._make_model(seed).variables)
-
-    def train(
-        self,
-        sessions: Sessions,
-        *,
-        steps: int,
-        learning_rate: float,
-        seed: int,
-        warmup: bool = False,
-        callbacks: Iterable[Any] = (),
-    ) -> None:
-        self._train(
-            "warmup" if warmup else "stage1",
-            sessions,
-            steps,
-            learning_rate=learning_rate,
-            seed=seed,
-            callbacks=callbacks,
-        )
 
     def session_sums(self, sessions: Sessions) -> np.ndarray:
         return session_totals(self.model, sessions, batch_size=BATCH_SIZE)[0]
@@ -239,7 +221,7 @@ class DopamineStage(Stage):
     """
 
     name, title, higher_is_better = "dopamine", "MSE", False
-    has_warmup, has_starts = False, False
+    trains_core, training_stage = False, "stage2"
     groups = ("dopamine",)
 
     def __init__(
@@ -256,22 +238,9 @@ class DopamineStage(Stage):
     def begin(self, seed: int) -> None:
         _assign(self.model.variables, self._initial)
 
-    def train(
-        self,
-        sessions: Sessions,
-        *,
-        steps: int,
-        learning_rate: float,
-        seed: int,
-        warmup: bool = False,
-        callbacks: Iterable[Any] = (),
-    ) -> None:
-        self._train(
-            "stage2", sessions, steps, learning_rate=learning_rate, seed=seed, callbacks=callbacks
-        )
-
     def session_sums(self, sessions: Sessions) -> np.ndarray:
-        return session_totals(self.model, sessions, batch_size=BATCH_SIZE)[1].sum(axis=1)
+        _, dopamine = session_totals(self.model, sessions, batch_size=BATCH_SIZE)
+        return np.asarray(dopamine).sum(axis=1)
 
     def score(self, sums: np.ndarray) -> Any:
         return mean_squared_error(sums)

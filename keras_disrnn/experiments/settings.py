@@ -1,17 +1,30 @@
-"""Settings of an experiment: data, model, training."""
+"""Settings of an experiment: data, model, training.
+
+Settings are frozen dataclasses, because the command line makes a flag of each field and a help text
+of its description. Those of the model and of training are made from the arguments of
+`keras_disrnn.DisRNNModel` and `keras_disrnn.train`.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
-from typing import Literal
+import re
+import types
+import typing
+from collections.abc import Callable, Collection
+from typing import Any, Literal
 
+import docstring_parser
 import tensorflow as tf
 
 from keras_disrnn import bandit
-from keras_disrnn.data import (
-    Columns,
-)
+from keras_disrnn.data import Columns
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES, check_penalty
+from keras_disrnn.training.fit import train
 from keras_disrnn.utils.checks import check_integer
 
 AGENTS = (
@@ -21,7 +34,7 @@ AGENTS = (
     bandit.RewardSeeking,
     bandit.LeakyActorCritic,
 )
-"""The agents that can play the synthetic data."""
+"""The agents that can generate the synthetic data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +42,15 @@ class SyntheticData:
     """Sessions of an agent at a drifting two-armed bandit.
 
     Args:
-        num_sessions: Training sessions.
-        num_held_out_sessions: Further sessions, to score the model on.
-        num_trials: Trials in a session.
-        agent: Who plays (see `keras_disrnn.bandit`).
-        parameters: The agent's parameters by name; one that is not given has its default.
-        drift: Standard deviation of the change of p(reward) from trial to trial.
+        num_sessions: Number of training sessions.
+        num_held_out_sessions: Number of further sessions to score the model on.
+        num_trials: Number of trials in a session.
+        agent: The agent that plays (see `keras_disrnn.bandit`).
+        parameters: Parameters of the agent by name. The others have their defaults.
+        drift: Standard deviation of the change of the reward probabilities from trial to trial.
 
     Raises:
-        ValueError: If the agent or a parameter is not as `keras_disrnn.bandit` knows it.
+        ValueError: If the agent or a parameter does not exist.
     """
 
     num_sessions: int = 300
@@ -53,11 +66,11 @@ class SyntheticData:
     parameters: dict[str, float] = dataclasses.field(default_factory=dict)
     drift: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.make_agent()
 
-    def make_agent(self):
-        """The agent, of `keras_disrnn.bandit`."""
+    def make_agent(self) -> bandit.Agent:
+        """Return the agent."""
         kinds = {kind.name: kind for kind in AGENTS}
         if self.agent not in kinds:
             raise ValueError(f"agent: expected one of {', '.join(kinds)}, got {self.agent!r}")
@@ -66,26 +79,25 @@ class SyntheticData:
         for name in self.parameters:
             if name not in known:
                 raise ValueError(
-                    f"parameters: expected names of {', '.join(known)}, those of {self.agent}, "
-                    f"got {name!r}"
+                    f"parameters: expected {', '.join(known)} (those of {self.agent}), got {name!r}"
                 )
         return kind(**self.parameters)
 
 
 @dataclasses.dataclass(frozen=True)
 class TableData:
-    """A table with one row a trial, and which of its sessions are held out.
+    """A table with one row per trial, and the sessions of it that are held out.
 
     Args:
         table: CSV (also .csv.gz), TSV or Parquet file.
-        columns: Which column holds what.
-        num_arms: Number of arms; by default one more than the largest choice, at least 2.
-        reward_kind: Whether rewards are 0 or 1 ("binary") or any number ("real").
-        held_out_every: Every n-th session of each subject is held out.
-        held_out_offset: The first of them, counted from 0.
-        held_out_sessions: Ids of the sessions to hold out, in place of every n-th.
-        held_out_subjects: Subjects to hold out, in place of every n-th session.
-        subjects: Subjects to take, of both parts; by default all.
+        columns: Names of the columns.
+        num_arms: Number of arms. By default it is one more than the largest choice, at least 2.
+        reward_kind: "binary" if rewards are 0 or 1, "real" if they are any numbers.
+        held_out_every: Hold out every n-th session of each subject.
+        held_out_offset: Index of the first held-out session of each subject, counted from 0.
+        held_out_sessions: Ids of the sessions to hold out, instead of every n-th.
+        held_out_subjects: Subjects to hold out, instead of every n-th session.
+        subjects: Subjects to use, in both parts. By default all.
     """
 
     table: str
@@ -99,112 +111,136 @@ class TableData:
     subjects: list[str] = dataclasses.field(default_factory=list)
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelSettings:
-    """The model's shape and its penalties (see `DisRNNModel`).
+def _function_of(target: Callable[..., Any]) -> Any:
+    return target.__init__ if isinstance(target, type) else target
+
+
+def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:
+    """Make a dataclass whose fields are the plain arguments of a function or a class.
+
+    A field has the name, the default and the type of its argument. Arguments without a default, and
+    those that are no number, string or boolean, are left out.
 
     Args:
-        num_latents: Number of latents.
-        update_units: Width of each update network.
-        num_update_layers: Hidden layers of each update network.
-        choice_units: Width of the choice readout.
-        num_choice_layers: Hidden layers of the choice readout.
-        dopamine_units: Width of the dopamine readout.
-        num_dopamine_layers: Hidden layers of the dopamine readout.
-        activation: Name of a Keras activation.
-        max_latent_value: Bound of the latents' targets.
-        dopamine_timing: Whether the dopamine readout reads the latents before the trial's
-            outcome ("pre") or after the update by it ("post").
-        latent_penalty: Price of a nat through the latent bottlenecks.
-        update_obs_penalty: Price of a nat from the observations to the update networks.
-        update_latent_penalty: Price of a nat from the latents to the update networks.
-        choice_penalty: Price of a nat into the choice readout.
-        dopamine_penalty: Price of a nat into the dopamine readout.
-        l2_scale: Price of squared hidden weights.
-        subject_units: Dimensions of an embedding of the table's subjects; 0 for a model that takes
-            all sessions for one subject's.
-        subject_penalty: Price of a nat through the bottleneck of the embedding itself.
-        update_subject_penalty: Price of a nat from the embedding to the update networks.
-        choice_subject_penalty: Price of a nat from the embedding into the choice readout.
-        dopamine_subject_penalty: Price of a nat from the embedding into the dopamine readout.
+        target: The function or the class.
+        leave_out: Further arguments to leave out.
+
+    Returns:
+        A frozen dataclass to inherit from.
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    function = _function_of(target)
+    for name, parameter in inspect.signature(function).parameters.items():
+        plain = parameter.default is None or isinstance(parameter.default, int | float | str)
+        if not plain or name in leave_out:
+            continue
+        if kind := _plain_type(parameter, function):
+            fields.append((name, kind, dataclasses.field(default=parameter.default)))
+    made = dataclasses.make_dataclass("_Fields", fields, frozen=True)
+    made.__module__ = __name__
+    return made
+
+
+def _plain_type(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
+    """Return the numbers, strings and booleans that an argument takes, or `None`."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = int | None if parameter.default is None else type(parameter.default)
+    if isinstance(annotation, str):
+        # One at a time, since other arguments may have types that exist for type checkers alone.
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        annotation = typing.get_type_hints(holder, globalns=function.__globals__)["it"]
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(annotation) if union else (annotation,)
+    plain = [
+        member
+        for member in members
+        if member in (bool, int, float, str) or typing.get_origin(member) is Literal
+    ]
+    if not plain:
+        return None
+    if type(None) in members:
+        plain.append(type(None))
+    return typing.Union[tuple(plain)]  # noqa: UP007 - of a computed number of types
+
+
+def _documented_like(target: Callable[..., Any]) -> Callable[[type], type]:
+    """Return a decorator that completes the docstring of a dataclass made by `_fields_of`."""
+    # Arguments that share a description may be named on more than one line.
+    text = re.sub(r",\n +", ", ", target.__doc__ or "")
+    described = {
+        name: " ".join((parameter.description or "").split())
+        for parameter in docstring_parser.parse(text).params
+        for name in parameter.arg_name.split(", ")
+    }
+
+    def complete(cls: Any) -> Any:
+        summary, _, own = (cls.__doc__ or "").partition("    Args:\n")
+        lines = [
+            f"        {field.name}: {described.get(field.name, '')}\n"
+            for field in dataclasses.fields(cls.__base__)
+        ]
+        cls.__doc__ = f"{summary.rstrip()}\n\n    Args:\n{''.join(lines)}{own}"
+        return cls
+
+    return complete
+
+
+_ModelFields: Any = _fields_of(
+    DisRNNModel,
+    leave_out=(
+        "num_observations",
+        "num_arms",
+        "num_signals",
+        "reference",
+        "seed",
+        "implementation",
+    ),
+)
+
+
+@_documented_like(DisRNNModel)
+@dataclasses.dataclass(frozen=True)
+class ModelSettings(_ModelFields):
+    """Shape and penalties of the model.
+
+    The fields are the arguments of `keras_disrnn.DisRNNModel` that the data do not determine. With
+    `subject_units` above 0, the model has an embedding of each subject of the table.
     """
 
-    num_latents: int = 5
-    update_units: int = 8
-    num_update_layers: int = 4
-    choice_units: int = 4
-    num_choice_layers: int = 2
-    dopamine_units: int = 8
-    num_dopamine_layers: int = 2
-    activation: str = "leaky_relu"
-    max_latent_value: float = 2.0
-    dopamine_timing: Literal["pre", "post"] = "pre"
-    latent_penalty: float = 3e-3
-    update_obs_penalty: float = 1e-3
-    update_latent_penalty: float = 1e-3
-    choice_penalty: float = 1e-3
-    dopamine_penalty: float = 1e-3
-    l2_scale: float = 1e-5
-    subject_units: int = 0
-    subject_penalty: float = 3e-4
-    update_subject_penalty: float = 3e-4
-    choice_subject_penalty: float = 3e-4
-    dopamine_subject_penalty: float = 3e-4
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in PENALTIES:
             check_penalty(name, getattr(self, name))
         check_integer("subject_units", self.subject_units, 0)
 
 
+_TrainingFields: Any = _fields_of(train, leave_out=("held_out", "seed", "checkpoint", "verbose"))
+
+
+@_documented_like(train)
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
-    """The stages of training (see `train`).
+class TrainingSettings(_TrainingFields):
+    """Stages of training.
+
+    Most fields are arguments of `keras_disrnn.train`.
 
     Args:
-        warmup_steps: Steps without noise and penalties.
-        stage1_steps: Steps of the core and the choice readout.
-        stage2_steps: Steps of the dopamine readout on the frozen core; left out where the data
-            have no dopamine.
-        joint_steps: Steps of everything together; 0 for none.
-        steps_per_epoch: Steps between two validations and checkpoints.
-        batch_size: Sessions in a step; by default all.
-        buckets: Classes of session length that batches are drawn within, to have little padding.
-        learning_rate: Of Adam.
-        choice_weight: Weight of choice against dopamine in the joint stage.
-        settle_steps: End a stage with penalties once neither the loss nor a bottleneck has changed
-            over so many steps; 0 to take every step. By default 500 steps, or a little more where
-            `steps_per_epoch` does not divide them.
-        tensorboard: A folder for TensorBoard's logs.
-        strategy: "mirrored" shares each batch out to all GPUs of this machine
-            (`tf.distribute.MirroredStrategy`); by default there is one replica.
+        tensorboard: Folder for the logs of TensorBoard.
+        strategy: "mirrored" distributes each batch over all GPUs of this machine
+            (`tf.distribute.MirroredStrategy`). By default there is one replica.
     """
 
-    warmup_steps: int = 1000
-    stage1_steps: int = 3000
-    stage2_steps: int = 3000
-    joint_steps: int = 0
-    steps_per_epoch: int = 100
-    batch_size: int | None = None
-    buckets: int = 1
-    learning_rate: float = 1e-3
-    choice_weight: float = 0.5
-    settle_steps: int | None = None
     tensorboard: str | None = None
     strategy: Literal["mirrored"] | None = None
 
-    def arguments(self):
-        """The settings that are arguments of `train`.
+    def arguments(self) -> dict[str, Any]:
+        """Return the settings that are arguments of `train`."""
+        return {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(_TrainingFields)
+        }
 
-        The strategy is left out, since the model is made under it, and so is the folder of
-        TensorBoard, since its callback is handed to `train`.
-        """
-        found = dataclasses.asdict(self)
-        del found["strategy"], found["tensorboard"]
-        return found
-
-    def scope(self):
-        """The scope to make the model in."""
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the scope to make the model in."""
         if self.strategy is None:
             return contextlib.nullcontext()
         return tf.distribute.MirroredStrategy().scope()
@@ -214,8 +250,15 @@ SYNTHETIC_COLUMNS = Columns(dopamine="dopamine", trial="trial")
 """The columns of `SimulatedSessions.to_table()`."""
 
 
-def plain_config(settings):
-    """A dict of settings, of which some are dataclasses, in the types of YAML and JSON."""
+def plain_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """Convert settings to the types of YAML and JSON.
+
+    Args:
+        settings: Name to a plain value or to a dataclass.
+
+    Returns:
+        A dict of dicts, lists and scalars.
+    """
     return json.loads(
         json.dumps(
             {
@@ -226,17 +269,17 @@ def plain_config(settings):
     )
 
 
-def _as_dict(settings):
+def _as_dict(settings: Any) -> dict[str, Any]:
     found = dataclasses.asdict(settings)
+    unused: list[str] = []
+    # Leave settings out while they are unused, so that run folders written before these features
+    # existed still compare equal.
     if isinstance(settings, ModelSettings) and not settings.subject_units:
-        # As before there were any, so that a folder of then is taken for what it is.
-        for name in ("subject_units", *PENALTIES):
-            if name == "subject_units" or PENALTIES[name].of_subjects:
-                del found[name]
-    if isinstance(settings, TrainingSettings) and settings.strategy is None:
-        del found["strategy"]
-    return found
+        unused = ["subject_units", *(name for name in PENALTIES if PENALTIES[name].of_subjects)]
+    if isinstance(settings, TrainingSettings):
+        unused = [name for name in ("strategy", "optimizer") if found.get(name, 0) is None]
+    return {name: value for name, value in found.items() if name not in unused}
 
 
 BATCH_SIZE = 256
-"""Sessions at a time where nothing is trained."""
+"""Sessions in a batch if nothing is trained."""

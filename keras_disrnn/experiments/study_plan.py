@@ -214,7 +214,11 @@ def plan_study(settings: StudySettings) -> tuple[list[PlannedFit], dict[str, Run
         except (ValueError, OSError) as error:
             raise type(error)(f"data.{name}: {error}") from error
         loaded[name] = data_set.loaded
-    names = {name for one in loaded for name in row_names([f for f in fits if f.data == one])}
+    # `row_names` reads what planned and finished fits share.
+    planned: list[Any] = fits
+    names = {
+        name for one in loaded for name in row_names([fit for fit in planned if fit.data == one])
+    }
     if settings.against not in (None, *names):
         raise ValueError(
             f"against: expected one of {', '.join(map(repr, sorted(names)))}, "

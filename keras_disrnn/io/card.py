@@ -15,9 +15,9 @@ import yaml
 from keras_disrnn.analysis import compute_bottlenecks, open_latents
 from keras_disrnn.analysis.scores import tabulate_scores
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.objectives.metrics import OPEN_BELOW
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.thresholds import OPEN_BELOW
 from keras_disrnn.version import __version__
 
 if TYPE_CHECKING:

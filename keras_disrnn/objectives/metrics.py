@@ -5,9 +5,7 @@ from keras import ops
 
 from keras_disrnn.objectives.losses import log_likelihood
 from keras_disrnn.utils.distribute import sum_over_replicas
-
-OPEN_BELOW = 0.5
-"""A bottleneck counts as open below this sigma: information can flow (model graph, figures)."""
+from keras_disrnn.utils.thresholds import OPEN_BELOW
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")

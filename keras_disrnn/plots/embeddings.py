@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_disrnn.analysis.subjects import beside, compute_embedding_correlations
+from keras_disrnn.analysis.subjects import align_subjects, compute_embedding_correlations
 from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure, note, warn_left_out
 
 MAX_PANELS = 12
@@ -51,7 +51,7 @@ def plot_embeddings(embeddings, known=None, figure=None, *, dimensions=None):
     warn_left_out(rows * columns, len(dimensions) * len(things), "panels of embeddings")
     figure = new_figure(figure, (0.6 + 2.9 * columns, 0.3 + 2.6 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
-    found, facts = beside(embeddings, known)
+    found, facts = align_subjects(embeddings, known)
     by_pair = correlations.set_index(["dimension", "known"])
     for row, column in np.ndindex(rows, columns):
         ax, dimension, thing = axes[row, column], dimensions[row], things[column]

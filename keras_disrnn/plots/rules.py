@@ -80,7 +80,7 @@ def plot_choice_rule(rule, ax=None, *, arm=None, arm_names=None):
         if values.min() < 0 < values.max():
             ax.contour(*rule.values, values.T, levels=[0.0], colors=INK, linewidths=0.8)
         ax.figure.colorbar(image, ax=ax, label=_logit_label(names, arm))
-    _note_held(ax, rule)
+    _note_fixed(ax, rule)
     return ax
 
 
@@ -104,10 +104,10 @@ def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=
     Raises:
         ValueError: If `signal` is not one of the rule's signals or `arm_names` does not fit.
     """
-    signal = rule.signals[0] if signal is None else signal
-    if signal not in rule.signals:
-        raise ValueError(f"signal: expected one of {rule.signals}, got {signal!r}")
-    prediction = rule.prediction[..., rule.signals.index(signal)]
+    signal = rule.signal_names[0] if signal is None else signal
+    if signal not in rule.signal_names:
+        raise ValueError(f"signal: expected one of {rule.signal_names}, got {signal!r}")
+    prediction = rule.prediction[..., rule.signal_names.index(signal)]
     arms = int(rule.choices.max()) + 1
     names = arm_labels(arms, arm_names)
     labels = [
@@ -115,7 +115,7 @@ def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=
         for choice, reward in zip(rule.choices, rule.rewards, strict=True)
     ]
     quantity = with_units(f"predicted {signal}", units)
-    moment = "before" if rule.reads == "pre" else "after"
+    moment = "before" if rule.timing == "pre" else "after"
     if len(rule.latents) == 2:
         per_choice = len(rule.rewards) // arms
         columns = min(per_choice, MAX_MAPS)
@@ -132,7 +132,7 @@ def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=
             ax.label_outer()
         figure.colorbar(image, ax=axes, label=quantity)
         figure.suptitle(f"dopamine network, latents {moment} the outcome", fontsize=10)
-        _note_held(axes[0, 0], rule)
+        _note_fixed(axes[0, 0], rule)
         return figure
     width = 5.6 if rule.latents else 1.4 + 0.85 * max(4, len(labels))
     figure = new_figure(figure, (width, 3.4))
@@ -151,7 +151,7 @@ def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=
         ax.set_xticks(range(len(labels)), [label.replace(", ", "\n") for label in labels])
         ax.set_xlabel("no open latent")
     ax.set_ylabel(quantity)
-    _note_held(ax, rule)
+    _note_fixed(ax, rule)
     return figure
 
 
@@ -298,8 +298,8 @@ def _logit_label(names, arm):
     return "logit − mean logit" if arm is None else f"logit({names[arm]}) − mean logit"
 
 
-def _note_held(ax, rule):
+def _note_fixed(ax, rule):
     """Says at what value open latents beyond the ones drawn are held."""
     extra = [name for name in rule.open_latents if name not in rule.latents]
     if extra:
-        note(ax, "\n".join(f"{name} = {rule.held[name]:.2g}" for name in extra))
+        note(ax, "\n".join(f"{name} = {rule.fixed[name]:.2g}" for name in extra))
