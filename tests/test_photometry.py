@@ -341,7 +341,7 @@ def test_the_known_artefacts_are_named(shared):
 def test_event_average_draws_the_means():
     offsets = np.array([-1.0, 0.0, 1.0])
     values = np.array([[0, 1, 2], [0, 3, NAN], [0, -1, -1], [0, -3, -1.0]])
-    figure = plot_event_average(offsets, values, [1, 1, 0, 0], [0.1, 0.9, 0.1, NAN])
+    figure = plot_event_average(offsets, values, [1, 1, 0, 0], value=[0.1, 0.9, 0.1, NAN])
     left, right = figure.axes
     means = {line.get_label(): line.get_ydata() for line in left.lines}
     np.testing.assert_allclose(means["rewarded (2)"], [0, 2, 2])
@@ -362,5 +362,6 @@ def test_event_average_draws_the_means():
     ],
 )
 def test_bad_event_averages(arguments, message):
+    offsets, values, reward, *value = arguments
     with pytest.raises(ValueError, match=message):
-        plot_event_average(*arguments)
+        plot_event_average(offsets, values, reward, value=value[0] if value else None)

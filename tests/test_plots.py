@@ -588,7 +588,12 @@ def test_scatter_of_no_or_constant_dopamine():
 def test_a_model_on_a_page_has_every_part_and_stays_on_it(latents, others, dopamine):
     rules = tuple(make_update_rule(name, others) for name in latents)
     dopamine_rule = make_dopamine_rule(latents) if dopamine else None
-    figure = plot_model(make_bottlenecks(), make_choice_rule(latents), rules, dopamine_rule)
+    figure = plot_model(
+        make_bottlenecks(),
+        choice_rule=make_choice_rule(latents),
+        update_rules=rules,
+        dopamine_rule=dopamine_rule,
+    )
     assert figure.get_size_inches()[0] == pytest.approx(183 / 25.4, abs=0.01)
     letters = [text.get_text() for part in figure.findobj(SubFigure) for text in part.texts]
     assert sorted(text for text in letters if text in tuple("abcd")) == list("abcd"[: 3 + dopamine])

@@ -496,9 +496,7 @@ def test_stored_sums_are_those_of_the_model(rng):
     model = QLearning(0.3, 1.0, 1.0, num_signals=2)
     model.build()
     per_session = compute_evaluation(model, sessions).per_session
-    totals = stored_totals(
-        per_session.sample(frac=1, random_state=0), sessions, parameter_count=3
-    )
+    totals = stored_totals(per_session.sample(frac=1, random_state=0), sessions, parameter_count=3)
     for stored, fresh in zip(totals[:2], session_totals(model, sessions), strict=True):
         np.testing.assert_allclose(stored, fresh, rtol=1e-12, atol=1e-12)
     one = {"one": {"held_out": totals}}

@@ -32,11 +32,9 @@ if TYPE_CHECKING:
     )
     from keras_disrnn.analysis.evaluation import (
         Evaluation,
-        Predictions,
         compute_dopamine_predictions,
         compute_evaluation,
         jackknife_se,
-        true_predictions,
     )
     from keras_disrnn.analysis.formulas import (
         Formulas,
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
         compute_dopamine_rule,
         compute_update_rules,
     )
+    from keras_disrnn.analysis.predictions import Predictions, true_predictions
     from keras_disrnn.analysis.rules import (
         ChoiceRule,
         DopamineRule,
@@ -82,7 +81,7 @@ _HOMES = {
     "DopamineRule": "rules",
     "Evaluation": "evaluation",
     "Formulas": "formulas",
-    "Predictions": "evaluation",
+    "Predictions": "predictions",
     "UpdateRule": "rules",
     "add_predictions": "traces",
     "better_arms_of": "behaviour",
@@ -121,7 +120,7 @@ _HOMES = {
     "rule_tables": "formulas",
     "same_graph": "graph",
     "sorted_latents": "bottlenecks",
-    "true_predictions": "evaluation",
+    "true_predictions": "predictions",
 }
 """Public names and the modules of this package that define them."""
 

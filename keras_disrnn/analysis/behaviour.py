@@ -64,8 +64,8 @@ def compute_behaviour(
     """Computes how choices depend on earlier choices and rewards.
 
     Statistics are pooled over the free choices of all sessions. A trial is rewarded if its reward
-    is above 0. A missed trial interrupts everything that spans it. A forced trial counts as the past
-    of free choices, but not as a choice. The statistics, with their `at` in brackets, are:
+    is above 0. A missed trial interrupts everything that spans it. A forced trial counts as the
+    past of free choices, but not as a choice. The statistics, with their `at` in brackets, are:
 
     - `win_stay`, `lose_shift` (0): probability that a choice repeats that of the trial before, if
       that was rewarded; and that it differs, if that was not.
@@ -78,8 +78,8 @@ def compute_behaviour(
       count.
     - `choice_weight`, `reward_weight` (lag) and `bias` (0): logistic regression of choosing arm 1,
       in log odds (Lau & Glimcher 2005). Its inputs are the past choices (arm 0: -1, arm 1: +1) and
-      the past rewarded choices (the same if rewarded, else 0). It needs two arms. The fit is maximum
-      likelihood with a ridge of `behaviour_statistics.RIDGE`.
+      the past rewarded choices (the same if rewarded, else 0). It needs two arms. The fit is
+      maximum likelihood with a ridge of `behaviour_statistics.RIDGE`.
     - `run_survival` (n): probability that a run of choices of one arm is longer than n, with the
       Kaplan-Meier estimator, because forced and missed trials and ends of sessions censor runs.
 
@@ -196,7 +196,8 @@ def compute_behaviour_distances(animal: Behaviour, models: Mapping[str, Behaviou
     >>> behaviour = compute_behaviour(
     ...     sessions_from_table(played.to_table()), lags=2, replicates=10
     ... )
-    >>> compute_behaviour_distances(behaviour, {"same": behaviour})["distance"].max()
+    >>> distances = compute_behaviour_distances(behaviour, {"same": behaviour})
+    >>> float(distances["distance"].max())
     0.0
     """
     rows = []
@@ -235,7 +236,9 @@ def better_arms_of(
     >>> import pandas as pd
     >>> from keras_disrnn.analysis import better_arms_of
     >>> from keras_disrnn.data import sessions_from_table
-    >>> table = pd.DataFrame({"session": 1, "choice": [0, 1], "reward": [1, 0], "arm": [0, 1]})
+    >>> table = pd.DataFrame(
+    ...     {"subject": "m1", "session": 1, "choice": [0, 1], "reward": [1, 0], "arm": [0, 1]}
+    ... )
     >>> better_arms_of(table, sessions_from_table(table), "arm")[0].tolist()
     [0, 1]
     """
@@ -244,8 +247,8 @@ def better_arms_of(
         raise ValueError("sessions: expected sessions read from a table, got others")
     if len(columns) not in (1, sessions.num_arms):
         raise ValueError(
-            f"columns: expected one (the better arm) or {sessions.num_arms} (the reward probability "
-            f"of each arm), got {len(columns)}: {', '.join(columns)}"
+            f"columns: expected one (the better arm) or {sessions.num_arms} (the reward "
+            f"probability of each arm), got {len(columns)}: {', '.join(columns)}"
         )
     for column in columns:
         if column not in table.columns:
@@ -260,8 +263,8 @@ def better_arms_of(
         if bad.any():
             row = np.concatenate(sessions.rows)[np.argmax(bad)]
             raise ValueError(
-                f"table: expected an arm from 0 to {sessions.num_arms - 1} in column {columns[0]!r}, got "
-                f"{values[row, 0]:g} in row {row}"
+                f"table: expected an arm from 0 to {sessions.num_arms - 1} in column "
+                f"{columns[0]!r}, got {values[row, 0]:g} in row {row}"
             )
         better = [values[rows, 0].astype(int) for rows in sessions.rows]
     else:

@@ -101,8 +101,8 @@ def autocorrelation(trials: Trials, lags: int) -> Statistic:
 def runs(trials: Trials, longest: int) -> Statistic:
     """Counts the runs of choices that reach each length, and those that end there."""
     sessions, length = trials.choice.shape
-    # The length of each session's run so far. It is 0 after a forced or missed trial, and -1 for a run
-    # that began after one, because its true length is unknown.
+    # The length of each session's run so far. It is 0 after a forced or missed trial, and -1 for a
+    # run that began after one, because its true length is unknown.
     age = np.where(trials.free[:, 0], 1, 0)
     risk = np.zeros((sessions, longest + 1))
     ended = np.zeros((sessions, longest + 1))

@@ -165,8 +165,8 @@ def bottleneck_matrices(
         values: The column in the matrices: `"openness"`, `"sigma"` or `"multiplier"`.
 
     Returns:
-        A dict of group to matrix, in the order of the table. `"update"` has L rows, the targets, and
-        the sources as columns. Every other group has the sources as rows, and one column.
+        A dict of group to matrix, in the order of the table. `"update"` has L rows, the targets,
+        and the sources as columns. Every other group has the sources as rows, and one column.
 
     Example:
 
@@ -244,8 +244,8 @@ def open_latents(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[str]
 def participation_ratio(sigma: ArrayLike) -> float:
     """Computes how many bottlenecks are open, without a threshold.
 
-    With the openness o = max(1 - sigma, 0) it is (sum o)² / sum o². It equals n if n bottlenecks are
-    equally open and the others are closed.
+    With the openness o = max(1 - sigma, 0) it is (sum o)² / sum o². It equals n if n bottlenecks
+    are equally open and the others are closed.
 
     Args:
         sigma: Array-like of sigmas.

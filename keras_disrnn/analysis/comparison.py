@@ -15,7 +15,8 @@ from keras_disrnn.analysis.bootstrap import (
     score_totals,
     with_interval,
 )
-from keras_disrnn.analysis.evaluation import Predictions, SessionTotals, session_totals
+from keras_disrnn.analysis.evaluation import session_totals
+from keras_disrnn.analysis.predictions import Predictions, SessionTotals
 from keras_disrnn.utils.tables import format_interval, to_latex, to_markdown
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def compute_fold_comparison(
 
     Each fold has models that were fitted without one subject. As a held-out session, a session is
     scored by the models of the fold that left its subject out. As a training session, it is scored
-    by the models of all other folds. Both scores are pooled over all sessions. The bootstrap samples
-    sessions and does not refit the models.
+    by the models of all other folds. Both scores are pooled over all sessions. The bootstrap
+    samples sessions and does not refit the models.
 
     Args:
         folds: Mapping of subject to the models that were fitted without it. The models are a

@@ -1,9 +1,9 @@
 """Computes the choice, dopamine and update rules of a fitted model.
 
-Each rule is a network without noise, evaluated at chosen values of its open inputs. An input is open
-if its sigma is below 0.5 (Miller et al. 2023). Latents that do not vary are fixed at their learned
-initial value, unless `reference` gives other values. In a model of several subjects, the embedding
-is fixed at its mean over subjects, unless `subject` selects another one.
+Each rule is a network without noise, evaluated at chosen values of its open inputs. An input is
+open if its sigma is below 0.5 (Miller et al. 2023). Latents that do not vary are fixed at their
+learned initial value, unless `reference` gives other values. In a model of several subjects, the
+embedding is fixed at its mean over subjects, unless `subject` selects another one.
 """
 
 from __future__ import annotations

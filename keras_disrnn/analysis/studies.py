@@ -11,13 +11,9 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.comparison import compute_comparison
-from keras_disrnn.analysis.evaluation import (
-    SessionTotals,
-    jackknife_se,
-    ratio_likelihood,
-    stored_totals,
-)
+from keras_disrnn.analysis.evaluation import jackknife_se, ratio_likelihood, stored_totals
 from keras_disrnn.analysis.graph import cluster_graphs, describe_graph
+from keras_disrnn.analysis.predictions import SessionTotals
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -62,11 +58,11 @@ def compute_study_table(
     """Compares the models of a study, with one row for each.
 
     If models were fitted to each subject, a row stands for the models of all subjects, each scored
-    on its own sessions. Of several seeds, the fit with the smallest training loss counts, so held-out
-    sessions have no influence. A model with several penalty scales has one row for each, and one
-    more, "scale chosen". There, each held-out session is scored at the scale that predicts the
-    *other* held-out sessions of its subject best (or those of all subjects, if its subject has no
-    other). The choice of the scale therefore never depends on the session that is scored.
+    on its own sessions. Of several seeds, the fit with the smallest training loss counts, so
+    held-out sessions have no influence. A model with several penalty scales has one row for each,
+    and one more, "scale chosen". There, each held-out session is scored at the scale that predicts
+    the *other* held-out sessions of its subject best (or those of all subjects, if its subject has
+    no other). The choice of the scale therefore never depends on the session that is scored.
 
     Args:
         fits: Fits of one data set.
@@ -199,7 +195,8 @@ def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.D
     """Computes how well each model predicts the held-out choices of each subject.
 
     Args:
-        fits: Fits of one data set. Of several seeds, the one with the smallest training loss counts.
+        fits: Fits of one data set. Of several seeds, the one with the smallest training loss
+            counts.
         held_out: The held-out sessions of all subjects.
 
     Returns:
@@ -251,10 +248,10 @@ def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
     Returns:
         A table with one row for each subject, model and penalty scale with at least two seeds that
-        have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of seeds
-        with the same graph, up to the names of the latents), `likelihood_range` (largest minus
-        smallest held-out normalized likelihood) and `graph`, the most frequent one in words. `None`
-        if there is no row.
+        have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of
+        seeds with the same graph, up to the names of the latents), `likelihood_range` (largest
+        minus smallest held-out normalized likelihood) and `graph`, the most frequent one in words.
+        `None` if there is no row.
     """
     groups = {}
     for fit in fits:

@@ -150,8 +150,8 @@ def compute_embedding_correlations(embeddings: pd.DataFrame, known: pd.DataFrame
     Args:
         embeddings: What `compute_embeddings` returns, or some of its columns. Or any table with a
             column `subject` and numeric columns, such as that of `compute_subject_rates`.
-        known: A table with a column `subject` and numeric columns. Other columns are ignored, and so
-            are subjects that are in only one of the two tables.
+        known: A table with a column `subject` and numeric columns. Other columns are ignored, and
+            so are subjects that are in only one of the two tables.
 
     Returns:
         A table with the columns `dimension`, `known`, `rho`, `p` (two-sided, of no correlation) and

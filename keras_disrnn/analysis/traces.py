@@ -94,12 +94,14 @@ def add_predictions(
     >>> import keras_disrnn
     >>> import pandas as pd
     >>> from keras_disrnn.analysis import add_predictions
-    >>> table = pd.DataFrame({"session": 1, "choice": [0, 1, 1], "reward": [1, 0, 1]})
+    >>> table = pd.DataFrame(
+    ...     {"subject": "m1", "session": 1, "choice": [0, 1, 1], "reward": [1, 0, 1]}
+    ... )
     >>> sessions = keras_disrnn.data.sessions_from_table(table)
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
     >>> model.build((None, None, 2))
     >>> add_predictions(table, sessions, model).shape
-    (3, 7)
+    (3, 8)
     """
     if not isinstance(table, pd.DataFrame):
         raise ValueError(
@@ -130,8 +132,8 @@ def add_predictions(
     taken = [name for name in new if name in table.columns]
     if taken:
         raise ValueError(
-            f"table: expected no column {taken[0]!r}, got one; rename it, or pass the table without "
-            "it"
+            f"table: expected no column {taken[0]!r}, got one; rename it, or pass the table "
+            "without it"
         )
     columns = {}
     for name, values in new.items():

@@ -64,7 +64,10 @@ def draw(
             compute_session_trace(model, held_out, 0), latents=open_latents(model) or None
         ),
         "paper_model": lambda: plot_model(
-            bottlenecks(), choice_rule(), update_rules(), dopamine_rule()
+            bottlenecks(),
+            choice_rule=choice_rule(),
+            update_rules=update_rules(),
+            dopamine_rule=dopamine_rule(),
         ),
         "paper_structure": lambda: plot_structure(bottlenecks()),
     }

@@ -1,4 +1,8 @@
-"""Figures of what `keras_disrnn.analysis` computes. Nothing is shown, and no style is changed."""
+"""Figures of the results of `keras_disrnn.analysis`.
+
+Functions draw in the figure or axes that they are given, or in a new figure. They neither show it
+nor change the global style.
+"""
 
 from keras_disrnn.plots.ablation import plot_ablation
 from keras_disrnn.plots.behaviour import plot_behaviour

@@ -1,14 +1,29 @@
-"""What becomes of each readout when a latent is taken away from it."""
+"""The loss of each readout without each latent."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
-from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure, zero_lines
+from keras_disrnn.plots.style import (
+    FAINT,
+    INK,
+    SMALL,
+    AnyFigure,
+    colour,
+    hide_spines,
+    new_figure,
+    zero_lines,
+)
 
 LOSSES = {
-    "held_loss": ("held at its mean", "o", 0.14),
-    "refitted_loss": ("refitted without it", "s", -0.14),
+    "held_loss": ("clamped at its mean", "o", 0.14),
+    "refitted_loss": ("retrained without it", "s", -0.14),
 }
-"""Columns of the losses to what they are called, their marker and their place in the row."""
+"""Columns of the losses to their label, their marker and their place in the row."""
 
 LABELS = {
     "normalized_likelihood": "loss of normalized likelihood",
@@ -16,18 +31,32 @@ LABELS = {
 }
 
 
-def plot_ablation(ablation, figure=None):
-    """Draws the losses of each readout without each latent, with intervals and verdicts.
+def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws the loss of each readout without each latent, with intervals and verdicts.
 
-    One panel a readout, one row a latent, in the order of the model. The shaded band holds losses
-    too small to count.
+    There is one panel for each readout and one row for each latent, in the order of the model. The
+    shaded band contains losses that are too small to count.
 
     Args:
         ablation: What `compute_ablation` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the panels.
+        The figure. Its axes are the panels.
+
+    Example:
+
+    >>> from types import SimpleNamespace
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_ablation
+    >>> row = {"readout": "choice", "latent": "z1", "score": "r2", "verdict": "used"}
+    >>> row |= {f"held_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
+    >>> row |= {f"refitted_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
+    >>> effects = pd.DataFrame([row | {"smallest_effect": 0.01}])
+    >>> verdicts = pd.DataFrame({"latent": ["z1"], "open": [True]})
+    >>> figure = plot_ablation(SimpleNamespace(effects=effects, verdicts=verdicts))
+    >>> figure.axes[0].get_title()
+    'choice readout'
     """
     panels = list(ablation.effects.groupby("readout", sort=False))
     latents = len(ablation.verdicts)
@@ -51,7 +80,7 @@ def plot_ablation(ablation, figure=None):
     return figure
 
 
-def _panel(ax, readout, rows):
+def _panel(ax: Axes, readout: str, rows: pd.DataFrame) -> None:
     first = rows.iloc[0]
     smallest = first["smallest_effect"]
     ax.axvspan(
@@ -88,5 +117,4 @@ def _panel(ax, readout, rows):
         )
     ax.set_title(f"{readout} readout", fontsize=10)
     ax.set_xlabel(LABELS[first["score"]])
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    hide_spines([ax])

@@ -1,34 +1,58 @@
-"""Animal and models side by side, by the statistics of their choices."""
+"""The choice statistics of animals and models, side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from keras_disrnn.plots.style import INK, SMALL, colour, new_figure, note, zero_lines
+from keras_disrnn.plots.style import INK, SMALL, AnyFigure, colour, new_figure, note, zero_lines
+
+if TYPE_CHECKING:
+    from keras_disrnn.analysis import Behaviour
 
 _PANELS = (
     ("stay", None, "probability"),
     ("choice_autocorrelation", "lag (trials)", "autocorrelation of choice"),
-    ("switch_curve", "trial from the change of blocks", "p(arm that is better after)"),
+    ("switch_curve", "trial relative to the change of blocks", "p(arm that is better after it)"),
     ("choice_weight", "trials back", "weight of past choice (log odds)"),
     ("reward_weight", "trials back", "weight of past reward (log odds)"),
     ("run_survival", "n (trials)", "p(run of choices longer than n)"),
 )
 
 
-def plot_behaviour(behaviours, figure=None):
-    """Draws the statistics of an animal and of models, a panel each.
+def plot_behaviour(
+    behaviours: Mapping[str, Behaviour], figure: AnyFigure | None = None
+) -> AnyFigure:
+    """Draws the choice statistics of an animal and of models, with one panel for each.
 
-    The first is drawn in black with its bootstrap interval, as the one that the others are held
-    against.
+    The first behaviour is the one to compare with. It is black and has its bootstrap interval.
 
     Args:
-        behaviours: Dict of name to `Behaviour`, such as `{"mice": ..., "DisRNN": ...}`.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        behaviours: Mapping of name to `Behaviour`, such as `{"mice": ..., "DisRNN": ...}`.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
         The figure.
 
     Raises:
         ValueError: If there is no behaviour.
+
+    Example:
+
+    >>> from keras_disrnn import bandit
+    >>> from keras_disrnn.analysis import compute_behaviour
+    >>> from keras_disrnn.data import sessions_from_table
+    >>> from keras_disrnn.plots import plot_behaviour
+    >>> played = bandit.simulate(
+    ...     bandit.QLearning(), bandit.BlockBandit(), num_sessions=3, num_trials=40, seed=0
+    ... )
+    >>> sessions = sessions_from_table(played.to_table())
+    >>> len(plot_behaviour({"agent": compute_behaviour(sessions, replicates=10)}).axes)
+    6
     """
     if not behaviours:
         raise ValueError("behaviours: expected at least one, got none")
@@ -46,14 +70,14 @@ def plot_behaviour(behaviours, figure=None):
     return figure
 
 
-def _look(index):
-    """The first in ink and thick, the others in colours."""
+def _look(index: int) -> dict[str, Any]:
+    """The first is black and thick, the others have colours."""
     if index == 0:
         return {"color": INK, "linewidth": 2.0, "zorder": 3}
     return {"color": colour(index - 1), "linewidth": 1.3}
 
 
-def _stay(ax, behaviours):
+def _stay(ax: Axes, behaviours: Mapping[str, Behaviour]) -> None:
     names = ("win_stay", "lose_shift")
     width = 0.8 / len(behaviours)
     for index, behaviour in enumerate(behaviours.values()):
@@ -69,7 +93,7 @@ def _stay(ax, behaviours):
     ax.set_ylim(0, 1)
 
 
-def _curves(ax, behaviours, statistic):
+def _curves(ax: Axes, behaviours: Mapping[str, Behaviour], statistic: str) -> None:
     drawn = False
     for index, (name, behaviour) in enumerate(behaviours.items()):
         rows = behaviour.table[behaviour.table["statistic"] == statistic]
@@ -93,14 +117,6 @@ def _curves(ax, behaviours, statistic):
         zero_lines(ax, vertical=False)
     if not drawn:
         reason = next(iter(behaviours.values())).skipped
-        note(ax, "left out:\n" + _wrapped(reason.get(statistic) or reason.get("regression", "")))
+        text = reason.get(statistic) or reason.get("regression", "")
+        note(ax, "skipped:\n" + textwrap.fill(text, 34))
         ax.tick_params(labelsize=SMALL)
-
-
-def _wrapped(text, width=34):
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)

@@ -1,9 +1,13 @@
-"""Which bottlenecks are open (Figures 2a and 3 of Jain et al. 2025)."""
+"""The openness of all bottlenecks (Figures 2a and 3 of Jain et al. 2025)."""
+
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from keras_disrnn.analysis.bottlenecks import bottleneck_matrices, sorted_latents
-from keras_disrnn.plots.style import FAINT, SMALL, new_figure
+from keras_disrnn.plots.style import FAINT, SMALL, AnyFigure, new_figure
 
 TITLES = {
     "subject": "subjects",
@@ -14,20 +18,30 @@ TITLES = {
 }
 
 
-def plot_bottlenecks(bottlenecks, figure=None):
-    """Draws the openness, 1 - sigma, of every bottleneck: dark is open.
+def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws the openness, 1 - sigma, of every bottleneck. Dark means open.
 
-    One panel each for the subjects' embedding, where there is one, the latents, the update networks
-    (rows: the latent that is updated), the choice network and, where there is one, the dopamine
-    network, with one colour bar. Latents are in the order of their own sigma, the most open first,
-    in all panels.
+    The panels are the subject embedding (if there is one), the latents, the update networks (with
+    the updated latents in rows), the choice network and the dopamine network (if there is one). In
+    all panels, latents are ordered by their own sigma, the most open first.
 
     Args:
         bottlenecks: What `compute_bottlenecks` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the panels in the order above, then the colour bar.
+        The figure. Its axes are the panels in the order above, then the colour bar.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import compute_bottlenecks
+    >>> from keras_disrnn.plots import plot_bottlenecks
+    >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> figure = plot_bottlenecks(compute_bottlenecks(model))
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['latents', 'update networks']
     """
     order = sorted_latents(bottlenecks)
     panels = {}
@@ -37,7 +51,7 @@ def plot_bottlenecks(bottlenecks, figure=None):
     observations = [name for name in panels["update"].columns if name not in order]
     panels["update"] = panels["update"][observations + order]
 
-    # A network's inputs decide its width; a single column needs more room than its cell for a name.
+    # The number of inputs decides the width. A panel of one column needs room for its title.
     widths = [max(2.0, matrix.shape[1]) for matrix in panels.values()]
     height = float(np.clip(1.5 + 0.38 * len(order), 2.8, 9.0))
     width = float(np.clip(2.2 + 0.42 * sum(widths) + 0.5 * len(panels), 5.0, 14.0))
@@ -67,8 +81,8 @@ def plot_bottlenecks(bottlenecks, figure=None):
     return figure
 
 
-def _outline_cells(ax, shape):
-    """Thin lines between cells, so that closed ones can be told from the background."""
+def _outline_cells(ax: Axes, shape: tuple[int, int]) -> None:
+    """Draws thin lines between cells, so that closed ones differ from the background."""
     rows, columns = shape
     for row in range(rows + 1):
         ax.axhline(row - 0.5, color=FAINT, linewidth=0.5)
@@ -76,5 +90,5 @@ def _outline_cells(ax, shape):
         ax.axvline(column - 0.5, color=FAINT, linewidth=0.5)
 
 
-def _font(rows):
+def _font(rows: int) -> int:
     return SMALL + 1 if rows <= 12 else max(4, SMALL - rows // 12)

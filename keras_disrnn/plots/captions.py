@@ -1,40 +1,49 @@
-"""Captions of the figures."""
+"""Captions of the figures of a run."""
 
 FIGURES = {
     "penalties": (
-        "Choice of the penalties",
-        "Cross-validated score of each multiple of the penalties. Bars: standard error of the "
-        "difference to the best, paired by session, which the choice goes by; band: of the best "
-        "score by itself. Below, what the fit to all training sessions leaves open. The ring is "
-        "the choice.",
+        "Choice of the penalty scale",
+        "Cross-validated score at each penalty scale. Bars are standard errors of the "
+        "difference to the best scale, paired by session; they decide the choice. The band is "
+        "the standard error of the best score itself. Below, the edges and the openness of "
+        "the fit to all training sessions. The ring marks the chosen scale.",
     ),
     "bottlenecks": (
         "Bottlenecks",
-        "Dark is open: information flows. A model that found a small cognitive model has few open "
-        "latents, each fed by few inputs. The last panel shows what the dopamine readout reads, "
-        "where there is one.",
+        "Dark means open: information flows. A model that found a small cognitive model has "
+        "few open latents, each with few inputs. The last panel shows what the dopamine "
+        "readout reads, if the model has one.",
     ),
-    "choice_rule": ("Choice rule", "What the choice readout makes of the open latents."),
+    "choice_rule": (
+        "Choice rule",
+        "The choice readout as a function of the open latents.",
+    ),
     "dopamine_rule": (
         "Dopamine rule",
-        "What the dopamine readout predicts from the open latents, for each choice and reward.",
+        "The predicted dopamine as a function of the open latents, for each choice and reward.",
     ),
     "update_rules": (
         "Update rules",
-        "How each open latent changes on a trial, by its value, for each choice and reward.",
+        "The change of each open latent on a trial as a function of its value, for each "
+        "choice and reward.",
     ),
     "subjects": (
         "Subjects",
-        "What tells the subjects apart: each one's place along the open dimensions of the "
-        "embedding, in the order of the first.",
+        "The coordinates of each subject along the open dimensions of the embedding, ordered "
+        "by the first dimension.",
     ),
     "session": (
         "A held-out session",
-        "Choices and rewards, the model's predictions, its latents, and the dopamine response.",
+        "Choices and rewards, the predictions of the model, its latents, and the dopamine "
+        "response.",
     ),
-    "dopamine": ("Dopamine, held out", "Predicted against recorded responses."),
+    "dopamine": (
+        "Dopamine, held out",
+        "Predicted and recorded responses.",
+    ),
     "learning_curves": (
         "Learning curves",
-        "Training and held-out sessions. A loss means something else in each stage.",
+        "Training and held-out sessions. The loss differs between stages.",
     ),
 }
+"""Name of a figure to its title and its caption."""

@@ -1,26 +1,51 @@
-"""Several models' scores side by side (Table 1 of Jain et al. 2025, drawn)."""
+"""The scores of several models, as in Table 1 of Jain et al. (2025)."""
+
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from keras_disrnn.analysis.bootstrap import SCORES
 from keras_disrnn.analysis.comparison import PARTS, TITLES, reference_model
-from keras_disrnn.plots.style import GREY, SMALL, colour, new_figure, zero_lines
+from keras_disrnn.plots.style import (
+    GREY,
+    SMALL,
+    AnyFigure,
+    colour,
+    hide_spines,
+    new_figure,
+    zero_lines,
+)
 
 
-def plot_comparison(table, figure=None, *, differences=False):
+def plot_comparison(
+    table: pd.DataFrame, figure: AnyFigure | None = None, *, differences: bool = False
+) -> AnyFigure:
     """Draws the scores of models, or their paired differences, with intervals.
 
-    One panel a score that some model has, one row a model, in the order of the table. Held-out
-    sessions are filled points, other parts open ones.
+    There is one panel for each score that some model has, and one row for each model, in the order
+    of the table. Points of held-out sessions are filled, those of other parts are not.
 
     Args:
         table: What `compute_comparison` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        differences: Whether to draw each model's difference to the one that the table takes them
-            to, in place of the scores.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
+        differences: Whether to draw differences to the model that the table takes them to, in
+            place of the scores.
 
     Returns:
-        The figure; its axes are the panels.
+        The figure. Its axes are the panels.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_comparison
+    >>> from keras_disrnn.plots import plot_comparison
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> figure = plot_comparison(compute_comparison({"chance": chance}, {"train": sessions}))
+    >>> [ax.get_xlabel() for ax in figure.axes]
+    ['normalized likelihood']
     """
     scores = [score for score in SCORES if table[score].notna().any()]
     against = reference_model(table)
@@ -59,8 +84,7 @@ def plot_comparison(table, figure=None, *, differences=False):
         ax.set_xlabel(TITLES[score])
         ax.grid(axis="y", color=GREY, alpha=0.15)
         ax.set_axisbelow(True)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+    hide_spines(axes)
     axes[0].set_yticks(range(len(names)), names, fontsize=SMALL)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     if differences:

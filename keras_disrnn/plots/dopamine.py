@@ -1,27 +1,45 @@
-"""Predicted against recorded dopamine."""
+"""Predicted and recorded dopamine."""
+
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from keras_disrnn.plots.style import INK, colour, new_axes, note, with_units
 
 MAX_POINTS = 2000
-"""With more trials than this, counts in hexagons are drawn in place of points."""
+"""Figures of more trials show counts in hexagons in place of points."""
 
 
-def plot_dopamine_scatter(predictions, ax=None, *, signal=None, units=None):
+def plot_dopamine_scatter(
+    predictions: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    signal: str | None = None,
+    units: str | None = None,
+) -> Axes:
     """Draws the predicted against the recorded dopamine of every trial, with the identity line.
 
     Args:
         predictions: What `compute_dopamine_predictions` returns.
-        ax: An Axes to draw in, or `None` for a new figure.
+        ax: An Axes to draw in; `None` for a new figure.
         signal: Name of the signal to draw; `None` for the first.
         units: Units of the signal, for the labels.
 
     Returns:
-        The Axes. Its note gives the number of trials and R^2 about their mean, over all trials.
+        The Axes. Its note has the number of trials, and R² relative to their mean.
 
     Raises:
         ValueError: If there is no such signal.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_dopamine_scatter
+    >>> table = pd.DataFrame({"signal": "dms", "recorded": [0.0, 1.0], "predicted": [0.1, 0.8]})
+    >>> plot_dopamine_scatter(table).get_xlabel()
+    'recorded dms'
     """
     signals = predictions["signal"].unique()
     if signal is not None and len(signals) and signal not in signals:
@@ -42,7 +60,7 @@ def plot_dopamine_scatter(predictions, ax=None, *, signal=None, units=None):
     return ax
 
 
-def _points(ax, recorded, predicted):
+def _points(ax: Axes, recorded: np.ndarray, predicted: np.ndarray) -> None:
     low = min(recorded.min(), predicted.min())
     high = max(recorded.max(), predicted.max())
     ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--", zorder=3)
@@ -53,6 +71,6 @@ def _points(ax, recorded, predicted):
         ax.scatter(recorded, predicted, s=8, alpha=0.4, color=colour(0), linewidths=0)
 
 
-def _r2(recorded, predicted):
+def _r2(recorded: np.ndarray, predicted: np.ndarray) -> float:
     scatter = np.sum((recorded - recorded.mean()) ** 2)
     return 1 - np.sum((recorded - predicted) ** 2) / scatter if scatter > 0 else float("nan")

@@ -1,34 +1,63 @@
-"""Where a model puts its subjects, by itself or against what is known of them."""
+"""The embedding of subjects, alone or against what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from keras_disrnn.analysis.subjects import align_subjects, compute_embedding_correlations
-from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure, note, warn_left_out
+from keras_disrnn.plots.style import (
+    FAINT,
+    INK,
+    SMALL,
+    AnyFigure,
+    colour,
+    empty_figure,
+    new_figure,
+    note,
+    warn_left_out,
+)
 
 MAX_PANELS = 12
 MOST_NAMED = 40
-"""With more subjects than this their names would run into each other."""
+"""Figures of more subjects leave out the names, because they would overlap."""
 
 
-def plot_embeddings(embeddings, known=None, figure=None, *, dimensions=None):
+def plot_embeddings(
+    embeddings: pd.DataFrame,
+    known: pd.DataFrame | None = None,
+    *,
+    figure: AnyFigure | None = None,
+    dimensions: Sequence[str] | None = None,
+) -> AnyFigure:
     """Draws the coordinates of subjects, or each against what is known of the subjects.
 
-    By themselves: a panel for each coordinate, a point for each subject, in the order of the first
-    coordinate. With `known`: a row of panels for each coordinate and a column for each thing known,
-    a point for each subject, with Spearman's rank correlation; at most 12 panels.
+    Without `known`, there is a panel for each coordinate. It has a point for each subject, ordered
+    by the first coordinate. With `known`, there is a row of panels for each coordinate and a column
+    for each known property, with Spearman's rank correlation, and at most 12 panels.
 
     Args:
         embeddings: What `compute_embeddings` or `compute_subject_rates` returns.
-        known: A `pandas.DataFrame` with a column `subject` and columns of numbers, or `None`.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        dimensions: Names of the coordinates to draw, such as `open_embeddings` gives; `None` for
+        known: A table with a column `subject` and numeric columns, or `None`.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
+        dimensions: Names of the coordinates to draw, such as `open_embeddings` returns; `None` for
             all.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If a dimension is unknown, or the tables do not fit together.
+        ValueError: If a dimension is unknown, or the tables do not match.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_embeddings
+    >>> figure = plot_embeddings(pd.DataFrame({"subject": ["a", "b"], "subject 1": [0.1, 0.2]}))
+    >>> figure.axes[0].get_ylabel()
+    'subject 1'
     """
     names = [name for name in embeddings if name != "subject"]
     dimensions = names if dimensions is None else list(dimensions)
@@ -36,36 +65,34 @@ def plot_embeddings(embeddings, known=None, figure=None, *, dimensions=None):
         if name not in names:
             raise ValueError(f"dimensions: expected names of {names}, got {name!r}")
     if not dimensions:
-        figure = new_figure(figure, (3.2, 2.0))
-        ax = figure.subplots()
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no open dimension", ha="center", va="center", transform=ax.transAxes)
-        return figure
+        return empty_figure(figure, "no open dimension")
     embeddings = embeddings[["subject", *dimensions]]
     if known is None:
-        return _by_themselves(embeddings, dimensions, figure)
+        return _coordinates(embeddings, dimensions, figure)
     correlations = compute_embedding_correlations(embeddings, known)
-    things = list(dict.fromkeys(correlations["known"]))
-    columns = min(len(things), MAX_PANELS)
+    properties = list(dict.fromkeys(correlations["known"]))
+    columns = min(len(properties), MAX_PANELS)
     rows = min(len(dimensions), MAX_PANELS // columns)
-    warn_left_out(rows * columns, len(dimensions) * len(things), "panels of embeddings")
+    warn_left_out(rows * columns, len(dimensions) * len(properties), "panels of embeddings")
     figure = new_figure(figure, (0.6 + 2.9 * columns, 0.3 + 2.6 * rows))
     axes = figure.subplots(rows, columns, squeeze=False)
     found, facts = align_subjects(embeddings, known)
     by_pair = correlations.set_index(["dimension", "known"])
     for row, column in np.ndindex(rows, columns):
-        ax, dimension, thing = axes[row, column], dimensions[row], things[column]
-        ax.scatter(facts[thing], found[dimension], s=22, color=colour(0), edgecolor="white", lw=0.5)
+        ax, dimension, name = axes[row, column], dimensions[row], properties[column]
+        ax.scatter(facts[name], found[dimension], s=22, color=colour(0), edgecolor="white", lw=0.5)
         # Room for the note above the points.
         ax.margins(y=0.18)
-        row_of = by_pair.loc[(dimension, thing)]
-        note(ax, f"ρ = {row_of['rho']:.3f}, n = {int(row_of['n'])}")
-        ax.set_xlabel(thing)
+        correlation = by_pair.loc[(dimension, name)]
+        note(ax, f"ρ = {correlation['rho']:.3f}, n = {int(correlation['n'])}")
+        ax.set_xlabel(name)
         ax.set_ylabel(dimension)
     return figure
 
 
-def _by_themselves(embeddings, dimensions, figure):
+def _coordinates(
+    embeddings: pd.DataFrame, dimensions: Sequence[str], figure: AnyFigure | None
+) -> AnyFigure:
     ordered = embeddings.sort_values(dimensions[0], kind="stable")
     count = len(ordered)
     size = (float(np.clip(1.5 + 0.28 * count, 3.6, 12.0)), 0.9 + 1.7 * len(dimensions))

@@ -1,36 +1,56 @@
-"""How a fit went, over its steps and stages."""
+"""Learning curves, over the steps and stages of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from keras_disrnn.plots.style import FAINT, GREY, INK, SMALL, colour, new_figure
+from keras_disrnn.plots.style import FAINT, GREY, INK, SMALL, AnyFigure, colour, new_figure
 
 MAX_PANELS = 6
 NOT_METRICS = ("step", "epoch", "stage")
 USUAL = ("loss", "choice_normalized_likelihood", "dopamine_mse", "dopamine_r2")
-"""The metrics drawn unless others are asked for."""
+"""The metrics that are drawn by default."""
 
 
-def plot_learning_curves(history, figure=None, *, metrics=None, references=None):
-    """Draws metrics against the step, on training and held-out sessions, with the stages marked.
+def plot_learning_curves(
+    history: pd.DataFrame,
+    figure: AnyFigure | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    references: Mapping[str, float] | None = None,
+) -> AnyFigure:
+    """Draws metrics of training and held-out sessions over the steps, with the stages marked.
 
-    Lines break between stages: a loss means something else in each.
+    Lines are interrupted between stages, because each stage has another loss.
 
     Args:
-        history: A DataFrame with one row an epoch: `step` (or else `epoch`) within the stage,
-            `stage`, metrics, and those of held-out sessions with the prefix `val_`. What `train`
-            returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        history: What `train` returns, or any table with one row for each epoch: `step` (or `epoch`)
+            within the stage, `stage`, metrics, and with the prefix `val_` those of held-out
+            sessions.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
         metrics: Names of the metrics to draw, at most 6; `None` for the loss, the likelihood, the
-            dopamine error and R^2, as far as the history has them, or else its first 6.
-        references: Dictionary from metric to a value to draw a dashed line at, such as the true
-            agent's likelihood.
+            dopamine error and R², if the history has them, and otherwise its first 6.
+        references: Mapping of metric to the height of a dashed line, such as the likelihood of the
+            true agent.
 
     Returns:
-        The figure, with one panel a metric.
+        The figure, with one panel for each metric.
 
     Raises:
-        ValueError: If the history is empty or has no such metric, or there are too many.
+        ValueError: If the history is empty or lacks a metric, or there are too many metrics.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_learning_curves
+    >>> history = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 0.6], "val_loss": [0.7, 0.65]})
+    >>> plot_learning_curves(history).axes[0].get_ylabel()
+    'loss'
     """
     metrics = _metrics(history, metrics)
     stage = history["stage"] if "stage" in history else pd.Series("", index=history.index)
@@ -71,7 +91,7 @@ def plot_learning_curves(history, figure=None, *, metrics=None, references=None)
     return figure
 
 
-def _metrics(history, metrics):
+def _metrics(history: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
     if len(history) == 0:
         raise ValueError("history: expected at least one row, got none")
     found = [
@@ -92,39 +112,46 @@ def _metrics(history, metrics):
     return list(metrics)
 
 
-def _total_steps(history, run):
-    """Steps counted over all stages, and the step at which each run of a stage begins."""
+def _total_steps(history: pd.DataFrame, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps counted over all stages, and the step at which each run of a stage starts."""
     within = history["step" if "step" in history else "epoch"].to_numpy(float)
     lengths = [within[run == number].max() for number in np.unique(run)]
     starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     return within + starts[run - 1], starts
 
 
-def _plot_runs(ax, steps, values, run, label, style):
+def _plot_runs(
+    ax: Axes,
+    steps: np.ndarray,
+    values: np.ndarray,
+    run: np.ndarray,
+    label: str | None,
+    style: Mapping[str, Any],
+) -> None:
     for number in np.unique(run):
         chosen = (run == number) & ~np.isnan(values)
         if chosen.any():
-            # A point, not an invisible line, where a stage has one epoch only.
+            # A line of a single epoch would be invisible.
             marker = "." if chosen.sum() == 1 else None
             ax.plot(steps[chosen], values[chosen], label=label, marker=marker, **style)
             label = None
 
 
-def _spans_decades(history, metric):
+def _spans_decades(history: pd.DataFrame, metric: str) -> bool:
     values = np.concatenate(
         [history[name].dropna() for name in (metric, f"val_{metric}") if name in history]
     )
     return values.min() > 0 and values.max() / values.min() > 30
 
 
-def _mark_stages(ax, starts, names):
+def _mark_stages(ax: Axes, starts: np.ndarray, names: np.ndarray) -> None:
     for index, (start, name) in enumerate(zip(starts, names, strict=True)):
         ax.axvline(start, color=FAINT, linewidth=0.8, zorder=0)
         ax.annotate(
             str(name),
             (start, 1.0),
             xycoords=("data", "axes fraction"),
-            # At two heights in turn, as a short stage leaves no room for its name.
+            # Alternate between two heights, because short stages have no room for their names.
             xytext=(0, 2 + (index % 2) * (SMALL + 1)),
             textcoords="offset points",
             fontsize=SMALL,

@@ -1,10 +1,15 @@
-"""The signal about an event, averaged over trials."""
+"""The average photometry signal around an event."""
+
+from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from keras_disrnn.plots.style import (
     GREY,
     INK,
+    AnyFigure,
     colour,
     legend_beside,
     new_figure,
@@ -16,27 +21,41 @@ VALUE_GROUPS = 3
 
 
 def plot_event_average(
-    offsets, values, reward, value=None, figure=None, *, event="the event", units=None
-):
-    """Draws the mean signal about an event, rewarded and unrewarded, and by the chosen value.
+    offsets: ArrayLike,
+    values: ArrayLike,
+    reward: ArrayLike,
+    *,
+    value: ArrayLike | None = None,
+    figure: AnyFigure | None = None,
+    event: str = "the event",
+    units: str | None = None,
+) -> AnyFigure:
+    """Draws the mean signal around an event, by reward and by the value of the chosen arm.
 
     Bands are the standard error of the mean over trials.
 
     Args:
-        offsets: `[P]` seconds after the event, as `keras_disrnn.data.align` gives them.
-        values: `[E, P]` the signal about each event; instants that are NaN do not count.
-        reward: `[E]` reward of each trial; above 0 is rewarded. Trials of NaN are left out.
-        value: `[E]` value of the chosen arm before the outcome, of any model, for a second panel by
-            thirds of it; `None` for one panel. Trials of NaN are left out of that panel.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        event: What the event is called on the axis.
+        offsets: `[P]` seconds after the event, as `keras_disrnn.data.align` returns them.
+        values: `[E, P]` signal around each event; NaN where it is missing.
+        reward: `[E]` reward of each trial; rewarded if above 0. Trials with NaN are skipped.
+        value: `[E]` value of the chosen arm before the outcome, from any model. It adds a panel
+            with thirds of the trials by value, without trials with NaN; `None` for one panel.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
+        event: Name of the event on the axis.
         units: Units of the signal, for the label.
 
     Returns:
         The figure, with one or two panels.
 
     Raises:
-        ValueError: If the shapes do not fit one another, or no trial has a reward.
+        ValueError: If the shapes do not match, or no trial has a reward.
+
+    Example:
+
+    >>> from keras_disrnn.plots import plot_event_average
+    >>> figure = plot_event_average([0.0, 0.1], [[0.0, 1.0], [0.0, 0.5]], [1, 0], event="reward")
+    >>> figure.axes[0].get_xlabel()
+    'seconds after reward'
     """
     offsets, values = np.asarray(offsets, float), np.asarray(values, float)
     reward = np.asarray(reward, float)
@@ -73,7 +92,9 @@ def plot_event_average(
     return figure
 
 
-def _average(ax, offsets, values, ink, dashes, label):
+def _average(
+    ax: Axes, offsets: np.ndarray, values: np.ndarray, ink: str, dashes: str, label: str
+) -> None:
     if not len(values):
         return
     count = np.isfinite(values).sum(axis=0)

@@ -1,23 +1,37 @@
-"""How often and how well known agents are found again."""
+"""How often, and how well, the models recover known agents."""
+
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import scipy.stats
+from matplotlib.axes import Axes
 
-from keras_disrnn.plots.style import FAINT, INK, SMALL, colour, new_figure
+from keras_disrnn.plots.style import FAINT, INK, SMALL, AnyFigure, colour, new_figure
 
 
-def plot_recovery(table, figure=None):
+def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
     """Draws the recovery of one or several agents over seeds.
 
     Args:
-        table: What `keras_disrnn.recovery.recover` returned, or several of them, one below the
-            other.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        table: What `recover` returns, or several such tables concatenated.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the share of seeds with the agent's graph, the normalized
-        likelihood minus the true agent's, the dopamine R^2, and the correlation of each variable
-        with its latent. Filled points are seeds with the agent's graph.
+        The figure. Its axes are the share of seeds with the graph of the agent, the normalized
+        likelihood minus that of the true agent, the R² of dopamine, and the correlation of each
+        variable with its latent. Points of seeds with the graph of the agent are filled.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_recovery
+    >>> table = pd.DataFrame(
+    ...     {"agent": "q_learning", "sessions": [10, 20], "graph": [False, True],
+    ...      "difference": [-0.01, 0.0], "dopamine_r2": [0.8, 0.9], "Q0: r": [0.9, 0.99]}
+    ... )
+    >>> plot_recovery(table).axes[0].get_title()
+    'graph found'
     """
     agents = list(dict.fromkeys(table["agent"]))
     figure = new_figure(figure, (7.2, 1.3 + 0.75 * len(agents)))
@@ -46,15 +60,7 @@ def plot_recovery(table, figure=None):
             ax = axes[min(index + 1, 3)]
             heights = row + rng.uniform(-0.18, 0.18, len(rows))
             ink = colour(max(index - 2, 0))
-            for among, fill in ((found, ink), (~found, "white")):
-                ax.scatter(
-                    values.to_numpy()[among],
-                    heights[among],
-                    s=14,
-                    facecolor=fill,
-                    edgecolor=ink,
-                    linewidth=0.8,
-                )
+            _scatter(ax, values.to_numpy(), heights, found, ink)
     axes[0].set_xlim(0, 1)
     axes[0].set_yticks(range(len(agents)), [agent.replace("_", " ") for agent in agents])
     axes[0].set_ylim(len(agents) - 0.5, -0.5)
@@ -62,18 +68,29 @@ def plot_recovery(table, figure=None):
     return figure
 
 
-def plot_recovery_by_sessions(table, figure=None):
-    """Draws how recovery grows with the number of sessions: how many a scientist needs.
+def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws how recovery depends on the number of training sessions.
 
     Args:
         table: As for `plot_recovery`, of one agent, with a column `sessions`, the number of
-            training sessions of each row.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+            training sessions.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the share of seeds with the agent's graph, with Wilson's 95%
-        interval; the normalized likelihood minus the true agent's; the dopamine R^2. Filled points
-        are seeds with the agent's graph, lines the means over seeds.
+        The figure. Its axes are the share of seeds with the graph of the agent, with Wilson's 95%
+        interval; the normalized likelihood minus that of the true agent; and the R² of dopamine.
+        Points of seeds with the graph of the agent are filled, and lines are means over seeds.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_recovery_by_sessions
+    >>> table = pd.DataFrame(
+    ...     {"agent": "q_learning", "sessions": [10, 20], "graph": [False, True],
+    ...      "difference": [-0.01, 0.0], "dopamine_r2": [0.8, 0.9], "Q0: r": [0.9, 0.99]}
+    ... )
+    >>> plot_recovery_by_sessions(table).axes[0].get_xlabel()
+    'training sessions'
     """
     figure = new_figure(figure, (7.2, 2.4))
     axes = figure.subplots(1, 3, sharex=True)
@@ -102,20 +119,16 @@ def plot_recovery_by_sessions(table, figure=None):
             color=INK,
         )
         for ax, column in zip(axes[1:], ("difference", "dopamine_r2"), strict=True):
-            for among, fill in ((found, colour(0)), (~found, "white")):
-                values = rows[column].to_numpy()[among]
-                ax.scatter(
-                    np.full(len(values), size),
-                    values,
-                    s=14,
-                    facecolor=fill,
-                    edgecolor=colour(0),
-                    linewidth=0.8,
-                    zorder=3,
-                )
+            _scatter(ax, np.full(len(rows), size), rows[column].to_numpy(), found, colour(0))
     axes[0].set_ylim(-0.03, 1.03)
     axes[0].set_xticks(sizes, [str(size) for size in sizes])
     axes[0].minorticks_off()
     axes[0].margins(x=0.18)
     axes[1].axhline(0, color=FAINT, lw=0.8, zorder=0)
     return figure
+
+
+def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, filled: np.ndarray, ink: str) -> None:
+    """Draws points, some of them filled."""
+    for among, fill in ((filled, ink), (~filled, "white")):
+        ax.scatter(x[among], y[among], s=14, facecolor=fill, edgecolor=ink, linewidth=0.8, zorder=3)

@@ -1,6 +1,13 @@
-"""What the choice, dopamine and update networks compute (Figures 2b and 2c of Jain et al. 2025)."""
+"""The choice, dopamine and update networks (Figures 2b and 2c of Jain et al. 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 
@@ -9,10 +16,12 @@ from keras_disrnn.plots.style import (
     FAINT,
     INK,
     SMALL,
+    AnyFigure,
     arm_labels,
     colour,
     combination_label,
     combination_style,
+    empty_figure,
     legend_beside,
     map_limits,
     new_axes,
@@ -23,30 +32,50 @@ from keras_disrnn.plots.style import (
     zero_lines,
 )
 
+if TYPE_CHECKING:
+    from keras_disrnn.analysis import ChoiceRule, DopamineRule, UpdateRule
+
 MAX_MAPS = 12
 MAX_UPDATE_PANELS = 15
 
 
-def plot_choice_rule(rule, ax=None, *, arm=None, arm_names=None):
-    """Draws what the choice network makes of the open latents.
+def plot_choice_rule(
+    rule: ChoiceRule,
+    ax: Axes | None = None,
+    *,
+    arm: int | None = None,
+    arm_names: Sequence[str] | None = None,
+) -> Axes:
+    """Draws the choice network as a function of the open latents.
 
-    No open latent: a bar for each arm's constant probability. One: a line of the logit of the
-    right arm minus that of the left; for more than two arms a line for each arm's logit minus
-    their mean. Two or more: a map of the same over the two most open ones, with a line where it
-    is 0; for more than two arms a map of which arm is preferred, or of one arm's logit.
+    - Without an open latent: a bar for the constant probability of each arm.
+    - One open latent: a line of the logit of the right arm minus that of the left. More than two
+      arms have a line each, of the logit minus the mean over arms.
+    - Two or more: a map of the same over the two most open latents, with a line where it is 0. More
+      than two arms have a map of the preferred arm, or of the logit of one arm.
 
     Args:
         rule: What `compute_choice_rule` returns.
-        ax: An Axes to draw in, or `None` for a new figure.
-        arm: With more than two arms and two latents, the arm whose logit to map; `None` for the
+        ax: An Axes to draw in; `None` for a new figure.
+        arm: With more than two arms and two latents, the arm whose logit to draw; `None` for the
             preferred arm.
-        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+        arm_names: One name for each arm; `None` for left and right (arm 0, ... for more than two).
 
     Returns:
         The Axes.
 
     Raises:
-        ValueError: If `arm` or `arm_names` does not fit the number of arms.
+        ValueError: If `arm` or `arm_names` does not match the number of arms.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn import analysis
+    >>> from keras_disrnn.plots import plot_choice_rule
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> plot_choice_rule(analysis.compute_choice_rule(model, points=5)).get_xlabel()
+    'z1'
     """
     arms = rule.logits.shape[-1]
     names = arm_labels(arms, arm_names)
@@ -84,25 +113,44 @@ def plot_choice_rule(rule, ax=None, *, arm=None, arm_names=None):
     return ax
 
 
-def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=None):
-    """Draws what the dopamine network makes of the open latents, choice and reward.
+def plot_dopamine_rule(
+    rule: DopamineRule,
+    figure: AnyFigure | None = None,
+    *,
+    signal: str | None = None,
+    units: str | None = None,
+    arm_names: Sequence[str] | None = None,
+) -> AnyFigure:
+    """Draws the dopamine network as a function of the open latents, choice and reward.
 
-    No open latent: a bar for each combination of choice and reward. One: one panel with a line
-    for each combination. Two or more: a map over the two most open ones for each combination,
-    with a row of panels for each choice, one colour scale and at most 12 panels.
+    - Without an open latent: a bar for each combination of choice and reward.
+    - One open latent: one panel, with a line for each combination.
+    - Two or more: a map over the two most open latents for each combination, with a row of panels
+      for each choice, one colour scale, and at most 12 panels.
 
     Args:
         rule: What `compute_dopamine_rule` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
         signal: Name of the signal to draw; `None` for the first.
         units: Units of the signal, for the label.
-        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+        arm_names: One name for each arm; `None` for left and right (arm 0, ... for more than two).
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If `signal` is not one of the rule's signals or `arm_names` does not fit.
+        ValueError: If `signal` is not a signal of the rule, or `arm_names` does not match.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn import analysis
+    >>> from keras_disrnn.plots import plot_dopamine_rule
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=1)
+    >>> model.build((None, None, 2))
+    >>> figure = plot_dopamine_rule(analysis.compute_dopamine_rule(model, points=5))
+    >>> figure.axes[0].get_ylabel()
+    'predicted dopamine'
     """
     signal = rule.signal_names[0] if signal is None else signal
     if signal not in rule.signal_names:
@@ -155,37 +203,50 @@ def plot_dopamine_rule(rule, figure=None, *, signal=None, units=None, arm_names=
     return figure
 
 
-def plot_update_rules(rules, figure=None, *, arm_names=None, max_panels=MAX_UPDATE_PANELS):
-    """Draws how each open latent changes over a trial, one line a combination of choice and reward.
+def plot_update_rules(
+    rules: Sequence[UpdateRule],
+    figure: AnyFigure | None = None,
+    *,
+    arm_names: Sequence[str] | None = None,
+    max_panels: int = MAX_UPDATE_PANELS,
+) -> AnyFigure:
+    """Draws the change of each open latent over a trial, for each choice and reward.
 
-    One panel a latent, or, where its update network reads an open other latent, one panel for each
-    value of the most open of those. All panels share their axes, with one scale on both, so that
-    a slope of -1 (the latent forgets all) is a diagonal.
+    There is one panel for each latent. If its update network reads other open inputs, there is a
+    panel for each value of the most open of them. All panels have the same axes, with the same
+    scale in both directions. A latent that forgets everything is a diagonal with slope -1.
 
     Args:
         rules: What `compute_update_rules` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
-        max_panels: Largest number of panels; a warning says when there would have been more.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
+        arm_names: One name for each arm; `None` for left and right (arm 0, ... for more than two).
+        max_panels: Largest number of panels; a warning says if some are left out.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If `max_panels` is below 1 or `arm_names` does not fit.
+        ValueError: If `max_panels` is below 1, or `arm_names` does not match.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn import analysis
+    >>> from keras_disrnn.plots import plot_update_rules
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> figure = plot_update_rules(analysis.compute_update_rules(model, points=5))
+    >>> figure.axes[0].get_ylabel()
+    'change of z1'
     """
     if max_panels < 1:
         raise ValueError(f"max_panels: expected at least 1, got {max_panels}")
     if not rules:
-        figure = new_figure(figure, (3.2, 2.0))
-        ax = figure.subplots()
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "no open latent", ha="center", va="center", transform=ax.transAxes)
-        return figure
+        return empty_figure(figure, "no open latent")
     names = arm_labels(int(rules[0].choices.max()) + 1, arm_names)
     panels = [_update_panels(rule) for rule in rules]
     columns = min(max(len(row) for row in panels), max_panels)
-    # Latents that read no other one need a panel each, and those stand side by side.
+    # Latents that read no other input need only one panel each. Put these side by side.
     if columns == 1:
         columns = min(len(panels), 4, max_panels)
         flat = [panel for row in panels for panel in row]
@@ -194,7 +255,7 @@ def plot_update_rules(rules, figure=None, *, arm_names=None, max_panels=MAX_UPDA
     panels = [row[:columns] for row in panels[: max_panels // columns]]
     warn_left_out(sum(len(row) for row in panels), total, "panels of update rules")
 
-    # Square panels in a figure that is too low run over their titles and the legend.
+    # If the figure is too low, square panels overlap their titles and the legend.
     legend_columns = 2 if columns < 3 else 4
     legend_rows = -(-len(rules[0].choices) // legend_columns)
     width = max(3.4, 0.4 + 2.4 * columns)
@@ -226,8 +287,8 @@ def plot_update_rules(rules, figure=None, *, arm_names=None, max_panels=MAX_UPDA
     return figure
 
 
-def _update_panels(rule):
-    """`(rule, title, changes)` of each panel of one latent."""
+def _update_panels(rule: UpdateRule) -> list[tuple[UpdateRule, str, np.ndarray]]:
+    """Rule, title and changes of each panel of one latent."""
     reads = ", ".join(rule.open_observations) or "no observation"
     if not rule.others:
         return [(rule, f"{rule.latent}  (reads {reads})", rule.change)]
@@ -238,7 +299,9 @@ def _update_panels(rule):
     ]
 
 
-def _combination_legend(figure, rule, names, columns):
+def _combination_legend(
+    figure: AnyFigure, rule: UpdateRule, names: Sequence[str], columns: int
+) -> None:
     handles = [
         Line2D(
             [],
@@ -251,8 +314,10 @@ def _combination_legend(figure, rule, names, columns):
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL)
 
 
-def _map(ax, rule, values, limits):
-    """A map over two latents, the first along x."""
+def _map(
+    ax: Axes, rule: ChoiceRule | DopamineRule, values: np.ndarray, limits: tuple[float, float]
+) -> QuadMesh:
+    """Draws a map over two latents, the first along x."""
     image = ax.pcolormesh(
         *rule.values,
         values.T,
@@ -267,13 +332,13 @@ def _map(ax, rule, values, limits):
     return image
 
 
-def _preferred_arm(ax, rule, names):
-    """A map of the arm with the highest probability, darker where it is higher."""
+def _preferred_arm(ax: Axes, rule: ChoiceRule, names: Sequence[str]) -> None:
+    """Draws a map of the arm with the highest probability, darker where it is higher."""
     probability = rule.probability
     best = probability.argmax(axis=-1)
     arms = len(names)
     colours = ListedColormap([colour(arm) for arm in range(arms)])
-    # From chance, nearly white, to certainty.
+    # From nearly white, at chance, to certainty.
     strength = (probability.max(axis=-1) - 1 / arms) / (1 - 1 / arms)
     image = ax.pcolormesh(
         *rule.values,
@@ -292,14 +357,14 @@ def _preferred_arm(ax, rule, names):
     ax.set_ylabel(rule.latents[1])
 
 
-def _logit_label(names, arm):
+def _logit_label(names: Sequence[str], arm: int | None) -> str:
     if len(names) == 2:
         return f"logit({names[1]}) − logit({names[0]})"
     return "logit − mean logit" if arm is None else f"logit({names[arm]}) − mean logit"
 
 
-def _note_fixed(ax, rule):
-    """Says at what value open latents beyond the ones drawn are held."""
+def _note_fixed(ax: Axes, rule: ChoiceRule | DopamineRule) -> None:
+    """Notes the values of open latents that are not drawn."""
     extra = [name for name in rule.open_latents if name not in rule.latents]
     if extra:
         note(ax, "\n".join(f"{name} = {rule.fixed[name]:.2g}" for name in extra))

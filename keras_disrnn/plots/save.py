@@ -1,38 +1,58 @@
-"""Files of figures that never end a run."""
+"""Saves figures without ever ending a run."""
 
+from __future__ import annotations
+
+import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 
+from keras_disrnn.plots.style import AnyFigure
 
-def save_figure(path, plot, *arguments, dpi=150, **keywords):
-    """Draws a figure and writes it to a file; warns where that fails, and goes on.
 
-    A training run must not be lost to its pictures, so any error of the drawing becomes a
-    `RuntimeWarning` that names the file and the error.
+def save_figure(
+    path: str | os.PathLike,
+    plot: Callable[..., Axes | AnyFigure],
+    *arguments: Any,
+    dpi: int = 150,
+    **keywords: Any,
+) -> Path | None:
+    """Draws a figure and saves it. If that fails, warns and returns.
+
+    A training run must not fail because of its figures. Any error becomes a `RuntimeWarning` with
+    the file and the error.
+
+    Args:
+        path: The file. Its suffix is the format. Missing folders are created.
+        plot: A function that returns an Axes or a Figure.
+        *arguments: Positional arguments of `plot`.
+        dpi: Dots per inch, in formats that have dots.
+        **keywords: Keyword arguments of `plot`.
+
+    Returns:
+        The path, or `None` if it failed.
 
     Example:
 
-        save_figure(folder / "bottlenecks.png", plot_bottlenecks, compute_bottlenecks(model))
-
-    Args:
-        path: The file; its ending says the format. Missing folders are made.
-        plot: A function that returns an Axes or a Figure.
-        *arguments: What to call it with.
-        dpi: Dots an inch, in formats that have dots.
-        **keywords: What to call it with.
-
-    Returns:
-        The path, or `None` where it failed.
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_learning_curves, save_figure
+    >>> history = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 0.6]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(Path(folder) / "loss.png", plot_learning_curves, history).name
+    'loss.png'
     """
     path = Path(path)
     try:
         drawn = plot(*arguments, **keywords)
         figure = drawn.figure if isinstance(drawn, Axes) else drawn
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Text stays text in the file, for a journal's own typesetting.
+        # Keep text as text in the file, so that journals can typeset it.
         with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
             figure.savefig(path, dpi=dpi)
     except Exception as error:

@@ -1,22 +1,38 @@
-"""What each penalty costs and what it leaves open."""
+"""The cross-validated scores of penalty scales, and the structure at each scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from keras_disrnn.plots.style import FAINT, GREY, SMALL, colour, new_figure
+from keras_disrnn.plots.style import FAINT, GREY, SMALL, AnyFigure, colour, new_figure
 
 
-def plot_selection(selections, figure=None):
-    """Draws the path of penalties of each stage: the score above, the graph's edges below.
+def plot_selection(selections: Mapping[str, Any], figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws the path of penalty scales of each stage: the score, and the edges of the graph.
 
     Args:
-        selections: Dict of stage (`"choice"`, `"dopamine"`) to `Selection`, as
-            `keras_disrnn.selection.select` gives it, or to its table.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        selections: Mapping of stage (`"choice"`, `"dopamine"`) to the `Selection` that `select`
+            returns, or to its table.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the scores and then the edges, a column a stage. The bars are
-        standard errors of the difference to the best, paired by session, which the choice goes by;
-        the band is one standard error of the best score by itself; the ring is the choice.
+        The figure. Its axes are the scores and then the edges, with a column for each stage. Bars
+        are standard errors of the difference to the best scale, paired by session; they decide the
+        choice. The band is the standard error of the best score itself. The ring is the choice.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_selection
+    >>> table = pd.DataFrame(
+    ...     {"scale": [0.1, 1.0], "score": [0.61, 0.6], "score_se": 0.01, "cost": [0.49, 0.51],
+    ...      "cost_se": [0.0, 0.02], "edges": [6, 4], "open": [5.5, 4.0], "chosen": [False, True]}
+    ... )
+    >>> plot_selection({"choice": table}).axes[1].get_xlabel()
+    'penalty scale'
     """
     figure = new_figure(figure, (3.5 * len(selections), 4.2))
     axes = figure.subplots(2, len(selections), sharex="col", squeeze=False, height_ratios=(3, 2))
@@ -48,7 +64,7 @@ def plot_selection(selections, figure=None):
         )
         bottom.set_ylim(bottom=0)
         bottom.set_ylabel("edges, openness")
-        bottom.set_xlabel("penalty, multiple")
+        bottom.set_xlabel("penalty scale")
         bottom.set_xscale("log")
         bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
         bottom.minorticks_off()

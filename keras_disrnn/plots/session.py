@@ -1,14 +1,22 @@
-"""One session: what the animal did, what the model held and predicted."""
+"""One session: choices and rewards, the latents and predictions of a model, and dopamine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from keras_disrnn.analysis.bottlenecks import is_latent
 from keras_disrnn.plots.style import (
     FAINT,
     GREY,
     INK,
     SMALL,
+    AnyFigure,
     arm_labels,
     colour,
     legend_beside,
@@ -22,29 +30,48 @@ MAX_LATENTS = 6
 MAX_SIGNALS = 3
 
 
-def plot_session(trace, figure=None, *, latents=None, units=None, arm_names=None):
-    """Draws a session: choices and rewards over p(choice), the latents, and dopamine.
+def plot_session(
+    trace: pd.DataFrame,
+    figure: AnyFigure | None = None,
+    *,
+    latents: Sequence[str] | None = None,
+    units: str | None = None,
+    arm_names: Sequence[str] | None = None,
+) -> AnyFigure:
+    """Draws a session: choices and rewards, p(choice), the latents, and dopamine.
 
-    Above: the probability of the right arm (of each arm, for more than two) with a tick a trial,
-    at the top for right and at the bottom for left (a row an arm, for more than two): long where
-    rewarded, grey where the choice was forced; missed trials are dotted lines. Then the latents
-    that the choice reads. Then each signal, recorded and predicted. To draw a part of a session,
-    pass a part of the trace, such as `trace[:100]`.
+    The upper panel has the probability of the right arm (of each arm, if there are more than two)
+    and a tick for each trial, at the top for right and at the bottom for left (or in a row for each
+    arm). Ticks are long if the trial was rewarded, and grey if it was forced. Dotted lines are
+    missed trials. The panels below have the latents that the choice reads, and each recorded and
+    predicted signal. To draw a part of a session, pass a part of the trace, such as `trace[:100]`.
 
     Args:
         trace: What `compute_session_trace` returns, or some of its rows.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
-        latents: Names of the latents to draw, such as `open_latents` gives; `None` for the 6 that
-            vary most. Of more than 6 the first are drawn, with a warning.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
+        latents: Names of the latents to draw, such as `open_latents` returns; `None` for the 6 that
+            vary most. If there are more than 6, the first are drawn, with a warning.
         units: Units of the signals, for the label.
-        arm_names: One name an arm, or `None` for left and right (arm 0, ... for more than two).
+        arm_names: One name for each arm; `None` for left and right (arm 0, ... for more than two).
 
     Returns:
-        The figure: choice, latents, then at most 3 signals.
+        The figure, with panels of choice, latents, and at most 3 signals.
 
     Raises:
-        ValueError: If the trace has no rows, `latents` has an unknown name or `arm_names` does
-            not fit.
+        ValueError: If the trace has no rows, `latents` has an unknown name, or `arm_names` does not
+            match.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn import analysis
+    >>> from keras_disrnn.plots import plot_session
+    >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
+    >>> model.build((None, None, 2))
+    >>> figure = plot_session(analysis.compute_session_trace(model, sessions, 0))
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['p(right)', 'latent value']
     """
     if len(trace) == 0:
         raise ValueError("trace: expected at least one trial, got none")
@@ -97,8 +124,9 @@ def plot_session(trace, figure=None, *, latents=None, units=None, arm_names=None
     return figure
 
 
-def _latents(trace, latents):
-    found = [name for name in trace if name[:1] == "z" and name[1:].isdigit()]
+def _latents(trace: pd.DataFrame, latents: Sequence[str] | None) -> list[str]:
+    """Names of the latents to draw."""
+    found = [name for name in trace if is_latent(name)]
     if latents is None:
         spread = trace[found].std(ddof=0).sort_values(ascending=False, kind="stable")
         return sorted(spread.index[:MAX_LATENTS], key=found.index)
@@ -109,8 +137,8 @@ def _latents(trace, latents):
     return list(latents[:MAX_LATENTS])
 
 
-def _choices(ax, trace, names):
-    """p(choice), and a tick for every trial beside it."""
+def _choices(ax: Axes, trace: pd.DataFrame, names: Sequence[str]) -> None:
+    """Draws p(choice), and a tick for every trial."""
     two = len(names) == 2
     for arm in (1,) if two else range(len(names)):
         ax.plot(
@@ -121,7 +149,7 @@ def _choices(ax, trace, names):
             label=names[arm],
         )
     for arm, name in enumerate(names):
-        # Two arms: up from the top and down from the bottom. More: a row each, above.
+        # Two arms: up from the top, down from the bottom. More arms: a row of ticks each.
         base, sign = ((-0.05, -1), (1.05, 1))[arm] if two else (1.06 + 0.2 * arm, 1)
         for kind, ink in (("free", colour(arm)), ("forced", GREY)):
             chosen = trace[(trace["kind"] == kind) & (trace["choice"] == arm)]

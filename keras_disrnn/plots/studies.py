@@ -1,31 +1,63 @@
-"""What the fits of a study found: penalties, subjects."""
+"""The fits of a study: penalty scales, and subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from keras_disrnn.analysis.graph import cluster_graphs
-from keras_disrnn.plots.style import FAINT, GREY, SMALL, colour, new_figure
+from keras_disrnn.plots.style import (
+    FAINT,
+    GREY,
+    SMALL,
+    AnyFigure,
+    colour,
+    hide_spines,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from keras_disrnn.analysis.studies import StudyFit
 
 MOST_NAMES = 40
-"""More subjects than this are drawn without their names."""
+"""Figures of more subjects leave out the names."""
 
 
-def plot_penalty_curves(fits, figure=None):
-    """Draws what the penalties cost and what they leave open: a column a model.
+def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws the likelihood and the number of edges at each penalty scale, in a column per model.
+
+    The upper axes have the held-out normalized likelihood of each subject (thin lines, means over
+    seeds) and its mean over subjects (thick). Dashed lines are the means of models without
+    penalties for the same subjects; a model at chance is only in the legend, with its likelihood.
+    The lower axes have the number of edges of the graphs (mean over fits), and the share of pairs
+    of seeds with the same graph.
 
     Args:
-        fits: `keras_disrnn.analysis.studies.StudyFit`s of one data set.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        fits: Fits of one data set.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are, above, the held-out normalized likelihood of each subject (thin:
-        mean over its seeds) and the mean over subjects (thick), with the means of the models that
-        have no penalties and are there for the same subjects dashed (of one at chance the legend
-        has the number); and below, the edges of the graphs (mean over fits), and the share
-        of pairs of seeds with the same graph.
+        The figure.
 
     Raises:
-        ValueError: If no fit has a multiple.
+        ValueError: If no fit has a penalty scale.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> from keras_disrnn.plots import plot_penalty_curves
+    >>> scores = {"likelihood": 0.6, "edges": 4}
+    >>> fits = [
+    ...     StudyFit("mice", "m1", "DisRNN", scale, 0, scores, None, pd.DataFrame())
+    ...     for scale in (0.5, 1.0)
+    ... ]
+    >>> plot_penalty_curves(fits).axes[1].get_xlabel()
+    'penalty scale'
     """
     models = {}
     for fit in fits:
@@ -48,7 +80,7 @@ def plot_penalty_curves(fits, figure=None):
         )
         if len(subjects) > 1:
             top.plot(scales, curves.T, color=FAINT, lw=0.8, zorder=1)
-        # Only what every multiple has is comparable from multiple to multiple.
+        # Only subjects with a fit at every scale can be compared between scales.
         whole = curves[np.isfinite(curves).all(axis=1)]
         if len(whole):
             top.plot(
@@ -87,7 +119,7 @@ def plot_penalty_curves(fits, figure=None):
                 )
         most = np.nanmax([most, *edges])
         bottom.margins(x=0.12)
-        bottom.set_xlabel("penalties, multiple")
+        bottom.set_xlabel("penalty scale")
         bottom.set_xscale("log")
         bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
         bottom.minorticks_off()
@@ -95,19 +127,20 @@ def plot_penalty_curves(fits, figure=None):
     axes[1, 0].set_ylim(0, 1.3 * most)
     axes[0, 0].set_ylabel("normalized likelihood,\nheld out")
     axes[1, 0].set_ylabel("edges\n(%: seeds agree)")
-    for ax in axes.flat:
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+    hide_spines(axes.flat)
     return figure
 
 
-def _mean(fits, scale, subject):
+def _mean(fits: Sequence[StudyFit], scale: float, subject: str | None) -> float:
+    """Mean likelihood over seeds."""
     values = [f.scores["likelihood"] for f in fits if (f.scale, f.subject) == (scale, subject)]
     return np.mean(values) if values else np.nan
 
 
-def _without_penalties(fits, pooled):
-    """Baselines to subject to likelihoods, of subjects alone or of all together."""
+def _without_penalties(
+    fits: Sequence[StudyFit], pooled: bool
+) -> dict[str, dict[str | None, list[float]]]:
+    """Model without penalties to subject to likelihoods, of single subjects or pooled ones."""
     found = {}
     for fit in fits:
         if fit.scale is None and (fit.subject is None) == pooled:
@@ -116,13 +149,13 @@ def _without_penalties(fits, pooled):
     return found
 
 
-def _is_chance(likelihoods):
-    """Whether a model gives all arms the same: drawn, it would press the others together."""
+def _is_chance(likelihoods: Sequence[float] | np.ndarray) -> bool:
+    """Whether all likelihoods are at chance, so that drawing them would compress the others."""
     return bool(np.allclose(likelihoods, 1 / round(1 / likelihoods[0]), rtol=0, atol=1e-6))
 
 
-def _agreement(fits):
-    """Share of pairs of seeds, of the same subject, with the same graph; `None` without pairs."""
+def _agreement(fits: Sequence[StudyFit]) -> float | None:
+    """Share of pairs of seeds of a subject with the same graph; `None` without pairs."""
     pairs = []
     for subject in {fit.subject for fit in fits}:
         graphs = [fit.graph for fit in fits if fit.subject == subject and fit.graph is not None]
@@ -131,16 +164,28 @@ def _agreement(fits):
     return np.mean(pairs) if pairs else None
 
 
-def plot_subject_scores(table, figure=None):
-    """Draws how well each model predicts each subject: a row a subject, the best to the right.
+def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+    """Draws how well each model predicts each subject, with one row for each subject.
 
     Args:
-        table: What `keras_disrnn.analysis.compute_subject_scores` returns.
-        figure: A Figure or SubFigure to draw in, or `None` for a new one.
+        table: What `compute_subject_scores` returns.
+        figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure; its axes are the likelihoods, the best model of each subject ringed, and how
-        many subjects each model is best of. Of a model at chance the legend has the number alone.
+        The figure. Its left axes have the likelihoods, with a ring around the best model of each
+        subject. Its right axes have the number of subjects for which each model is the best. A
+        model at chance is only in the legend, with its likelihood.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.plots import plot_subject_scores
+    >>> table = pd.DataFrame(
+    ...     {"subject": ["m1", "m1"], "model": ["GRU", "DisRNN"], "likelihood": [0.6, 0.62],
+    ...      "best": [False, True]}
+    ... )
+    >>> plot_subject_scores(table).axes[1].get_xlabel()
+    'subjects with this best model'
     """
     models = list(dict.fromkeys(table["model"]))
     ranks = table.groupby("subject")["likelihood"].max().sort_values()
@@ -175,9 +220,7 @@ def plot_subject_scores(table, figure=None):
     right.set_ylim(len(models) - 0.4, -0.6)
     right.set_xlim(0, max(1, table.groupby("model")["best"].sum().max()) * 1.2)
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set_xlabel("subjects it is best of")
+    right.set_xlabel("subjects with this best model")
     figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
-    for ax in (left, right):
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+    hide_spines((left, right))
     return figure

@@ -1,15 +1,24 @@
-"""What the figures share: where they are drawn, colours and names.
+"""What the figures share: axes, colours, names, legends.
 
-Nothing here touches pyplot or rcParams: a figure belongs to whoever asked for it.
+Nothing here touches pyplot or rcParams, so a figure belongs to whoever asked for it.
 """
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike
+
+AnyFigure: TypeAlias = Figure | SubFigure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette, told apart with every common kind of colour vision. Cycled by index."""
+"""Palette of Okabe and Ito, distinct with all common kinds of colour vision; cycled by index."""
 
 INK = "#222222"
 GREY = "#777777"
@@ -19,33 +28,49 @@ SMALL = 8
 """Font size, in points, of legends and of the ticks of dense panels."""
 
 
-def colour(index):
-    """Colour of the arm, latent or line of that index."""
+def colour(index: int) -> str:
+    """Returns the colour of the arm, latent or line of that index."""
     return COLOURS[index % len(COLOURS)]
 
 
-def new_axes(ax, size):
-    """The Axes to draw in: the given one, or the only one of a new figure of `size` inches."""
+def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Returns the given Axes, or those of a new figure of `size` inches."""
     return ax if ax is not None else Figure(figsize=size, layout="constrained").subplots()
 
 
-def new_figure(figure, size):
-    """The Figure (or SubFigure) to draw in: the given one, or a new one of `size` inches."""
+def new_figure(figure: AnyFigure | None, size: tuple[float, float]) -> AnyFigure:
+    """Returns the given Figure or SubFigure, or a new Figure of `size` inches."""
     return figure if figure is not None else Figure(figsize=size, layout="constrained")
 
 
-def arm_labels(arms, arm_names=None):
-    """Names of the arms: as given, or `left` and `right` for two and `arm 0`, ... for more.
+def empty_figure(figure: AnyFigure | None, text: str) -> AnyFigure:
+    """Draws a small figure that only has a text, for results that are empty."""
+    figure = new_figure(figure, (3.2, 2.0))
+    ax = figure.subplots()
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    return figure
+
+
+def hide_spines(axes: Iterable[Axes]) -> None:
+    """Hides the upper and right border of each Axes."""
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+
+
+def arm_labels(arms: int, arm_names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Returns the names of the arms.
 
     Args:
         arms: Number of arms.
-        arm_names: One name an arm, or `None`.
+        arm_names: One name for each arm; `None` for `left` and `right`, or `arm 0`, ... for more
+            than two arms.
 
     Returns:
-        Tuple of names.
+        The names.
 
     Raises:
-        ValueError: If the number of names is not the number of arms.
+        ValueError: If the number of names differs from the number of arms.
     """
     if arm_names is None:
         return ("left", "right") if arms == 2 else tuple(f"arm {arm}" for arm in range(arms))
@@ -57,34 +82,34 @@ def arm_labels(arms, arm_names=None):
     return tuple(arm_names)
 
 
-def combination_label(choice, reward, names):
-    """What a trial's choice and reward are called, such as `left, rewarded`."""
+def combination_label(choice: float, reward: float, names: Sequence[str]) -> str:
+    """Returns the name of a combination of choice and reward, such as `left, rewarded`."""
     outcome = {0.0: "unrewarded", 1.0: "rewarded"}.get(float(reward), f"reward {reward:g}")
     return f"{names[int(choice)]}, {outcome}"
 
 
-def combination_style(choice, reward, rewards):
-    """Line style of a combination: colour for the choice, dashes for the reward."""
+def combination_style(choice: float, reward: float, rewards: ArrayLike) -> dict[str, Any]:
+    """Returns the line style of a combination: colour for the choice, dashes for the reward."""
     dashes = ("--", "-", ":", "-.")
     levels = sorted(set(np.asarray(rewards).tolist()))
     return {"color": colour(int(choice)), "linestyle": dashes[levels.index(reward) % len(dashes)]}
 
 
-def with_units(name, units):
-    """An axis label, with the units in brackets where there are any."""
+def with_units(name: str, units: str | None) -> str:
+    """Returns an axis label, with the units in brackets if there are any."""
     return name if units is None else f"{name} ({units})"
 
 
-def zero_lines(ax, horizontal=True, vertical=True):
-    """Faint lines through zero, behind the data."""
+def zero_lines(ax: Axes, *, horizontal: bool = True, vertical: bool = True) -> None:
+    """Draws faint lines through zero, behind the data."""
     if horizontal:
         ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
     if vertical:
         ax.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
 
 
-def map_limits(values):
-    """Colour limits of a diverging map: about 0 where the values lie on both sides of it."""
+def map_limits(values: ArrayLike) -> tuple[float, float]:
+    """Returns colour limits of a diverging map; symmetric if the values have both signs."""
     low, high = float(np.min(values)), float(np.max(values))
     if low < 0 < high:
         high = max(-low, high)
@@ -94,8 +119,8 @@ def map_limits(values):
     return low, high
 
 
-def note(ax, text):
-    """A few small words in the upper left corner of a panel."""
+def note(ax: Axes, text: str) -> None:
+    """Writes a small text in the upper left corner of a panel."""
     ax.text(
         0.02,
         0.98,
@@ -108,8 +133,8 @@ def note(ax, text):
     )
 
 
-def legend_beside(ax, handles=None):
-    """A legend to the right of a panel, where it hides nothing."""
+def legend_beside(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """Draws a legend to the right of a panel, where it hides nothing."""
     handles = ax.get_legend_handles_labels()[0] if handles is None else handles
     ax.legend(
         handles=handles,
@@ -120,7 +145,7 @@ def legend_beside(ax, handles=None):
     )
 
 
-def warn_left_out(drawn, total, what):
-    """Warns that a figure shows only a part, so that it is not taken for the whole."""
+def warn_left_out(drawn: int, total: int, what: str) -> None:
+    """Warns if a figure shows only a part of what there is."""
     if drawn < total:
         warnings.warn(f"drawing {drawn} of {total} {what}", stacklevel=3)
