@@ -291,6 +291,8 @@ def test_a_model_for_each_subject():
     own = compute_evaluation(alone, ones).per_session
     np.testing.assert_allclose(together["sse"][::2], own["sse"])
     np.testing.assert_allclose(together["log_likelihood"][::2], own["log_likelihood"])
+    with pytest.raises(ValueError, match="models: expected models of fit_subjects, got .* for 'x'"):
+        baselines.subject_estimates({"x": baselines.ForgettingQLearning()})
     del models["two"]
     with pytest.raises(ValueError, match="none of 'two'; there are models of 'one'"):
         compute_evaluation(models, sessions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -27,11 +27,11 @@ class Agent(Protocol):
     of shape `(variables, sessions)`. Many sessions advance together, one trial at a time. Sessions
     are the last axis, so that one variable of all sessions is contiguous in memory.
 
-    Attributes:
-        name: A short name. It becomes the subject of the sessions that the agent plays.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """A short name. It becomes the subject of the sessions that the agent plays."""
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
         """Return the names of the state's variables.
@@ -67,7 +67,10 @@ class Agent(Protocol):
 class _Player:
     """The methods of an `Agent`, from its `rule`."""
 
-    rule: Rule
+    if TYPE_CHECKING:
+
+        @property
+        def rule(self) -> Rule: ...
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
         return self.rule.variable_names(num_arms)

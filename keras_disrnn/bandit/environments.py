@@ -19,16 +19,19 @@ class Environment(Protocol):
     Many sessions advance together, one trial at a time. The state is any float64 array with
     sessions as its last axis. The environment does not draw random numbers. It says how many a
     session needs, and `simulate` passes them, so that no session depends on the others.
-
-    Attributes:
-        num_arms: Number of arms.
-        start_uniforms: Number of uniform draws from [0, 1) that start a session.
-        trial_normals: Number of standard normal draws for each trial.
     """
 
-    num_arms: int
-    start_uniforms: int
-    trial_normals: int
+    @property
+    def num_arms(self) -> int:
+        """Number of arms."""
+
+    @property
+    def start_uniforms(self) -> int:
+        """Number of uniform draws from [0, 1) that start a session."""
+
+    @property
+    def trial_normals(self) -> int:
+        """Number of standard normal draws for each trial."""
 
     def num_trials(self, indices: np.ndarray) -> np.ndarray | None:
         """Return the largest number of trials of each session, or `None` for no limit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 
 import numpy as np
 import pandas as pd
@@ -70,15 +69,12 @@ class SimulatedSessions:
         return len(self.choice)
 
     def __getitem__(self, key: int | slice | np.ndarray | list[int]) -> SimulatedSessions:
-        try:
-            number = operator.index(key)
-        except TypeError:
-            chosen = np.arange(len(self))[key]
-        else:
-            if not -len(self) <= number < len(self):
+        if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
                 # Iteration over sessions ends here.
-                raise IndexError(f"session: expected an index below {len(self)}, got {number}")
-            chosen = np.array([number % len(self)])
+                raise IndexError(f"session: expected an index below {len(self)}, got {key}")
+            key = [int(key)]
+        chosen = np.arange(len(self))[key]
         names = (*_ARRAYS, "indices", "lengths")
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
 

@@ -108,7 +108,7 @@ class Baseline(keras.Model):
         """Number of values that a fit chooses."""
         return sum(int(ops.size(weight)) for weight in self.trainable_variables)
 
-    def fit_sessions(self, sessions: Sessions, targets: str = "joint", **settings: Any) -> Any:
+    def fit_sessions(self, sessions: Sessions, *arguments: Any, **settings: Any) -> Any:
         """Fit the model to `keras_disrnn.data.Sessions` by the method that suits it."""
         raise NotImplementedError
 

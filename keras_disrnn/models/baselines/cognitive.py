@@ -277,7 +277,7 @@ class CognitiveModel(Baseline):
                 f"differ, got 'dopamine'; or fit {type(self).__name__} to one signal at a time"
             )
         affine = targets == "joint" or (targets == "dopamine" and not self.OWN_SCALE)
-        compute = fitting.loss_and_gradient(type(self), self.num_arms, targets, affine)
+        compute = self._loss_and_gradient(targets, affine)
         data = fitting.arrays(sessions)
         fitted = self._fitted_names(targets)
         positions = [self.parameter_names().index(name) for name in fitted]
@@ -330,12 +330,16 @@ class CognitiveModel(Baseline):
         """
         values = np.array(list(self.parameters.values()))
         self._check_sessions(sessions, "dopamine")
-        compute = fitting.loss_and_gradient(type(self), self.num_arms, "dopamine", True)
+        compute = self._loss_and_gradient("dopamine", affine=True)
         _, _, affine_map = compute(tf.constant(values), *fitting.arrays(sessions))
         copy = type(self).from_config({**self.get_config(), "name": f"{self.name}_calibrated"})
         copy._set_map(affine_map.numpy())
         copy.last_fit = self.last_fit
         return copy
+
+    def _loss_and_gradient(self, targets: str, affine: bool) -> Any:
+        model_type: Any = type(self)
+        return fitting.loss_and_gradient(model_type, self.num_arms, targets, affine)
 
     def _identity_map(self) -> np.ndarray:
         return np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])

@@ -65,7 +65,7 @@ class Parameter:
     def __set__(self, model: CognitiveModel, value: float) -> None:
         raise AttributeError(f"{self.name}: expected no assignment; make a model with a new value")
 
-    def check(self, value: float) -> float:
+    def check(self, value: Any) -> float:
         """Return the value as a float.
 
         Raises:
@@ -335,7 +335,16 @@ def subject_estimates(models: Mapping[str, CognitiveModel]) -> pd.DataFrame:
 
     Returns:
         A `pandas.DataFrame`: the `estimates` of each `Fit`, with a first column `subject`.
+
+    Raises:
+        ValueError: If a model has no `last_fit`, such as one from a file.
     """
-    tables = [model.last_fit.estimates.assign(subject=subject) for subject, model in models.items()]
+    tables = []
+    for subject, model in models.items():
+        if model.last_fit is None:
+            raise ValueError(
+                f"models: expected models of fit_subjects, got one without a fit for {subject!r}"
+            )
+        tables.append(model.last_fit.estimates.assign(subject=subject))
     table = pd.concat(tables, ignore_index=True)
     return table[["subject", *table.columns.drop("subject")]]

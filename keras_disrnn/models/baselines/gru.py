@@ -68,7 +68,7 @@ class GRU(Baseline):
             kernel_initializer=keras.initializers.GlorotUniform(seeds[2]),
             dtype=self.dtype_policy,
         )
-        self.dopamine_head = None
+        self.dopamine_head: Any = None
         if self.num_signals:
             self.dopamine_head = keras.layers.Dense(
                 self.num_signals,
