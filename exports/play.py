@@ -1,6 +1,7 @@
-"""Steps an exported model through one session: python play.py SAVED_MODEL TRIALS.csv
+"""Step an exported model through one session: python play.py SAVED_MODEL TRIALS.csv.
 
-TRIALS.csv has the columns choice (0, 1, ...) and reward, one row a trial. Needs TensorFlow alone.
+TRIALS.csv has the columns choice (0, 1, ...) and reward, with one row per trial. The program needs
+only TensorFlow.
 """
 
 import csv
@@ -9,7 +10,8 @@ import sys
 import tensorflow as tf
 
 
-def main(folder, trials):
+def main(folder: str, trials: str) -> None:
+    """Print the predicted probability of each choice, and the predicted response."""
     model = tf.saved_model.load(folder)
     with open(trials, newline="", encoding="utf-8") as file:
         rows = [(int(row["choice"]), float(row["reward"])) for row in csv.DictReader(file)]

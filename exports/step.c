@@ -1,8 +1,8 @@
-/* Steps an exported model through one session, from C: ./step SAVED_MODEL TRIALS.csv
+/* Step an exported model through one session, from C: ./step SAVED_MODEL TRIALS.csv
  *
- * TRIALS.csv has two columns and their names in the first line: choice (0, 1, ...), reward. It finds
- * tensors by the names of the signatures `initial_state` and `step`, as every SavedModel has them. The
- * time of a step goes to the standard error. Needs TensorFlow's C library; the Python package has one:
+ * The first line of TRIALS.csv names its two columns: choice (0, 1, ...), reward. The program finds
+ * the tensors in the signatures `initial_state` and `step`. It prints the time of a step to the
+ * standard error. It needs TensorFlow's C library, which the Python package contains:
  *
  *   TF=$(python -c "import tensorflow, os; print(os.path.dirname(tensorflow.__file__))")
  *   gcc -O2 -o step exports/step.c -lm -I$TF/include -L$TF -Wl,-rpath,$TF \

@@ -1,6 +1,7 @@
-"""Converts `step` of an exported model for LiteRT: python to_litert.py SAVED_MODEL OUT.tflite
+"""Convert `step` of an exported model for LiteRT: python to_litert.py SAVED_MODEL OUT.tflite.
 
-Needs TensorFlow alone. The file runs in the interpreter of TensorFlow or of `ai-edge-litert`:
+The program needs only TensorFlow. The file runs in the interpreter of TensorFlow or of
+`ai-edge-litert`:
 
     runner = Interpreter(model_path="OUT.tflite").get_signature_runner("step")
     outputs = runner(features=features, latents=latents)
@@ -12,9 +13,10 @@ from pathlib import Path
 import tensorflow as tf
 
 
-def main(folder, out):
+def main(folder: str, out: str) -> None:
+    """Write the converted model to a new file."""
     if Path(out).exists():
-        sys.exit(f"{out}: exists already; choose a new file")
+        sys.exit(f"{out}: expected a new file, got one that exists; choose another name")
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["step"])
     Path(out).write_bytes(converter.convert())
 
