@@ -7,6 +7,7 @@ import tensorflow as tf
 from parameters import SMALL
 
 import keras_disrnn
+from keras_disrnn.objectives.metrics import DopamineR2
 
 
 def make_batch(features, arms=2, signals=1, seed=0):
@@ -25,7 +26,7 @@ def make_batch(features, arms=2, signals=1, seed=0):
 @pytest.mark.parametrize(("observations", "arms", "signals"), [(2, 2, 1), (4, 3, 2), (2, 2, 0)])
 def test_any_number_of_observations_arms_and_signals(make_features, observations, arms, signals):
     features = make_features(observations=observations, lengths=(9, 4, 9, 9, 2, 9))
-    model = keras_disrnn.DisRNNModel(observations, arms, signals, **SMALL)
+    model = keras_disrnn.DisRNNModel(observations, num_arms=arms, num_signals=signals, **SMALL)
     outputs = model(features)
     assert outputs["choice"].shape == (6, 9, arms)
     assert model.compute_latents(features).shape == (6, 9, 3)
@@ -137,7 +138,7 @@ def test_dopamine_metrics_agree_with_numpy(make_features):
 def test_r2_of_a_signal_with_a_large_offset(rng):
     target = (10_000 + rng.normal(size=(4, 50, 1))).astype("float32")
     predicted = target + 0.5 * rng.normal(size=target.shape).astype("float32")
-    metric = keras_disrnn.metrics.DopamineR2()
+    metric = DopamineR2()
     for session in range(4):
         metric.update_state(target[session, None], predicted[session, None])
     exact = (

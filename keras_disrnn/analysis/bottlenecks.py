@@ -50,7 +50,7 @@ def observation_names_of(model, observation_names=None):
     Raises:
         ValueError: If the number of names is not the model's number of observations.
     """
-    count = model.row_observations
+    count = model.num_trial_observations
     if observation_names is None:
         extra = (f"observation_{index}" for index in range(1, count - 1))
         return ("choice", "reward", *extra)

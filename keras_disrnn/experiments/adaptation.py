@@ -68,14 +68,14 @@ def adapt(model, sessions, targets="choice"):
     if targets not in TARGETS:
         raise ValueError(f"targets: expected one of {', '.join(TARGETS)}, got {targets!r}")
     old = compute_embeddings(model)
-    names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subject_names]
+    names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subjects]
     if not names:
         raise ValueError(
             "sessions: expected a subject that the model has not seen, got only "
             f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))}"
         )
     sessions = sessions.with_subjects(())
-    kinds = [("num_observations", model.row_observations), ("num_arms", model.num_arms)]
+    kinds = [("num_observations", model.num_trial_observations), ("num_arms", model.num_arms)]
     if targets == "joint" or sessions.num_signals:
         kinds.append(("num_signals", model.num_signals))
     for kind, want in kinds:
@@ -122,7 +122,7 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None):
     Raises:
         ValueError: As `adapt`, or if a new subject has no session in one of the parts.
     """
-    fitted, scored = (set(part.subjects) - set(model.subject_names) for part in (train, held_out))
+    fitted, scored = (set(part.subjects) - set(model.subjects) for part in (train, held_out))
     for subject in sorted(fitted ^ scored):
         lacks = "held-out" if subject in fitted else "training"
         raise ValueError(
@@ -151,7 +151,7 @@ def add_subjects(model, names):
     Returns:
         A built `DisRNNModel`.
     """
-    config = {**model.get_config(), "subjects": [*model.subject_names, *names]}
+    config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)
     larger.build((None, None, model.num_observations))
     embedding = model.subject_embedding
@@ -188,7 +188,7 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
         targets: Of `TARGETS`.
     """
     sessions = sessions.for_model(model)
-    index = model.subject_names.index(name)
+    index = model.subjects.index(name)
     kernel = model.subject_embedding.kernel
     bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
     count = float(sessions.choice_weight.sum())

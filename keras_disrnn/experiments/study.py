@@ -298,9 +298,9 @@ def _plan_models(settings, networks, name, subject, data, part, digest, versions
                 network,
                 part.for_model(network).train,
                 steps,
-                training.steps_per_epoch,
-                training.learning_rate,
-                training.settle_steps,
+                steps_per_epoch=training.steps_per_epoch,
+                learning_rate=training.learning_rate,
+                settle_steps=training.settle_steps,
             )
         except ValueError as error:
             who = "" if subject is None else f"subject {subject!r}, "

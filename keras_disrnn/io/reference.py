@@ -131,7 +131,7 @@ def to_haiku(model):
         if model.subjects:
             raise ValueError(
                 "signals: the reference has no multi-subject model with a neural signal, this "
-                f"model has {model.subjects} subjects and {model.num_signals} signals"
+                f"model has {model.num_subjects} subjects and {model.num_signals} signals"
             )
         if readout.timing != "post":
             raise ValueError(
@@ -147,8 +147,8 @@ def to_haiku(model):
     names = _NAMES[root]
     ours = {
         **model.get_config(),
-        "num_observations": model.row_observations,
-        "subjects": model.subjects,
+        "num_observations": model.num_trial_observations,
+        "subjects": model.num_subjects,
     }
     reference = model.reference or {}
     config = {"noiseless_mode": False, "x_names": None, "y_names": None}
@@ -234,7 +234,7 @@ def _places(model, root):
             places[module, f"layer_{depth}_weights"] = (layer.hidden_kernel, index, False)
             places[module, f"layer_{depth}_biases"] = (layer.hidden_bias, index, False)
 
-    observed = model.row_observations
+    observed = model.num_trial_observations
     choice = model.choice_readout.bottleneck
     bottleneck("update_net_obs", cell.update_obs_bottleneck, True, slice(observed))
     bottleneck("update_net_latent", cell.update_latent_bottleneck, swap=True)

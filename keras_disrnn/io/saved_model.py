@@ -202,7 +202,7 @@ def _contract(model, record):
     latents = model.initial_latents.shape[-1]
     columns = (record.config["data"].get("columns") or {}) if record else {}
     further = list(columns.get("observations") or ())
-    subjects = getattr(model, "subject_names", ())
+    subjects = getattr(model, "subjects", ())
     count = observations - 2 - bool(subjects)
     further = further or [f"observation_{index + 1}" for index in range(count)]
     names = columns.get("dopamine") or [f"dopamine_{index + 1}" for index in range(signals)]
@@ -311,7 +311,7 @@ def _write_saved_model(model, declared, folder):
 
     def is_spoiled(features):
         features = features[
-            ..., : model.num_observations - bool(getattr(model, "subject_names", ()))
+            ..., : model.num_observations - bool(getattr(model, "subjects", ()))
         ]
         numbers = tf.math.is_finite(features)
         padding = tf.reduce_all(tf.math.is_nan(features), axis=-1)
