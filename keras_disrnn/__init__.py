@@ -6,7 +6,10 @@ not import TensorFlow.
 
 import importlib
 
+from keras_disrnn.utils.registration import register_classes as _register_classes
 from keras_disrnn.version import __version__
+
+_register_classes()
 
 _HOMES = {
     "ChoiceReadout": "keras_disrnn.layers.readouts",

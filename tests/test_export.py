@@ -390,7 +390,7 @@ def test_baselines_are_refused_and_spoiled_alike(exported):
 def test_nothing_is_overwritten(tmp_path):
     model = keras_disrnn.DisRNNModel(num_latents=2)
     with pytest.raises(ValueError, match="no weights yet"):
-        export.export(model, tmp_path / "model")
+        export.export(keras_disrnn.baselines.GRU(), tmp_path / "model")
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
         export.export(keras.Sequential(), tmp_path / "model")
     model.build((None, None, 2))

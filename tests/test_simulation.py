@@ -219,7 +219,6 @@ def test_simulated_tables_are_read_as_any_other():
             ),
             "trials: expected at most 1",
         ),
-        (lambda: agent_from_model(DisRNNModel()), "no weights yet"),
         (lambda: agent_from_model(baselines.QLearning()), "no parameters yet"),
         (lambda: agent_from_model(baselines.GRU(num_observations=3)), "got 3 observations"),
         (lambda: agent_from_model(disrnn(), signal=1), "signal"),

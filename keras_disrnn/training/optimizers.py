@@ -72,7 +72,8 @@ def describe_optimizer(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     Returns:
         A dict in JSON's types.
     """
-    return {"class": type(optimizer).__name__, **optimizer.get_config()}
+    config = {k: v for k, v in optimizer.get_config().items() if k != "name"}
+    return {"class": type(optimizer).__name__, **config}
 
 
 def check_learning_rate(learning_rate: LearningRate) -> None:
