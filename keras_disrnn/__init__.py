@@ -16,7 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keras_disrnn.utils.lazy import load_lazily
+from keras_disrnn.utils.registration import register_classes as _register_classes
 from keras_disrnn.version import __version__
+
+_register_classes()
 
 if TYPE_CHECKING:
     # The same names as in the table below, for type checkers and editors.

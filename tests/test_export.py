@@ -395,7 +395,6 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
         export.export(keras.Sequential(), tmp_path / "model")
     model = keras_disrnn.DisRNNModel(num_latents=2)
-    model.build((None, None, 2))
     with pytest.raises(FileNotFoundError, match=r"expected a run folder with config\.yaml"):
         export.export(model, tmp_path / "model", run=tmp_path)
     (tmp_path / "model").mkdir()
@@ -407,7 +406,6 @@ def test_nothing_is_overwritten(tmp_path):
 @pytest.mark.parametrize("call", ["os.rename", "keras_disrnn.io.saved_model.write_text"])
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, call):
     model = keras_disrnn.DisRNNModel(num_latents=2)
-    model.build((None, None, 2))
     monkeypatch.setattr(call, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export.export(model, tmp_path / "model")
@@ -484,7 +482,6 @@ def test_damaged_and_foreign_folders_are_refused_unread(folder, tmp_path, monkey
 
 def test_a_digest_accepts_one_export_only(folder, tmp_path):
     model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
-    model.build((None, None, 2))
     digest = export.export(model, tmp_path / "model")
     export.load(tmp_path / "model", digest)
     with pytest.raises(ValueError, match="this is another export"):

@@ -199,8 +199,6 @@ def test_bad_arguments_are_named(sessions):
     amounts = Sessions.from_trials([[0, 1] * 10], [np.arange(20.0)], reward_kind="real")
     with pytest.raises(ValueError, match="at most 8 values of reward"):
         compute_formulas(make_model(), amounts)
-    with pytest.raises(ValueError, match="without weights"):
-        compute_formulas(DisRNNModel(), sessions)
 
 
 def test_rules_as_tables():

@@ -26,7 +26,7 @@ def make_batch(features, arms=2, signals=1, seed=0):
 @pytest.mark.parametrize(("observations", "arms", "signals"), [(2, 2, 1), (4, 3, 2), (2, 2, 0)])
 def test_any_number_of_observations_arms_and_signals(make_features, observations, arms, signals):
     features = make_features(observations=observations, lengths=(9, 4, 9, 9, 2, 9))
-    model = keras_disrnn.DisRNNModel(observations, arms, signals, **SMALL)
+    model = keras_disrnn.DisRNNModel(observations, num_arms=arms, num_signals=signals, **SMALL)
     outputs = model(features)
     assert outputs["choice"].shape == (6, 9, arms)
     assert model.compute_latents(features).shape == (6, 9, 3)

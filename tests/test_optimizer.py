@@ -79,7 +79,7 @@ def test_trains_a_model_as_keras_adam_does(stage, dtype, monkeypatch):
     sessions = make_sessions()
     weights = []
     for kind in (FlatAdam, keras.optimizers.Adam):
-        monkeypatch.setattr("keras_disrnn.training.stages.FlatAdam", kind)
+        monkeypatch.setattr("keras_disrnn.training.optimizers.FlatAdam", kind)
         model = make_model(dtype=dtype)
         compile_stage(model, stage, learning_rate=1e-2, clip_norm=0.1, steps_per_execution=5)
         model.fit(sessions.dataset(steps=20), epochs=1, verbose=0, shuffle=False)
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path):
     settings = {"model": model.get_config(), "steps": {"stage1": 4}, "steps_per_epoch": 2}
     settings["settle_steps"] = 0
     compile_stage(model, "stage1")
-    progress = Progress(path, settings)
+    progress = Progress(path, settings=settings)
     progress.start("stage1", model)
     progress.set_model(model)
     progress.set_params({"epochs": 2})
@@ -122,4 +122,4 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path):
     model.compile(keras.optimizers.Adam(1e-3))
     model.optimizer.build(model.trainable_variables)
     with pytest.raises(ValueError, match=r"progress\.npz: .*optimizer"):
-        Progress(path, settings).start("stage1", model)
+        Progress(path, settings=settings).start("stage1", model)

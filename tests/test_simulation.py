@@ -223,7 +223,6 @@ def test_simulated_tables_are_read_like_any_other():
             ),
             "num_trials: expected at most 1",
         ),
-        (lambda: agent_from_model(DisRNNModel()), "expected a model with weights"),
         (lambda: agent_from_model(baselines.QLearning()), "expected fitted parameters, got none"),
         (lambda: agent_from_model(baselines.GRU(num_observations=3)), "got 3 observations"),
         (lambda: agent_from_model(disrnn(), signal=1), "signal"),

@@ -48,9 +48,8 @@ needs_library = pytest.mark.skipif(
 
 
 def make_model(rng=None, **settings):
-    """A built model; with `rng` all of its weights are moved, so that none has a special value."""
+    """A model; with `rng` all of its weights are moved, so that none has a special value."""
     model = keras_disrnn.DisRNNModel(**{**SMALL, **settings})
-    model.build((None, None, model.num_observations))
     if rng is not None:
         for variable in model.trainable_variables:
             variable.assign(variable + 0.3 * rng.normal(size=variable.shape))
@@ -153,7 +152,7 @@ def test_whole_model_agrees_with_plain_numpy(rng, which):
         responses, dopamine_costs = oracle.run_readout(model.dopamine_readout, read)
         np.testing.assert_allclose(outputs["dopamine"][session], responses, atol=1e-5)
 
-        # What each part of the price is, from the formula of the KL alone.
+        # The share of each penalty, from the formula of the KL divergence alone.
         def part(bottleneck, value, elements):
             mean = oracle.multiplier(bottleneck)[..., elements] * value
             return oracle.kl(mean, oracle.sigma(bottleneck)[..., elements])
@@ -170,9 +169,9 @@ def test_whole_model_agrees_with_plain_numpy(rng, which):
         expected["dopamine"] = dopamine_costs - shares["dopamine_subject"]
         expected["update_obs"] = [part(reads, row, slice(2)) for row in seen]
         for name, values in expected.items():
-            price = getattr(model, f"{name}_penalty")
+            weight = getattr(model, f"{name}_penalty")
             np.testing.assert_allclose(
-                penalties[name][session][real], price * np.asarray(values)[real],
+                penalties[name][session][real], weight * np.asarray(values)[real],
                 rtol=2e-4, err_msg=name,
             )  # fmt: skip
         for name, values in penalties.items():
@@ -181,7 +180,7 @@ def test_whole_model_agrees_with_plain_numpy(rng, which):
 
 @needs_library
 def test_native_and_keras_have_the_same_numbers_and_gradients(rng):
-    """Without noise, which each draws in its own way; with it see the finite differences."""
+    """Without noise, because the two draw it differently. Finite differences test the noise."""
     sessions = make_sessions(rng, missed=True).with_subjects(NAMES)
     (x, y, weight) = next(iter(sessions.dataset()))
     found = []
@@ -249,7 +248,7 @@ def test_gradients_agree_with_finite_differences(rng):
         keras.config.set_floatx("float32")
 
 
-def test_the_embeddings_noise_is_drawn_anew_for_every_row_and_only_where_it_trains(rng):
+def test_the_embedding_has_new_noise_in_every_time_step_but_none_while_frozen(rng):
     model = make_model()
     model.subject_embedding.bottleneck.raw_sigma.assign([0.5, 1e-5])
     index = np.repeat(np.arange(4.0, dtype="float32")[:, None], 500, axis=1)
@@ -287,13 +286,14 @@ def test_initial_values_are_the_references():
             assert layer.raw_multiplier is None or np.all(layer.raw_multiplier.numpy() == 1)
 
 
-def test_a_model_without_subjects_is_what_it_was():
+def test_a_model_without_subjects_has_no_parts_for_them():
     model = keras_disrnn.DisRNNModel(num_latents=3, seed=1)
-    model.build((None, None, 2))
-    assert not any("subject" in name for name in model.get_config())
+    assert (model.subjects, model.num_subjects, model.subject_units) == ((), 0, 0)
+    assert model.get_config()["subjects"] == []
+    assert not any("subject" in name for name in model.penalty_names)
     assert not any("subject" in variable.path for variable in model.variables)
     assert "subject" not in model.bottlenecks
-    # Drawn by the version before there were subjects.
+    # Drawn by a version without subjects.
     assert float(model.initial_latents[0]) == pytest.approx(-0.0647735595703125)
     assert float(model.choice_readout.bottleneck.raw_sigma.numpy()[0]) == pytest.approx(
         0.03145203739404678
@@ -338,7 +338,7 @@ def test_an_unknown_subject_is_named_before_any_work(rng):
             use()
 
 
-def test_what_is_no_index_is_refused_or_undefined(rng):
+def test_a_wrong_index_is_refused_or_gives_nan(rng):
     model = make_model()
     features = make_sessions(rng).with_subjects(NAMES).features[:2].copy()
     for wrong in (4, -1, 0.5):
@@ -369,12 +369,12 @@ def test_bad_arguments_are_named(arguments, message):
         keras_disrnn.DisRNNModel(**{**SMALL, **arguments})
 
 
-def test_a_saved_model_says_which_index_is_which_name(rng, tmp_path):
+def test_a_saved_model_keeps_the_names_of_its_subjects(rng, tmp_path):
     sessions = make_sessions(rng)
     model = make_model(rng)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    assert again.subject_names == NAMES
+    assert again.subjects == NAMES
     assert again.get_config() == model.get_config()
     for name, output in model(sessions.for_model(model).features).items():
         np.testing.assert_array_equal(
@@ -382,7 +382,7 @@ def test_a_saved_model_says_which_index_is_which_name(rng, tmp_path):
         )
 
 
-def test_a_step_does_what_the_whole_session_does(rng, tmp_path):
+def test_steps_agree_with_the_whole_session(rng, tmp_path):
     """In Keras, and in an export, which has the names in its manifest; missed trials included."""
     sessions = make_sessions(rng, missed=True)
     model = make_model(rng)
@@ -582,7 +582,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
     found = adapt(model, new)
     for value, variable in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(variable, value)
-    assert found.model.subject_names == (*NAMES, "eve", "fay")
+    assert found.model.subjects == (*NAMES, "eve", "fay")
     for first, second in zip(model.weights, found.model.weights, strict=True):
         np.testing.assert_array_equal(first.numpy(), second.numpy()[: first.shape[0]])
         assert second.path.endswith("subject_embedding/kernel") or first.shape == second.shape
@@ -731,7 +731,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     fit = ["fit", f"--data.table={table}", f"--out={run}", *quick, "--model.subject_units=2"]
     assert main(fit) == 0
     model = keras.models.load_model(run / "model.keras")
-    assert model.subject_names == ("q00", "q01", "q02")
+    assert model.subjects == ("q00", "q01", "q02")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["open_embeddings"] == open_embeddings(model)
     assert (run / "figures" / "subjects.png").stat().st_size > 0
@@ -771,7 +771,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     scores = json.loads((out / "metrics.json").read_text())
     assert set(scores) == {"before", "after"}
     adapted = keras.models.load_model(out / "model.keras")
-    assert adapted.subject_names == ("q00", "q01", "q02", "q03", "q04")
+    assert adapted.subjects == ("q00", "q01", "q02", "q03", "q04")
     sessions = pd.read_csv(out / "sessions.csv")
     assert set(sessions["subject"]) == {"q03", "q04"}
     assert main(["adapt", f"--run={run}", f"--out={out}", *data]) == 1
@@ -837,7 +837,7 @@ def test_learning_rates_of_simulated_subjects_are_recovered():
     keras_disrnn.train(model, train, **steps, batch_size=86, learning_rate=3e-3, verbose=0)
 
     dimensions = open_embeddings(model)
-    known = pd.DataFrame({"subject": model.subject_names, "alpha": alphas})
+    known = pd.DataFrame({"subject": model.subjects, "alpha": alphas})
     embeddings = compute_embeddings(model)[["subject", *dimensions]]
     best = compute_embedding_correlations(embeddings, known)["rho"].abs().max()
     rates = compute_subject_rates(model, train)

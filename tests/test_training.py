@@ -37,11 +37,9 @@ def sessions():
 
 
 def make_model(**arguments):
-    model = keras_disrnn.DisRNNModel(
+    return keras_disrnn.DisRNNModel(
         **{"num_latents": 3, "update_units": 4, "num_update_layers": 1, "seed": 1, **arguments}
     )
-    model.build((None, None, 2))
-    return model
 
 
 def weights_of(model):
@@ -319,11 +317,15 @@ def test_a_checkpoint_of_other_settings_is_refused(sessions, tmp_path):
     arguments = {"warmup_steps": 2, "stage1_steps": 0, "stage2_steps": 0, "verbose": 0}
     path = tmp_path / "state.npz"
     train(make_model(), sessions, checkpoint=path, **arguments)
-    with pytest.raises(ValueError, match="another setting of 'learning_rate'"):
+    with pytest.raises(ValueError, match="another setting of 'optimizer.learning_rate'"):
         train(make_model(), sessions, checkpoint=path, learning_rate=0.1, **arguments)
+    with pytest.raises(ValueError, match="another setting of 'optimizer.class'"):
+        train(make_model(), sessions, checkpoint=path, optimizer="sgd", **arguments)
+    with pytest.raises(ValueError, match="another setting of 'model.seed'"):
+        train(make_model(seed=2), sessions, checkpoint=path, **arguments)
     with pytest.raises(ValueError, match="another setting of 'data'"):
         train(make_model(), make_sessions(seed=9), checkpoint=path, **arguments)
-    with pytest.raises(ValueError, match="another setting of 'model'"):
+    with pytest.raises(ValueError, match="another setting of 'model.l2_scale'"):
         train(make_model(l2_scale=1.0), sessions, checkpoint=path, **arguments)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"state\.npz: expected a checkpoint"):
@@ -373,16 +375,30 @@ def test_bad_arguments_are_named_before_any_training(sessions):
         (sessions, {"warmup_steps": -1}, "warmup_steps: expected"),
         (sessions, {"steps_per_epoch": 0}, "steps_per_epoch: expected"),
         (sessions, {"stage1_steps": 150}, "stage1_steps: expected a multiple of steps_per_epoch"),
-        (bare, {}, "made for 1 dopamine signals, the sessions have 0"),
-        (unweighted, {}, "no dopamine target has weight"),
+        (sessions, {"learning_rate": 0.0}, "learning_rate: expected a number above 0 or a"),
+        (sessions, {"learning_rate": "fast"}, "learning_rate: expected a number above 0 or a"),
+        (sessions, {"optimizer": "adman"}, "optimizer: expected .* got 'adman'"),
+        (
+            sessions,
+            {"optimizer": keras.optimizers.SGD(), "learning_rate": 0.1},
+            "learning_rate: expected 0.001, the default",
+        ),
+        (bare, {"warmup_steps": 0, "stage1_steps": 0}, "expected dopamine, because only stage2"),
+        (
+            unweighted,
+            {"warmup_steps": 0, "stage1_steps": 0},
+            "the sessions have no dopamine target with weight",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             train(make_model(), data, **arguments)
-    with pytest.raises(ValueError, match="arms: the model was made for 3"):
+    with pytest.raises(ValueError, match="num_arms: expected sessions with 3"):
         train(make_model(num_arms=3), sessions)
+    with pytest.raises(ValueError, match="num_signals: expected sessions with 2"):
+        train(make_model(num_signals=2), sessions)
     with pytest.raises(ValueError, match="expected one of .* got 'stage3'"):
         compile_stage(make_model(), "stage3")
-    with pytest.raises(ValueError, match="no dopamine readout"):
+    with pytest.raises(ValueError, match="without dopamine readout"):
         compile_stage(make_model(num_signals=0), "stage2")
     with pytest.raises(ValueError, match="choice_weight: expected"):
         compile_stage(make_model(), "joint", choice_weight=2.0)

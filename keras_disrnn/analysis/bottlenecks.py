@@ -78,7 +78,7 @@ def observation_names_of(
     Raises:
         ValueError: If the number of names differs from the number of observations.
     """
-    count = model.row_observations
+    count = model.num_trial_observations
     if observation_names is None:
         extra = (f"observation_{index}" for index in range(1, count - 1))
         return ("choice", "reward", *extra)

@@ -46,7 +46,7 @@ def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
     ['subject', 'subject 1']
     """
     _check_subjects(model)
-    columns = {"subject": list(model.subject_names)}
+    columns = {"subject": list(model.subjects)}
     columns |= dict(zip(embedding_names(model.subject_units), _table(model).T, strict=True))
     return pd.DataFrame(columns)
 
@@ -128,14 +128,14 @@ def embedding_of(model: DisRNNModel, subject: str | ArrayLike | None = None) -> 
 
 def subject_index(model: DisRNNModel, subject: str) -> int:
     """Returns the index of a subject, or raises a ValueError if there is none of that name."""
-    if subject not in model.subject_names:
-        listed = ", ".join(map(repr, model.subject_names[:10]))
-        more = ", ..." if model.subjects > 10 else ""
+    if subject not in model.subjects:
+        listed = ", ".join(map(repr, model.subjects[:10]))
+        more = ", ..." if model.num_subjects > 10 else ""
         raise ValueError(
-            f"subject: expected one of the model's {model.subjects} subjects, {listed}{more}, got "
-            f"{subject!r}{suggest(str(subject), model.subject_names)}"
+            f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, got "
+            f"{subject!r}{suggest(str(subject), model.subjects)}"
         )
-    return model.subject_names.index(subject)
+    return model.subjects.index(subject)
 
 
 def embedding_ranges(model: DisRNNModel, points: int) -> np.ndarray:

@@ -70,7 +70,7 @@ class ModelAgent:
         else:
             observations = model.num_observations
             initial = tf.convert_to_tensor(model.initial_latents)[None]
-        names = getattr(model, "subject_names", ())
+        names = getattr(model, "subjects", ())
         if names and subject is None:
             raise ValueError(f"subject: expected one of {_listed(names)} to play, got none")
         if subject is not None:

@@ -299,7 +299,7 @@ class Sessions:
         Raises:
             ValueError: If the model has subjects and a session's is not among them.
         """
-        return self.with_subjects(getattr(model, "subject_names", ()))
+        return self.with_subjects(getattr(model, "subjects", ()))
 
     @classmethod
     def from_trials(

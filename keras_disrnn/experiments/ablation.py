@@ -321,7 +321,10 @@ class _Copy:
         self._model = type(model).from_config(config)
         self._model.build((None, None, model.num_observations))
         compile_stage(
-            self._model, stage, learning_rate, steps_per_execution=self._steps_per_execution
+            self._model,
+            stage,
+            learning_rate=learning_rate,
+            steps_per_execution=self._steps_per_execution,
         )
         (refitted,) = stage.trains
         fresh = self._model.parts[refitted].get_weights()
@@ -353,7 +356,7 @@ class _Copy:
         compile_stage(
             self._model,
             self._stage,
-            self._learning_rate,
+            learning_rate=self._learning_rate,
             steps_per_execution=self._steps_per_execution,
         )
         self._model.fit(

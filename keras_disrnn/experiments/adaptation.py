@@ -84,7 +84,7 @@ def adapt(model, sessions, targets="choice", step=compute_step):
     kernel = adapted.subject_embedding.kernel
     rows = []
     for name, part in own.items():
-        index = adapted.subject_names.index(name)
+        index = adapted.subjects.index(name)
 
         def compute(name=name, part=part, index=index):
             row = _fit(adapted, part, name, table, searched, dimensions, targets)
@@ -113,14 +113,14 @@ def check_new_subjects(model, sessions, targets):
     if targets not in TARGETS:
         raise ValueError(f"targets: expected one of {', '.join(TARGETS)}, got {targets!r}")
     compute_embeddings(model)
-    names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subject_names]
+    names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subjects]
     if not names:
         raise ValueError(
             "sessions: expected a subject that the model has not seen, got only "
             f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))}"
         )
     sessions = sessions.with_subjects(())
-    kinds = [("num_observations", model.row_observations), ("num_arms", model.num_arms)]
+    kinds = [("num_observations", model.num_trial_observations), ("num_arms", model.num_arms)]
     if targets == "joint" or sessions.num_signals:
         kinds.append(("num_signals", model.num_signals))
     for kind, want in kinds:
@@ -173,7 +173,7 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None, s
 
 def _check_parts(model, train, held_out):
     """Check that both parts have sessions of every new subject, and return the new subjects."""
-    fitted, scored = (set(part.subjects) - set(model.subject_names) for part in (train, held_out))
+    fitted, scored = (set(part.subjects) - set(model.subjects) for part in (train, held_out))
     for subject in sorted(fitted ^ scored):
         lacks = "held-out" if subject in fitted else "training"
         raise ValueError(
@@ -193,7 +193,7 @@ def add_subjects(model, names):
     Returns:
         A built `DisRNNModel`.
     """
-    config = {**model.get_config(), "subjects": [*model.subject_names, *names]}
+    config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)
     larger.build((None, None, model.num_observations))
     embedding = model.subject_embedding
@@ -230,7 +230,7 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
         targets: Of `TARGETS`.
     """
     sessions = sessions.for_model(model)
-    index = model.subject_names.index(name)
+    index = model.subjects.index(name)
     kernel = model.subject_embedding.kernel
     bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
     count = float(sessions.choice_weight.sum())

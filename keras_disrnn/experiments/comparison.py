@@ -290,9 +290,9 @@ def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
                 network,
                 part.for_model(network),
                 steps,
-                training.steps_per_epoch,
-                training.learning_rate,
-                training.settle_steps,
+                steps_per_epoch=training.steps_per_epoch,
+                learning_rate=training.learning_rate,
+                settle_steps=training.settle_steps,
             )
 
 

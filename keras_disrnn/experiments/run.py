@@ -134,9 +134,9 @@ def run(command, out, data, model, training, seed, *, full=True):
             network,
             sessions.train,
             steps,
-            training.steps_per_epoch,
-            training.learning_rate,
-            training.settle_steps,
+            steps_per_epoch=training.steps_per_epoch,
+            learning_rate=training.learning_rate,
+            settle_steps=training.settle_steps,
         )
     summaries = {
         "training": summary(sessions.train),

@@ -272,9 +272,9 @@ class _DataSet:
                     network,
                     part.for_model(network).train,
                     {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
-                    training.steps_per_epoch,
-                    training.learning_rate,
-                    training.settle_steps,
+                    steps_per_epoch=training.steps_per_epoch,
+                    learning_rate=training.learning_rate,
+                    settle_steps=training.settle_steps,
                 )
             except ValueError as error:
                 who = "" if subject is None else f"subject {subject!r}, "

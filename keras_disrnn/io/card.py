@@ -154,7 +154,7 @@ def _open_bottlenecks(
     if record:
         columns = record.config["data"].get("columns") or {}
         names = ("choice", "reward", *(columns.get("observations") or ()))
-        names = names if len(names) == model.row_observations else None
+        names = names if len(names) == model.num_trial_observations else None
     table = compute_bottlenecks(model, names)
     latents = set(open_latents(model))
     closed = set(table.loc[table["group"] == "latent", "source"]) - latents

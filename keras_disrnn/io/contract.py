@@ -30,7 +30,7 @@ def make_contract(model: DisRNNModel | Baseline, record: Record | None) -> dict[
         list of files.
     """
     num_latents = model.initial_latents.shape[-1]
-    subjects = list(getattr(model, "subject_names", ()))
+    subjects = list(getattr(model, "subjects", ()))
     observations, signals = _column_names(model, record, bool(subjects))
     sessions, one = ("sessions", "time_steps"), ("sessions",)
 

@@ -305,7 +305,7 @@ def to_haiku(model: DisRNNModel) -> tuple[dict[str, dict[str, np.ndarray]], dict
     if readout is not None:
         if model.subjects:
             raise ValueError(
-                f"num_signals: expected 0 in a model of {model.subjects} subjects, got "
+                f"num_signals: expected 0 in a model of {model.num_subjects} subjects, got "
                 f"{model.num_signals}; the authors' multi-subject model has no neural signal"
             )
         if readout.timing != "post":
@@ -321,8 +321,8 @@ def to_haiku(model: DisRNNModel) -> tuple[dict[str, dict[str, np.ndarray]], dict
     root = _SUBJECTS if model.subjects else _PLAIN if readout is None else _NEURAL
     ours = {
         **model.get_config(),
-        "num_observations": model.row_observations,
-        "subjects": model.subjects,
+        "num_observations": model.num_trial_observations,
+        "subjects": model.num_subjects,
     }
     reference = model.reference or {}
     config = {"noiseless_mode": False, "x_names": None, "y_names": None}
@@ -418,7 +418,7 @@ def _places(model: DisRNNModel, root: str) -> dict[tuple[str, str], tuple[Any, A
             places[module, f"layer_{depth}_weights"] = (layer.hidden_kernel, index, False)
             places[module, f"layer_{depth}_biases"] = (layer.hidden_bias, index, False)
 
-    observed = model.row_observations
+    observed = model.num_trial_observations
     choice = model.choice_readout.bottleneck
     update = cell.update_obs_bottleneck
     bottleneck("update_net_obs", update, transposed=True, elements=slice(observed))

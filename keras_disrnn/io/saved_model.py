@@ -320,7 +320,7 @@ def _write_saved_model(
 
     def is_invalid(features: Tensor) -> Tensor:
         """Find time steps that are neither all numbers nor all NaN, apart from the subject."""
-        count = model.num_observations - bool(getattr(model, "subject_names", ()))
+        count = model.num_observations - bool(getattr(model, "subjects", ()))
         observed = features[..., :count]
         padding = tf.reduce_all(tf.math.is_nan(observed), axis=-1)
         return ~(tf.reduce_all(tf.math.is_finite(observed), axis=-1) | padding)

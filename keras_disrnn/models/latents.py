@@ -1,19 +1,34 @@
 """Latents of many sessions, in batches."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
+if TYPE_CHECKING:
+    from keras_disrnn.models.disrnn_model import DisRNNModel
 
-def predict_latents(model, features, batch_size=256):
-    """The noiseless latents after each row, batch by batch.
+
+def predict_latents(model: DisRNNModel, features: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Compute the latents after each time step without noise, batch by batch.
 
     Args:
         model: A `DisRNNModel`.
-        features: `(sessions, rows, observations)`.
-        batch_size: Sessions at a time.
+        features: `(sessions, time steps, observations)`.
+        batch_size: Number of sessions in a batch.
 
     Returns:
-        An array `(sessions, rows, latents)`.
+        An array `(sessions, time steps, latents)`.
+
+    Example:
+        >>> import keras_disrnn
+        >>> import numpy as np
+        >>> from keras_disrnn.models.latents import predict_latents
+        >>> model = keras_disrnn.DisRNNModel(num_latents=3, seed=0)
+        >>> predict_latents(model, np.zeros((5, 11, 2), "float32"), batch_size=2).shape
+        (5, 11, 3)
     """
     batches = [
         keras.ops.convert_to_numpy(model.compute_latents(features[start : start + batch_size]))

@@ -1,74 +1,97 @@
-"""Callbacks that keep training safe: checkpoints and divergence."""
+"""Callbacks for the safety of training: checkpoints, and a stop if the loss diverges."""
+
+from __future__ import annotations
 
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.state import load_state, save_state
+from keras_disrnn.version import __version__
 
 
 class TrainingDiverged(FloatingPointError):
-    """The loss is no longer finite."""
+    """The loss or a weight is no longer finite."""
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops `fit` with `TrainingDiverged` once the loss is not finite, and puts the weights back.
+    """Stops `fit` with `TrainingDiverged` if the loss is not finite, and restores the weights.
 
-    The weights are those at the end of the last epoch with a finite loss (or before the first).
+    The weights are those of the end of the last epoch with a finite loss, or of the start.
+
+    Example:
+        >>> import keras_disrnn
+        >>> from keras_disrnn.data import Sessions
+        >>> from keras_disrnn.training.checkpoint import StopOnNaN
+        >>> sessions = Sessions.from_trials(choice=[[0, 1, 1]], reward=[[1, 0, 1]])
+        >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+        >>> keras_disrnn.compile_stage(model, "warmup")
+        >>> history = model.fit(sessions.dataset(), callbacks=[StopOnNaN()], verbose=0)
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._good = self.model.get_weights()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not np.isfinite(loss):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"the loss became {float(loss)} by step {batch + 1} of epoch {self._epoch + 1}; "
-                "the model has the weights of the last good epoch. Try a smaller learning rate, or "
-                "look for extreme values among the observations and the dopamine responses"
+                f"loss: expected a finite number, but the loss became {float(loss)} by step "
+                f"{batch + 1} of epoch {self._epoch + 1}; the model has the weights of the last "
+                "good epoch. Try a smaller learning rate, or look for extreme values among the "
+                "observations and the dopamine responses"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         weights = self.model.get_weights()
         if not all(np.isfinite(weight).all() for weight in weights):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"a weight is no longer finite at the end of epoch {epoch + 1}; the model has the "
-                "weights of the last good epoch. Try a smaller learning rate"
+                f"weights: expected finite numbers, but one is no longer finite at the end of "
+                f"epoch {epoch + 1}; the model has the weights of the last good epoch. Try a "
+                "smaller learning rate"
             )
         self._good = weights
 
 
 class Progress(keras.callbacks.Callback):
-    """Keeps the history of all stages and, given a file, the state to go on from after a stop.
+    """Keeps the history of all stages and, with a file, the state from which training resumes.
 
-    The state is everything that the next step depends on: weights, optimizer and random states,
-    the stage and the epoch. It is written after each epoch, atomically.
+    The state is everything that the next step depends on: the weights, the optimizer, the random
+    generators, the stage and the epoch. It is written after each epoch, atomically.
 
     Args:
         path: The checkpoint file, or `None` to keep the history in memory only.
-        settings: What the run depends on; a checkpoint of other settings is refused.
-        writes: Whether to write the file, too: of several workers only the first does.
+        settings: What the training depends on, in JSON's types: `model`, the configuration of the
+            model; `steps`, the steps of each stage; `steps_per_epoch`; `settle_steps`; and any
+            others. A checkpoint with other settings is refused.
+        writes: Whether to write the file. Of several workers only the first one writes.
+
+    Raises:
+        ValueError: If the file is no checkpoint, or one of other settings or another version.
     """
 
-    def __init__(self, path, settings, writes=True):
+    def __init__(
+        self, path: str | os.PathLike | None, *, settings: dict[str, Any], writes: bool = True
+    ) -> None:
         super().__init__()
         self._path = None if path is None else Path(path)
         self._writes = writes
         self._settings = json.loads(json.dumps(settings))
-        # What is frozen changes from stage to stage, by the stages themselves.
+        # The stages change what is frozen, and a name has no effect on the numbers.
         self._settings["model"].pop("frozen")
         self._settings["model"].pop("name")
         self._rows = []
@@ -79,35 +102,43 @@ class Progress(keras.callbacks.Callback):
             self._rows = self._saved["history"]
 
     @property
-    def history(self):
-        """One row an epoch: stage, epoch and step (of that stage, from 1), metrics."""
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: stage, epoch and step (of that stage, from 1), metrics, seconds."""
         return pd.DataFrame(self._rows)
 
-    def restore(self, model):
-        """Gives `model` the saved weights and random states, if there is a checkpoint."""
+    def restore(self, model: DisRNNModel) -> None:
+        """Assign the saved weights and random states to a model, if there is a checkpoint.
+
+        Args:
+            model: The model.
+        """
         if self._saved is not None:
             self._assign(model.variables, self._saved["model"])
 
-    def has_finished(self, stage):
-        """Whether the checkpoint says that this stage is done."""
+    def has_finished(self, stage: str) -> bool:
+        """Return whether the stage is finished according to the checkpoint.
+
+        Args:
+            stage: A name of `STAGES`.
+        """
         if self._saved is None:
             return False
         names = list(STAGES)
         reached, asked = names.index(self._saved["stage"]), names.index(stage)
         return reached > asked or (reached == asked and self._saved["finished"])
 
-    def start(self, stage, model):
-        """Restores the optimizer of a stage that was stopped half-way.
+    def start(self, stage: str, model: DisRNNModel) -> int:
+        """Begin a stage. Restore its optimizer if the stage was interrupted.
 
         Args:
             stage: The stage that begins.
             model: The model, compiled for it.
 
         Returns:
-            The epoch to go on at.
+            The first epoch to train, counted from 0.
 
         Raises:
-            ValueError: If the checkpoint is of an optimizer of another kind.
+            ValueError: If the checkpoint has the state of another optimizer.
         """
         self._stage = stage
         self._sigmas = []
@@ -116,19 +147,20 @@ class Progress(keras.callbacks.Callback):
             return 0
         self._sigmas = saved["sigmas"]
         variables = model.optimizer.variables
-        if len(variables) != len(saved["optimizer"]):
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [value.shape for value in saved["optimizer"]]:
             raise ValueError(
-                f"{os.fspath(self._path)}: expected the state of an optimizer of "
-                f"{len(variables)} variables, got {len(saved['optimizer'])}: the checkpoint was "
-                "made by another version; go on with that one, or use another folder"
+                f"{os.fspath(self._path)}: expected the state of the optimizer "
+                f"{type(model.optimizer).__name__}, {len(shapes)} variables, got a state of "
+                f"{len(saved['optimizer'])} variables or of other shapes; use another folder"
             )
         self._assign(variables, saved["optimizer"])
         return saved["epoch"]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._began = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         steps = self._settings["steps"][self._stage]
         self._rows.append(
             {
@@ -145,7 +177,7 @@ class Progress(keras.callbacks.Callback):
         if self._path is not None and self._writes:
             self._write(epoch + 1, settled or epoch + 1 == self.params["epochs"])
 
-    def _is_settled(self, epoch):
+    def _is_settled(self, epoch: int) -> bool:
         window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]
         if not window or not self.model.penalised:
             return False
@@ -154,8 +186,9 @@ class Progress(keras.callbacks.Callback):
         losses = [row["loss"] for row in self._rows[-window:]]
         return epoch > window and has_settled(losses, self._sigmas)
 
-    def _write(self, epoch, finished):
+    def _write(self, epoch: int, finished: bool) -> None:
         state = {
+            "version": __version__,
             "settings": self._settings,
             "stage": self._stage,
             "epoch": epoch,
@@ -167,17 +200,37 @@ class Progress(keras.callbacks.Callback):
         }
         save_state(self._path, state)
 
-    def _read(self):
+    def _read(self) -> dict[str, Any]:
+        name = os.fspath(self._path)
         state = load_state(self._path, "a checkpoint of a training run")
-        for name, value in self._settings.items():
-            if state["settings"].get(name) != value:
-                raise ValueError(
-                    f"{os.fspath(self._path)}: the checkpoint was made with another setting of "
-                    f"{name!r}; use the same settings, or another folder"
-                )
+        # Version 0.1.0 did not write its number.
+        version = state.get("version")
+        if version != __version__:
+            raise ValueError(
+                f"{name}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
+                f"{version or '0.1.0'}; resume it with that version, or use another folder"
+            )
+        different = _first_difference(self._settings, state["settings"])
+        if different:
+            raise ValueError(
+                f"{name}: the checkpoint was made with another setting of {different!r}; use the "
+                "same settings, or another folder"
+            )
         return state
 
     @staticmethod
-    def _assign(variables, values):
+    def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+
+
+def _first_difference(settings: dict[str, Any], saved: dict[str, Any]) -> str | None:
+    """Return the dotted name of the first setting that differs, or `None`."""
+    for name in {**settings, **saved}:
+        mine, theirs = settings.get(name), saved.get(name)
+        if mine == theirs:
+            continue
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            return f"{name}.{_first_difference(mine, theirs)}"
+        return name
+    return None

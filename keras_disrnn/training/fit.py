@@ -1,119 +1,168 @@
-"""The stages of training: each is one `compile` and one `fit`.
+"""Training in stages. Each stage is one `compile_stage` and one `fit`.
 
-`train` runs them in order. Its body is meant to be read, and replaced by calls of one's own:
+`train` runs the stages in order. You can also write them out yourself:
 
     compile_stage(model, "stage1", learning_rate=1e-3)
-    model.fit(batches, epochs=30, steps_per_epoch=100)
+    model.fit(sessions.dataset(steps=3000), epochs=30, steps_per_epoch=100)
 """
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
+import os
+from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
+import pandas as pd
 
+from keras_disrnn.data import Sessions
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
+from keras_disrnn.training.optimizers import (
+    LEARNING_RATE,
+    LearningRate,
+    check_learning_rate,
+    describe_optimizer,
+    make_optimizer,
+)
 from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
-from keras_disrnn.training.stages import STEPS_PER_EXECUTION, compile_stage
+from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, compile_stage
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.checks import check_integer
 
+logger = logging.getLogger(__name__)
+
 
 def train(
-    model,
-    sessions,
-    held_out=None,
+    model: DisRNNModel,
+    sessions: Sessions,
+    held_out: Sessions | None = None,
     *,
-    warmup_steps=1000,
-    stage1_steps=3000,
-    stage2_steps=3000,
-    joint_steps=0,
-    steps_per_epoch=100,
-    batch_size=None,
-    buckets=1,
-    learning_rate=1e-3,
-    choice_weight=0.5,
-    settle_steps=None,
-    seed=0,
-    checkpoint=None,
-    callbacks=(),
-    verbose="auto",
-):
-    """Trains a model: warm-up, stage 1, stage 2, and a joint stage if asked for.
+    warmup_steps: int = 1000,
+    stage1_steps: int = 3000,
+    stage2_steps: int = 3000,
+    joint_steps: int = 0,
+    steps_per_epoch: int = 100,
+    batch_size: int | None = None,
+    buckets: int = 1,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    learning_rate: LearningRate = LEARNING_RATE,
+    choice_weight: float = 0.5,
+    settle_steps: int | None = None,
+    seed: int = 0,
+    checkpoint: str | os.PathLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: str | int = "auto",
+) -> pd.DataFrame:
+    """Train a model: warm-up, stage 1, stage 2 and, if requested, a joint stage.
+
+    Stage 2 and the joint stage need dopamine. If the model or the sessions have none, these stages
+    are left out, and a line in the log says so.
 
     Args:
         model: A `DisRNNModel`.
-        sessions: The training `Sessions`; of a model with subjects, sessions of those.
+        sessions: The training `Sessions`. For a model with subjects, they must be sessions of its
+            subjects.
         held_out: `Sessions` to evaluate after each epoch.
-        warmup_steps, stage1_steps, stage2_steps, joint_steps: Gradient steps of each stage; 0
-            leaves the stage out. Without dopamine targets stage 2 and the joint stage must be 0.
-        steps_per_epoch: Steps between two lines of history, validations and checkpoints.
-        batch_size: Sessions in a step; `None` takes all of them.
-        buckets: Classes of session length that batches are drawn within, so that they have little
-            padding (see `Sessions.dataset`); without effect where all sessions are in one batch.
-        learning_rate: Of Adam, a new one in each stage.
+        warmup_steps: Gradient steps of the warm-up; 0 leaves the stage out.
+        stage1_steps: The same for stage 1.
+        stage2_steps: The same for stage 2.
+        joint_steps: The same for the joint stage.
+        steps_per_epoch: Steps between two rows of the history, validations and checkpoints.
+        batch_size: Sessions in a step; `None` for all of them.
+        buckets: Classes of session length. A batch takes its sessions from one class, so that it
+            has little padding (see `Sessions.dataset`). No effect if a batch holds all sessions.
+        optimizer: A Keras optimizer, the name of one, or `None`, as for `compile_stage`. Each stage
+            starts with a fresh copy.
+        learning_rate: A number or a schedule, as for `compile_stage`. A schedule starts from its
+            first step in each stage.
         choice_weight: As for `compile_stage`.
-        settle_steps: A stage with penalties ends early once neither the loss nor a bottleneck has
-            changed over so many steps (see `has_settled`); a multiple of `steps_per_epoch`, at
-            least four of it, or 0 to take every step; `None` for `default_settle_steps`.
-        seed: Of the order in which batches are drawn (the model has a seed of its own).
-        checkpoint: A file to keep the state in after each epoch. If it exists, training goes on
-            from it, to the same weights that an uninterrupted run ends at.
-        callbacks: Further Keras callbacks for every `fit`. Those that act on batches are called
-            every few steps (at most `STEPS_PER_EXECUTION`).
-        verbose: As for `fit`.
+        settle_steps: A stage with penalties ends early if neither the loss nor a bottleneck has
+            changed over this number of steps (see `has_settled`). It must be a multiple of
+            `steps_per_epoch`, at least four times as large, or 0 to take every step. `None` stands
+            for `default_settle_steps`.
+        seed: Seed of the order of batches. The model has its own seed.
+        checkpoint: A file for the state after each epoch. If it exists, training resumes from it,
+            and ends with the same weights as without the interruption.
+        callbacks: Further Keras callbacks for every `fit`. Callbacks on batches run once every few
+            steps (at most `STEPS_PER_EXECUTION`).
+        verbose: As for `keras.Model.fit`.
 
     Returns:
-        The history, a DataFrame with one row an epoch: `stage`, `epoch` and `step` within the
-        stage, the metrics, those of the held-out sessions with the prefix `val_`, and `seconds`
-        (wall time).
+        The history, with one row per epoch: `stage`; `epoch` and `step` within the stage; the
+        metrics; those of the held-out sessions with the prefix `val_`; and `seconds` (wall time).
 
     Raises:
-        ValueError: If a setting is wrong, or the checkpoint belongs to other settings.
-        TrainingDiverged: If the loss is no longer finite; the model then has the weights of the
+        ValueError: If a setting is wrong, or the checkpoint has other settings.
+        TrainingDiverged: If the loss is no longer finite. The model then has the weights of the
             last good epoch.
+
+    Example:
+        >>> import keras_disrnn
+        >>> from keras_disrnn.data import Sessions
+        >>> sessions = Sessions.from_trials(choice=[[0, 1, 1]], reward=[[1, 0, 1]])
+        >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+        >>> history = keras_disrnn.train(
+        ...     model, sessions, warmup_steps=2, stage1_steps=2, stage2_steps=0, verbose=0
+        ... )
+        >>> history["stage"].tolist()
+        ['warmup', 'stage1']
     """
+    sessions = _sessions_for(model, sessions)
+    held_out = None if held_out is None else _sessions_for(model, held_out)
     steps = {
         "warmup": warmup_steps,
         "stage1": stage1_steps,
         "stage2": stage2_steps,
         "joint": joint_steps,
     }
-    sessions = sessions.for_model(model)
-    held_out = None if held_out is None else held_out.for_model(model)
-    check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps)
+    check_training(
+        model,
+        sessions,
+        steps,
+        steps_per_epoch=steps_per_epoch,
+        learning_rate=learning_rate,
+        settle_steps=settle_steps,
+    )
+    steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
-    if not model.built:
-        model.build((None, None, sessions.num_observations))
+    with distribute.scope(model):
+        description = describe_optimizer(make_optimizer(optimizer, learning_rate=learning_rate))
     settings = {
         "steps": steps,
         "steps_per_epoch": steps_per_epoch,
         "batch_size": batch_size,
         "buckets": buckets,
-        "learning_rate": learning_rate,
+        "optimizer": description,
         "choice_weight": choice_weight,
         "settle_steps": settle_steps,
         "seed": seed,
         "model": model.get_config(),
         "data": fingerprint(sessions),
     }
-    progress = Progress(checkpoint, settings, writes=distribute.is_chief(model))
+    progress = Progress(checkpoint, settings=settings, writes=distribute.is_chief(model))
     progress.restore(model)
 
-    for index, (stage, count) in enumerate(steps.items()):
+    for index, stage in enumerate(STAGES):
+        count = steps[stage]
         if count == 0 or progress.has_finished(stage):
             continue
         train_data, held_out_data = sessions, held_out
         if stage == "stage2":
-            # The frozen core gives the same latents at every step.
+            # The core is frozen, so its latents are the same at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
         most = 1 if distribute.replicas(model) > 1 else STEPS_PER_EXECUTION
         compile_stage(
             model,
             stage,
-            learning_rate,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
             choice_weight=choice_weight,
             steps_per_execution=math.gcd(min(steps_per_epoch, count), most),
         )
@@ -138,15 +187,24 @@ def train(
     return progress.history
 
 
-def with_latents(model, *sessions):
-    """The sessions with the model's noiseless latents, which spare running the core at each step.
+def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Sessions | None]:
+    """Add the model's latents to sessions, so that the core does not run at each step.
 
     Args:
-        model: A `DisRNNModel`, its core trained.
+        model: A `DisRNNModel` with a trained core.
         *sessions: `Sessions`, or `None`.
 
     Returns:
-        A list of `Sessions` with `latents` (`None` where `None` was given).
+        A list of `Sessions` with `latents`, computed without noise. `None` stays `None`.
+
+    Example:
+        >>> import keras_disrnn
+        >>> from keras_disrnn.data import Sessions
+        >>> from keras_disrnn.training.fit import with_latents
+        >>> sessions = Sessions.from_trials(choice=[[0, 1, 1]], reward=[[1, 0, 1]])
+        >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0, seed=0)
+        >>> with_latents(model, sessions)[0].latents.shape
+        (1, 4, 2)
     """
     return [
         None
@@ -156,25 +214,52 @@ def with_latents(model, *sessions):
     ]
 
 
-def fingerprint(sessions):
-    """A digest of the data, to tell a checkpoint of other data apart."""
+def fingerprint(sessions: Sessions) -> str:
+    """Compute a digest of sessions, to recognise a checkpoint of other data.
+
+    Args:
+        sessions: `Sessions`.
+
+    Returns:
+        A string of 16 hexadecimal digits.
+
+    Example:
+        >>> from keras_disrnn.data import Sessions
+        >>> from keras_disrnn.training.fit import fingerprint
+        >>> len(fingerprint(Sessions.from_trials(choice=[[0, 1]], reward=[[1, 0]])))
+        16
+    """
     digest = hashlib.sha256()
     for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
         digest.update(np.ascontiguousarray(getattr(sessions, name)).tobytes())
     return digest.hexdigest()[:16]
 
 
-def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settle_steps=None):
-    """Raises ValueError where `train` could not begin with these settings.
+def check_training(
+    model: DisRNNModel,
+    sessions: Sessions,
+    steps: Mapping[str, int],
+    *,
+    steps_per_epoch: int,
+    learning_rate: LearningRate = LEARNING_RATE,
+    settle_steps: int | None = None,
+) -> None:
+    """Check the settings of `train` before it begins.
 
     Args:
-        model, sessions, steps_per_epoch, learning_rate, settle_steps: As for `train`.
+        model: As for `train`.
+        sessions: As for `train`.
         steps: Name of each stage to its number of steps.
+        steps_per_epoch: As for `train`.
+        learning_rate: As for `train`.
+        settle_steps: As for `train`.
+
+    Raises:
+        ValueError: If `train` could not begin with these settings.
     """
     distribute.check_strategy(model)
     check_integer("steps_per_epoch", steps_per_epoch)
-    if not 0.0 < learning_rate < float("inf"):
-        raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate}")
+    check_learning_rate(learning_rate)
     for stage, count in steps.items():
         check_integer(f"{stage}_steps", count, 0)
         if count > steps_per_epoch and count % steps_per_epoch:
@@ -188,19 +273,48 @@ def check_training(model, sessions, steps, steps_per_epoch, learning_rate, settl
             f"settle_steps: expected 0, or a multiple of steps_per_epoch ({steps_per_epoch}) of at "
             f"least {least}, got {settle_steps}"
         )
-    for name, want, got in (
-        ("num_observations", model.num_observations, sessions.num_observations),
-        ("num_arms", model.num_arms, sessions.num_arms),
-    ):
-        if want != got:
-            raise ValueError(f"{name}: the model was made for {want}, the sessions have {got}")
-    if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
-        raise ValueError("sessions: no choice target has weight: nothing to fit")
-    if steps["stage2"] or steps["joint"]:
-        if model.num_signals != sessions.num_signals or not model.num_signals:
+    for name in ("num_observations", "num_arms", "num_signals"):
+        want, got = getattr(model, name), getattr(sessions, name)
+        # A model or sessions without dopamine leave out the stages that need it.
+        if want != got and not (name == "num_signals" and 0 in (want, got)):
             raise ValueError(
-                f"num_signals: the model was made for {model.num_signals} dopamine signals, the sessions "
-                f"have {sessions.num_signals}; without dopamine, set stage2_steps and joint_steps to 0"
+                f"{name}: expected sessions with {want}, the number the model was made for, "
+                f"got {got}"
             )
-        if sessions.dopamine_weight.sum() == 0:
-            raise ValueError("sessions: no dopamine target has weight: nothing to fit in stage 2")
+    if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
+        raise ValueError("sessions: expected a choice target with weight, got none")
+    reason = _why_no_dopamine(model, sessions)
+    with_dopamine = steps["stage2"] or steps["joint"]
+    if reason and with_dopamine and not (steps["warmup"] or steps["stage1"]):
+        raise ValueError(
+            f"sessions: expected dopamine, because only stage2 and joint have steps, but {reason}"
+        )
+
+
+def _sessions_for(model: DisRNNModel, sessions: Sessions) -> Sessions:
+    """Return the sessions as the model reads them, with dopamine of weight 0 or without it."""
+    sessions = sessions.for_model(model)
+    if model.num_signals and sessions.num_signals:
+        return sessions
+    empty = np.zeros((*sessions.choice.shape, model.num_signals), np.float32)
+    names = tuple(f"dopamine_{signal + 1}" for signal in range(model.num_signals))
+    return dataclasses.replace(sessions, dopamine=empty, dopamine_weight=empty, signal_names=names)
+
+
+def _why_no_dopamine(model: DisRNNModel, sessions: Sessions) -> str | None:
+    if not model.num_signals:
+        return "the model has no dopamine readout (num_signals=0)"
+    if not sessions.dopamine_weight.any():
+        return "the sessions have no dopamine target with weight"
+    return None
+
+
+def _possible_steps(
+    model: DisRNNModel, sessions: Sessions, steps: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the steps without those of stages that the model or the sessions cannot have."""
+    reason = _why_no_dopamine(model, sessions)
+    left_out = [name for name in ("stage2", "joint") if steps[name]] if reason else []
+    if left_out:
+        logger.warning("train leaves out %s: %s", " and ".join(left_out), reason)
+    return {name: 0 if name in left_out else count for name, count in steps.items()}

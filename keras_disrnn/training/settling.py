@@ -1,32 +1,54 @@
 """Whether training has settled."""
 
+from __future__ import annotations
+
 import math
 
 import keras
 import numpy as np
 
-SETTLE_STEPS = 500
-"""The window that agents with known graphs are found as well with as with every step
-(benchmarks/settling.py)."""
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
+SETTLE_STEPS = 500
+"""The default window. Agents with known graphs are recovered as well with it as with every step
+(see benchmarks/settling.py)."""
 
 LEAST_EPOCHS = 4
-"""A window of fewer epochs tells nothing of a trend."""
+"""A window of fewer epochs does not show a trend."""
+
+SETTLED_LOSS = 1e-4
+"""The largest decrease of the loss within a window that counts as settled."""
+
+SETTLED_SIGMA = 0.02
+"""The largest change of a noise level within a window that counts as settled."""
 
 
-def default_settle_steps(steps_per_epoch):
-    """The least window of at least `SETTLE_STEPS` steps and `LEAST_EPOCHS` whole epochs."""
+def default_settle_steps(steps_per_epoch: int) -> int:
+    """Return the smallest window of at least `SETTLE_STEPS` steps and `LEAST_EPOCHS` epochs.
+
+    Args:
+        steps_per_epoch: Steps of an epoch.
+
+    Example:
+        >>> from keras_disrnn.training.settling import default_settle_steps
+        >>> default_settle_steps(100), default_settle_steps(300)
+        (500, 1200)
+    """
     return steps_per_epoch * max(LEAST_EPOCHS, math.ceil(SETTLE_STEPS / steps_per_epoch))
 
 
-SETTLED_LOSS = 1e-4
+def trained_sigmas(model: DisRNNModel) -> list[float]:
+    """Return the noise level of each bottleneck that trains.
 
+    Args:
+        model: A `DisRNNModel`.
 
-SETTLED_SIGMA = 0.02
-
-
-def trained_sigmas(model):
-    """The noise level of each bottleneck that trains, a list of numbers."""
+    Example:
+        >>> import keras_disrnn
+        >>> from keras_disrnn.training.settling import trained_sigmas
+        >>> len(trained_sigmas(keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)))
+        12
+    """
     return [
         float(sigma)
         for weight in model.trainable_variables
@@ -35,17 +57,27 @@ def trained_sigmas(model):
     ]
 
 
-def has_settled(losses, sigmas):
-    """Whether training has come to rest in a window of epochs.
+def has_settled(losses: list[float] | np.ndarray, sigmas: list[list[float]] | np.ndarray) -> bool:
+    """Decide whether training has settled within a window of epochs.
 
-    It has if the mean loss of the window's second half is no more than `SETTLED_LOSS` below that of
-    its first half, and if no bottleneck's sigma differs by more than `SETTLED_SIGMA` between any
-    epoch of the window and its last.
+    It has settled if two conditions hold. The mean loss of the second half of the window is at most
+    `SETTLED_LOSS` below that of the first half. No noise level differs by more than `SETTLED_SIGMA`
+    between any epoch of the window and the last one.
 
     Args:
-        losses: `(epochs,)`, the training loss of each epoch of the window, penalties included.
-        sigmas: `(epochs + 1, bottlenecks)`, the noise levels before the window and after each
-            epoch of it.
+        losses: `(epochs,)`, the training loss of each epoch of the window, with penalties.
+        sigmas: `(epochs + 1, bottlenecks)`, the noise levels before the window and after each of
+            its epochs.
+
+    Returns:
+        Whether both conditions hold.
+
+    Example:
+        >>> from keras_disrnn.training.settling import has_settled
+        >>> has_settled([0.6, 0.6, 0.6, 0.6], [[0.1]] * 5)
+        True
+        >>> has_settled([0.6, 0.6, 0.5, 0.5], [[0.1]] * 5)
+        False
     """
     losses, sigmas = np.asarray(losses), np.asarray(sigmas)
     half = len(losses) // 2

@@ -1,10 +1,14 @@
 """The stages of training, and how a model is compiled for each."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import keras
 
 from keras_disrnn.layers.information_bottleneck import cost_dtype
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
 from keras_disrnn.objectives.metrics import (
@@ -12,19 +16,26 @@ from keras_disrnn.objectives.metrics import (
     DopamineR2,
     NormalizedLikelihood,
 )
-from keras_disrnn.objectives.optimizer import FlatAdam
+from keras_disrnn.training.optimizers import (
+    CLIP_NORM,
+    LEARNING_RATE,
+    LearningRate,
+    describe_optimizer,
+    make_optimizer,
+)
 from keras_disrnn.utils import distribute
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What a stage trains, and against what.
+    """What a stage trains, and which targets it fits.
 
     Attributes:
-        trains: Names of the model's parts that train, where it has them; the others are frozen.
+        trains: Names of the model's parts that train, where the model has them. The others are
+            frozen.
         fits: The targets in the loss.
         noise: Whether training adds the bottlenecks' noise.
-        penalised: Whether the loss has the penalties.
+        penalised: Whether the loss includes the penalties.
     """
 
     trains: tuple[str, ...]
@@ -34,97 +45,124 @@ class Stage:
 
 
 CHOICE_PARTS = ("subject_embedding", "core", "choice_readout")
-
+"""The parts of the model that choices train."""
 
 STEPS_PER_EXECUTION = 10
-"""`train` does up to so many steps between two returns to Python and its callbacks."""
+"""The largest number of steps that `train` runs before it returns to Python and its callbacks."""
 
-
-STAGES = {
+STAGES: dict[str, Stage] = {
     "warmup": Stage(CHOICE_PARTS, ("choice",), noise=False, penalised=False),
     "stage1": Stage(CHOICE_PARTS, ("choice",)),
     "stage2": Stage(("dopamine_readout",), ("dopamine",)),
     "joint": Stage((*CHOICE_PARTS, "dopamine_readout"), ("choice", "dopamine")),
 }
-"""The stages by name: choice without noise or penalties; choice; dopamine from the frozen core;
+"""The stages by name: choice without noise and penalties; choice; dopamine on the frozen core;
 choice and dopamine together."""
 
 
 def compile_stage(
-    model, stage, learning_rate=1e-3, clip_norm=1.0, choice_weight=0.5, **compile_arguments
-):
-    """Makes `model` ready for `fit` in a stage: what is frozen, the noise, the loss, the metrics.
+    model: DisRNNModel,
+    stage: str | Stage,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None = None,
+    learning_rate: LearningRate = LEARNING_RATE,
+    clip_norm: float = CLIP_NORM,
+    choice_weight: float = 0.5,
+    **compile_arguments: Any,
+) -> None:
+    """Compile a model for a stage: frozen parts, noise, penalties, loss, metrics and optimizer.
 
-    A stage that differs from the one before only in noise and penalties (whether and how dear), as
-    stage 1 does from the warm-up, keeps the traced step; its optimizer starts anew all the same.
+    If a stage differs from the one before only in noise and penalties, as stage 1 does from the
+    warm-up, the traced step is used again. The optimizer always starts from its initial state.
 
     Args:
         model: A `DisRNNModel`.
         stage: A name of `STAGES`, or a `Stage`.
-        learning_rate: Of Adam.
-        clip_norm: Gradients are scaled down to this global norm.
-        choice_weight: For the joint stage, the weight of the cross-entropy; `log(1 + MSE)` has
-            one minus it.
+        optimizer: A Keras optimizer, of which each stage gets a fresh copy; the name of one; or
+            `None` for `FlatAdam`, which is Adam on all weights at once.
+        learning_rate: A number or a `keras.optimizers.schedules.LearningRateSchedule`. It applies
+            to the default optimizer and to one given by name. An optimizer object keeps its own.
+        clip_norm: Gradients are scaled down to this global norm. Applies as `learning_rate` does.
+        choice_weight: Weight of the cross-entropy in the joint stage. `log(1 + MSE)` of dopamine
+            has the weight `1 - choice_weight`.
         **compile_arguments: Further arguments of `model.compile`.
 
     Raises:
-        ValueError: If the stage is unknown, or needs a dopamine readout that the model has not; or
-            under a `tf.distribute` strategy that a model cannot be trained under.
+        ValueError: If the stage is unknown or needs a dopamine readout that the model does not
+            have, if an argument is wrong, or if the model cannot be trained under its
+            `tf.distribute` strategy.
+
+    Example:
+        >>> import keras
+        >>> import keras_disrnn
+        >>> model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
+        >>> keras_disrnn.compile_stage(model, "stage1", optimizer=keras.optimizers.Lion(1e-4))
+        >>> model.optimizer.name, model.frozen
+        ('lion', ('dopamine_readout',))
     """
     distribute.check_strategy(model, compile_arguments.get("steps_per_execution", 1))
     if not isinstance(stage, Stage) and stage not in STAGES:
         raise ValueError(f"stage: expected one of {tuple(STAGES)}, got {stage!r}")
     plan = stage if isinstance(stage, Stage) else STAGES[stage]
     if "dopamine" in plan.fits and model.dopamine_readout is None:
-        raise ValueError(f"{stage}: the model has no dopamine readout (signals=0)")
+        raise ValueError(
+            f"stage: expected one that a model without dopamine readout (num_signals=0) can have, "
+            f"got {stage!r}"
+        )
     if not 0.0 <= choice_weight <= 1.0:
         raise ValueError(f"choice_weight: expected a number from 0 to 1, got {choice_weight}")
+    with distribute.scope(model):
+        optimizer = make_optimizer(optimizer, learning_rate=learning_rate, clip_norm=clip_norm)
     model.noise = plan.noise
     model.penalised = plan.penalised
     frozen = tuple(name for name in model.parts if name not in plan.trains)
-    settings = (plan.fits, learning_rate, clip_norm, choice_weight, compile_arguments)
+    settings = (plan.fits, describe_optimizer(optimizer), choice_weight, compile_arguments)
     before = getattr(model, "_stage", None)
-    if before is not None and before.goes_on(model, frozen, settings):
-        before.renew_optimizer()
+    if before is not None and before.serves(model, frozen, settings):
+        before.reset_optimizer()
         return
     model.frozen = frozen
+    losses, metrics = _losses_and_metrics(model, plan)
+    weights = {"choice": choice_weight, "dopamine": 1.0 - choice_weight}
+    with distribute.scope(model):
+        model.compile(
+            optimizer=optimizer,
+            loss=losses,
+            loss_weights=weights if len(plan.fits) > 1 else None,
+            weighted_metrics=metrics,
+            **compile_arguments,
+        )
+        # Variables that are created while `fit` traces its step would cost a second trace.
+        model.optimizer.build(model.trainable_variables)
+        model._stage = _CompiledStage(model, settings)
+
+
+def _losses_and_metrics(model: DisRNNModel, plan: Stage) -> tuple[dict, dict]:
     dtype = cost_dtype(model.dtype_policy)
-    # Keras puts the output's name before a metric's, but not where there is one output only.
+    # Keras prefixes the name of a metric with that of its output, unless there is one output only.
     prefix = "" if model.num_signals else "choice_"
-    joint = len(plan.fits) > 1
     losses, metrics = {}, {}
     if "choice" in plan.fits:
         losses["choice"] = ChoiceCrossentropy(dtype=dtype)
         metrics["choice"] = [NormalizedLikelihood(f"{prefix}normalized_likelihood")]
     if "dopamine" in plan.fits:
+        joint = len(plan.fits) > 1
         losses["dopamine"] = LogDopamineMSE(dtype=dtype) if joint else DopamineMSE(dtype=dtype)
         metrics["dopamine"] = [DopamineMeanSquaredError(), DopamineR2(model.num_signals)]
-    weights = {"choice": choice_weight, "dopamine": 1.0 - choice_weight}
-    with distribute.scope(model):
-        model.compile(
-            optimizer=FlatAdam(learning_rate, global_clipnorm=clip_norm),
-            loss=losses,
-            loss_weights=weights if joint else None,
-            weighted_metrics=metrics,
-            **compile_arguments,
-        )
-        if model.built:
-            # Variables made while `fit` traces its step cost a second trace.
-            model.optimizer.build(model.trainable_variables)
-            model._stage = _CompiledStage(model, settings)
+    return losses, metrics
 
 
 class _CompiledStage:
-    """What a model was compiled for, and the state its optimizer began with."""
+    """The settings that a model was compiled with, and the initial state of its optimizer."""
 
-    def __init__(self, model, settings):
+    def __init__(self, model: DisRNNModel, settings: tuple) -> None:
         self._settings = settings
         self._config = self._traced(model)
         self._optimizer = model.optimizer
         self._state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 
-    def goes_on(self, model, frozen, settings):
-        """Whether the step that was traced serves for these settings and the model as it is now."""
+    def serves(self, model: DisRNNModel, frozen: tuple[str, ...], settings: tuple) -> bool:
+        """Whether the traced step is right for these settings and the model as it is now."""
         return (
             model.optimizer is self._optimizer
             and model.frozen == frozen
@@ -133,21 +171,39 @@ class _CompiledStage:
         )
 
     @staticmethod
-    def _traced(model):
-        """The settings that a traced step holds as constants."""
+    def _traced(model: DisRNNModel) -> dict[str, Any]:
+        """Return the settings that a traced step holds as constants."""
         return {k: v for k, v in model.get_config().items() if k not in PENALTIES}
 
-    def renew_optimizer(self):
+    def reset_optimizer(self) -> None:
         for variable, value in zip(self._optimizer.variables, self._state, strict=True):
             variable.assign(value)
 
 
-def stage_of(model):
-    """Name of the stage that a model was last made ready for by `compile_stage`."""
+def stage_of(model: DisRNNModel) -> str:
+    """Return the name of the stage that a model was last compiled for by `compile_stage`.
+
+    Args:
+        model: A `DisRNNModel`.
+
+    Raises:
+        ValueError: If the model is in none of `STAGES`.
+
+    Example:
+        >>> import keras_disrnn
+        >>> from keras_disrnn.training.stages import stage_of
+        >>> model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
+        >>> keras_disrnn.compile_stage(model, "warmup")
+        >>> stage_of(model)
+        'warmup'
+    """
     trains = tuple(name for name in model.parts if name not in model.frozen)
     for name, plan in STAGES.items():
-        # A model without subjects or dopamine lacks the parts for them.
+        # A model without subjects or dopamine does not have the parts for them.
         planned = tuple(part for part in plan.trains if part in model.parts)
         if (plan.noise, plan.penalised) == (model.noise, model.penalised) and planned == trains:
             return name
-    raise ValueError(f"model: it is in none of the stages {tuple(STAGES)}")
+    raise ValueError(
+        f"model: expected one compiled for a stage of {tuple(STAGES)}, got one that trains "
+        f"{trains} with noise={model.noise} and penalised={model.penalised}"
+    )
