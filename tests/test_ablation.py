@@ -84,7 +84,7 @@ def known():
 @pytest.fixture(scope="module")
 def ablation(known):
     before = known[0].get_weights()
-    ablation = compute_ablation(*known, steps=150, learning_rate=4e-2, replicates=500)
+    ablation = compute_ablation(*known, steps=150, learning_rate=4e-2, num_bootstrap_samples=500)
     for a, b in zip(before, known[0].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     return ablation
@@ -138,7 +138,7 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         for part in (train, held_out)
     ]
     ablation, again, other = (
-        compute_ablation(model, *parts, steps=4, replicates=20, seed=seed) for seed in (3, 3, 4)
+        compute_ablation(model, *parts, steps=4, num_bootstrap_samples=20, seed=seed) for seed in (3, 3, 4)
     )
     pd.testing.assert_frame_equal(ablation.effects, again.effects)
     assert (ablation.effects["refitted"] != other.effects["refitted"]).all()

@@ -104,7 +104,7 @@ def test_demo_leaves_everything_in_its_folder(demo):
 
 def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
     out = tmp_path / "ablation"
-    arguments = ["ablate", f"--run={demo}", f"--out={out}", "--replicates=50"]
+    arguments = ["ablate", f"--run={demo}", f"--out={out}", "--num_bootstrap_samples=50"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     names = {"effects.csv", "verdicts.csv", "ablation.md", "ablation.png", "ablation.pdf"}

@@ -30,7 +30,7 @@ from keras_disrnn.models import baselines
 from keras_disrnn.plots import plot_comparison
 
 SCORES = ("normalized_likelihood", "mse", "r2")
-FAST = ["--settings.starts=1", "--settings.gru_steps=10", "--settings.replicates=20"]
+FAST = ["--settings.num_starts=1", "--settings.gru_steps=10", "--settings.num_bootstrap_samples=20"]
 DISRNN = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
     "--training.steps_per_epoch=2", "--model.num_latents=2", "--model.update_units=4",
@@ -395,7 +395,7 @@ def test_the_published_files_become_a_table_of_trials(tmp_path, capsys):
         sessions.dopamine[sessions.dopamine_weight > 0], 1.5 + np.arange(6) / 10, rtol=1e-6
     )
     assert main([*arguments, *columns]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got one that exists" in capsys.readouterr().err
     test_parker.source_1().to_csv(tmp_path / "source1.csv", index=False)
     other = tmp_path / "trials1.csv"
     assert main(["parker", f"--out={other}", f"--source_1={tmp_path / 'source1.csv'}"]) == 0

@@ -746,7 +746,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
         "subjects", "learning_curves", "paper_model", "paper_structure",
     }  # fmt: skip
     played = tmp_path / "played.csv"
-    arguments = ["simulate", f"--model={run}", f"--out={played}", "--sessions=2", "--trials=5"]
+    arguments = ["simulate", f"--model={run}", f"--out={played}", "--num_sessions=2", "--num_trials=5"]
     assert main(arguments) == 1
     assert "subject: expected one of the model's 3 subjects" in capsys.readouterr().err
     assert main([*arguments, "--subject=q01"]) == 0
@@ -792,7 +792,7 @@ def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_writte
     assert "at least 2 subjects" in capsys.readouterr().err
     compare = ["compare", f"--data.table={table}", f"--out={run}", "--model.subject_units=2"]
     assert main([*compare, "--settings.leave_one_subject_out=true"]) == 1
-    assert "a model has no embedding of a subject" in capsys.readouterr().err
+    assert "a model has no embedding of a subject that it was not fitted to" in capsys.readouterr().err
     assert not run.exists()
 
 

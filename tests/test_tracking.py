@@ -114,7 +114,10 @@ def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
         learning_rate=1e-12, tensorboard=str(logs),
     )  # fmt: skip
     shape = ModelSettings(num_latents=2, update_units=3, num_update_layers=1, num_choice_layers=1)
-    metrics = run("demo", out, SyntheticData(8, 4, 12), shape, training, 0, full=False)
+    metrics = run(
+        "demo", out, data=SyntheticData(8, 4, 12), model=shape, training=training, seed=0,
+        full=False,
+    )  # fmt: skip
     history = pd.read_csv(out / "history.csv")
     taken = int(history["step"].max())
     assert 8 < taken < 40

@@ -12,8 +12,9 @@ from keras_disrnn.analysis.bootstrap import draw_sessions, score_totals, with_in
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder, compute_step, load_run, load_training
-from keras_disrnn.plots import plot_ablation, save_figure
+from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
 from keras_disrnn.training.fit import fingerprint, with_latents
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
@@ -54,7 +55,7 @@ def compute_ablation(
     batch_size=None,
     buckets=1,
     smallest_effect=None,
-    replicates=2000,
+    num_bootstrap_samples=2000,
     seed=0,
     confidence=0.95,
     progress=None,
@@ -93,7 +94,7 @@ def compute_ablation(
         learning_rate, batch_size, buckets: As for `train`.
         smallest_effect: Dict of "choice" and "dopamine" to the smallest loss that counts;
             `SMALLEST_EFFECT` when `None`.
-        replicates: Resamples of the bootstrap.
+        num_bootstrap_samples: Resamples of the bootstrap.
         seed: Of the new readouts' weights, their noise, the batches and the resamples.
         confidence: Of the intervals.
         progress: Called with a line of text before each refit, or `None`.
@@ -115,7 +116,7 @@ def compute_ablation(
     """
     check_built(model)
     check_integer("steps", steps)
-    check_integer("replicates", replicates)
+    check_integer("num_bootstrap_samples", num_bootstrap_samples)
     smallest = {**SMALLEST_EFFECT, **(smallest_effect or {})}
     for name, value in smallest.items():
         if name not in READOUTS or not 0.0 <= value < float("inf"):
@@ -135,7 +136,7 @@ def compute_ablation(
     train, held_out = with_latents(model, train, held_out)
     means = train.latents[train.row_mask].mean(axis=0)
     names = latent_names(len(means))
-    drawn = draw_sessions(held_out.n_sessions, replicates, seed)
+    drawn = draw_sessions(held_out.n_sessions, num_bootstrap_samples, seed)
     is_open = open_latents(model)
     rows = []
     for readout in readouts:
@@ -181,7 +182,7 @@ def compute_ablation(
     return Ablation(effects, _joint(effects, readouts))
 
 
-def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, seed=0):
+def ablate_run(run, out, *, steps=None, smallest_effect=None, num_bootstrap_samples=2000, seed=0):
     """Test which latents the readouts of a run's model use, and write the result folder.
 
     An interrupted call resumes: a readout that is retrained already is not trained again.
@@ -191,7 +192,7 @@ def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, s
         out: The folder: `effects.csv` and `verdicts.csv`, the tables of an `Ablation`;
             `ablation.md`; the figure `ablation`; `config.yaml` and `environment.json`.
         steps: Steps of each retraining. `None` for those of the run's stage 2.
-        smallest_effect, replicates, seed: As for `compute_ablation`.
+        smallest_effect, num_bootstrap_samples, seed: As for `compute_ablation`.
 
     Returns:
         The `Ablation`.
@@ -208,14 +209,14 @@ def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, s
     settings = {
         "steps": training.stage2_steps if steps is None else steps,
         "smallest_effect": {**SMALLEST_EFFECT, **(smallest_effect or {})},
-        "replicates": replicates,
+        "num_bootstrap_samples": num_bootstrap_samples,
         "seed": seed,
     }
     folder = ResultFolder(out, {"run": str(run), **settings}, command="ablate", last="ablation.md")
     model, data, data_seed = load_run(run)
     sessions = load_data(data, data_seed)
     check_integer("steps", settings["steps"])
-    check_integer("replicates", replicates)
+    check_integer("num_bootstrap_samples", num_bootstrap_samples)
     folder.begin(data=fingerprint(sessions.train))
     ablation = compute_ablation(
         model,
@@ -230,8 +231,7 @@ def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, s
     )
     write_text(folder.path / "effects.csv", ablation.effects.to_csv(index=False))
     write_text(folder.path / "verdicts.csv", ablation.verdicts.to_csv(index=False))
-    for ending in ("png", "pdf"):
-        save_figure(folder.path / f"ablation.{ending}", plot_ablation, ablation)
+    save_figures(folder.path / "ablation", plot_ablation, ablation)
     write_text(folder.path / "ablation.md", ablation_markdown(ablation))
     folder.discard_steps()
     return ablation
