@@ -201,5 +201,5 @@ def test_bad_settings_have_one_clear_error(known, settings, message):
 def test_sessions_of_another_kind_are_refused(known):
     model, train, _ = known
     other = Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0.0, 1.0]])
-    with pytest.raises(ValueError, match="observations: the model was made for 5"):
+    with pytest.raises(ValueError, match="num_observations: expected sessions with 5, as the model has"):
         compute_ablation(model, train, other)

@@ -111,7 +111,7 @@ def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
     names |= {"config.yaml", "environment.json"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "ablation.md").read_text() in printed
-    assert printed.count("refitting the") == 8
+    assert printed.count("retraining the") == 8
     effects = pd.read_csv(out / "effects.csv")
     assert effects["latent"].tolist() == ["z1", "z2", "z3"] * 2
     metrics = json.loads((demo / "metrics.json").read_text())["held_out"]

@@ -618,7 +618,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
             scores.append(likelihood(trial, own))
         assert max(scores) - min(scores) > 1e-4
         assert row["normalized_likelihood"] >= max([*scores, before]) - 1e-6
-    with pytest.raises(ValueError, match="a subject that the model has not seen"):
+    with pytest.raises(ValueError, match="a subject that the model does not have"):
         adapt(model, old)
     with pytest.raises(ValueError, match="one without subjects"):
         adapt(make_model(subjects=(), subject_units=0), old)
@@ -683,13 +683,13 @@ def test_new_subjects_without_dopamine(rng):
     adaptation, scores, _ = adapt_and_score(model, train, held_out)
     assert adaptation.model.num_signals == 1
     assert set(scores["after"]["held_out"]) == {"choice"}
-    with pytest.raises(ValueError, match="signals: the model was made for 1, the sessions have 0"):
+    with pytest.raises(ValueError, match="num_signals: expected sessions with 1, as the model has, got 0"):
         adapt(model, silent, "joint")
     blank = make_sessions(rng, subjects=("eve",))
     blank.dopamine_weight[:] = 0
     with pytest.raises(ValueError, match="a dopamine response of subject 'eve'"):
         adapt(model, blank, "joint")
-    with pytest.raises(ValueError, match="expected a model of dopamine for 'joint'"):
+    with pytest.raises(ValueError, match="expected .choice. for a model without dopamine, got .joint."):
         adapt(make_model(num_signals=0), silent, "joint")
     with pytest.raises(ValueError, match="targets: expected one of choice, joint, got 'dopamine'"):
         adapt(model, blank, "dopamine")
