@@ -124,7 +124,7 @@ def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
     assert metrics["steps"] == {"stage1": {"asked": 40, "taken": taken}}
     page = " ".join((out / "report.html").read_text().split())
     saved = f"{100 - 100 * taken / 40:.0f} % saved"
-    assert f"stage1 came to rest after {taken} of 40 steps, and ended there ({saved})" in page
+    assert f"stage1 settled after {taken} of 40 steps and ended early ({saved})" in page
     stage = logs / "stage1"
     assert {path.name for path in stage.iterdir()} == {"train", "validation", "bottlenecks"}
     for part, column in (("train", "loss"), ("validation", "val_loss")):
