@@ -40,7 +40,7 @@ def animals(tmp_path_factory):
     return path
 
 
-def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys):
+def test_simulate_writes_a_table(model, animals, tmp_path, capsys):
     out = tmp_path / "drifting.csv"
     command = [
         "simulate",
@@ -78,7 +78,7 @@ def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys
         (["--out={}/a.txt"], "ends in .csv"),
         (["--out={}/a.csv", "--environment.kind=schedule"], "expected a schedule and its columns"),
         (["--out={}/a.csv", "--environment.kind=blocks", "--environment.high=2"], "high"),
-        (["--out={}/a.csv", "--model={}"], "none is there"),
+        (["--out={}/a.csv", "--model={}"], "got none of them"),
         (["--out={}/a.csv", "--model={}/broken.keras"], "cannot be read"),
     ],
 )
@@ -94,7 +94,8 @@ def test_behaviour_compares_on_the_animals_own_schedule(model, animals, tmp_path
     out = tmp_path / "behaviour"
     command = [
         "behaviour", f"--data.table={animals}", "--data.columns.session=day", f"--out={out}",
-        "--settings.better=[p_left, p_right]", "--settings.times=2", "--settings.num_bootstrap_samples=20",
+        "--settings.better=[p_left, p_right]", "--settings.times=2",
+        "--settings.num_bootstrap_samples=20",
         f"--settings.models={{'Q': '{model}'}}", "--settings.cognitive=[FQ]",
         "--settings.lags=2", "--settings.figures=[png]",
     ]  # fmt: skip
@@ -119,7 +120,7 @@ def test_behaviour_compares_on_the_animals_own_schedule(model, animals, tmp_path
     assert "got one that exists" in capsys.readouterr().err
 
 
-def test_without_probabilities_models_play_what_they_are_told_to(model, animals, tmp_path, capsys):
+def test_without_probabilities_models_play_the_given_task(model, animals, tmp_path, capsys):
     out = tmp_path / "behaviour"
     command = [
         "behaviour", f"--data.table={animals}", "--data.columns.session=day", f"--out={out}",
@@ -156,7 +157,8 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     command = [
         "behaviour", f"--data.table={tmp_path / 'two.csv'}", "--data.columns.session=day",
         f"--settings.models={{'m': '{tmp_path / 'model.keras'}'}}", "--settings.times=2",
-        "--settings.better=[p_left, p_right]", "--settings.num_bootstrap_samples=2", "--settings.figures=[]",
+        "--settings.better=[p_left, p_right]", "--settings.num_bootstrap_samples=2",
+        "--settings.figures=[]",
     ]  # fmt: skip
     assert main([*command, f"--out={tmp_path / 'out'}"]) == 0
     (first, schedules, settings, ada), (second, others, more, _) = played

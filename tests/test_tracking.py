@@ -107,7 +107,7 @@ def events(folder):
     return found
 
 
-def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
+def test_tensorboard_and_the_report_show_how_many_steps_were_saved(tmp_path):
     logs, out = tmp_path / "logs", tmp_path / "run"
     training = TrainingSettings(
         warmup_steps=0, stage1_steps=40, stage2_steps=0, steps_per_epoch=2, settle_steps=8,
