@@ -371,7 +371,7 @@ def plan_baselines(train: Sessions, settings: BaselineSettings, seed: int) -> di
         What `plan_models` returns for the baselines.
     """
     comparison = ComparisonSettings(
-        starts=settings.num_starts,
+        num_starts=settings.num_starts,
         gru_units=settings.gru_units,
         gru_steps=settings.gru_steps,
         disrnn=False,
