@@ -249,8 +249,9 @@ class _DataSet:
     def _subjects(self) -> list[str | None]:
         found = [*self.loaded.train.subjects, *self.loaded.held_out.subjects]
         each: list[str | None] = list(dict.fromkeys(found))
-        parts = {"each": each, "pooled": [None], "both": [*each, None]}
-        return parts[self._settings.subjects]
+        if self._settings.subjects == "each":
+            return each
+        return [None] if self._settings.subjects == "pooled" else [*each, None]
 
     def _make(self, data: RunData, model: str) -> DisRNNModel:
         """Make a model to check with. Its shape does not depend on seeds and penalty scales."""
