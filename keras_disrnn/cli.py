@@ -1,247 +1,190 @@
-"""The command line, `keras-disrnn COMMAND`; the commands are the functions below.
+"""The command line `keras-disrnn COMMAND`. Each function below is a command.
 
-Every setting is a flag (`keras-disrnn fit --help`) and can come from a file: `--config
-settings.yaml`, such as the `config.yaml` of a run folder; flags override it.
+Every setting is a flag (see `keras-disrnn fit --help`). Settings can also come from a file:
+`--config settings.yaml`, such as the `config.yaml` of a run folder. Flags override the file.
 """
 
-import dataclasses
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jsonargparse
-import pandas as pd
 
 from keras_disrnn import native
-from keras_disrnn.analysis import (
-    comparison_markdown,
-    compute_embedding_correlations,
-    compute_embeddings,
-    compute_subject_rates,
-    open_embeddings,
-)
-from keras_disrnn.data import (
-    Photometry,
-    Source1Columns,
-    Source2Columns,
-    read_source_data_1,
-    read_source_data_2,
-    read_table,
-    sessions_from_table,
-)
+from keras_disrnn.analysis import comparison_markdown
+from keras_disrnn.data import Photometry, Source1Columns, Source2Columns
 from keras_disrnn.experiments import behaviour as simulation
+from keras_disrnn.experiments import commands
 from keras_disrnn.experiments import comparison as comparisons
-from keras_disrnn.experiments import recovery as recoveries
 from keras_disrnn.experiments import run as runs
 from keras_disrnn.experiments import study as studies
 from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablation_markdown
 from keras_disrnn.experiments.adaptation import adapt_run
 from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
-from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.figures import draw
-from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.selection import SelectionSettings
 from keras_disrnn.experiments.settings import (
-    SYNTHETIC_COLUMNS,
     ModelSettings,
     SyntheticData,
     TableData,
     TrainingSettings,
-    plain_config,
 )
-from keras_disrnn.experiments.study import BaselineSettings, StudySettings
-from keras_disrnn.io.keras_file import load_model, save_model
-from keras_disrnn.io.reference import CONFIG, PARAMS, read_reference, write_reference
-from keras_disrnn.io.saved_model import export as export_model
-from keras_disrnn.plots import (
-    plot_embeddings,
-    plot_recovery,
-    plot_recovery_by_sessions,
-    save_figure,
-)
+from keras_disrnn.experiments.study import StudySettings
 from keras_disrnn.training.checkpoint import TrainingDiverged
-from keras_disrnn.utils.files import new_folder, plain, write_json, write_text
+from keras_disrnn.utils.files import plain
+
+# The defaults are frozen dataclasses, and the parser copies lists.
+# ruff: noqa: B006, B008
 
 
 def demo(
     out: str,
-    data: SyntheticData = SyntheticData(),  # noqa: B008 - frozen, and read by the parser
-    model: ModelSettings = ModelSettings(),  # noqa: B008
-    training: TrainingSettings = TrainingSettings(),  # noqa: B008
+    data: SyntheticData = SyntheticData(),
+    model: ModelSettings = ModelSettings(),
+    training: TrainingSettings = TrainingSettings(),
     seed: int = 0,
-):
-    """Make synthetic data of a Q-learning agent, fit it, compare with the truth, report.
+) -> None:
+    """Simulate data of a Q-learning agent, fit them, compare with the truth, and report.
 
     Args:
-        out: The run folder to make; an interrupted run in it goes on.
+        out: The run folder. An interrupted run in it is resumed.
         data: The synthetic sessions.
         model: Shape and penalties of the model.
         training: The stages of training.
-        seed: Of the data, the initial weights, the noise and the batches.
+        seed: Seed of the data, the initial weights, the noise and the batches.
     """
-    _finish(out, runs.run("demo", out, data, model, training, seed))
+    _print_run(out, runs.run("demo", out, data=data, model=model, training=training, seed=seed))
 
 
 def fit(
     data: TableData,
     out: str,
-    model: ModelSettings = ModelSettings(),  # noqa: B008
-    training: TrainingSettings = TrainingSettings(),  # noqa: B008
+    model: ModelSettings = ModelSettings(),
+    training: TrainingSettings = TrainingSettings(),
     seed: int = 0,
-):
-    """Fit a table with one row a trial, score the held-out sessions, report.
+) -> None:
+    """Fit a table with one row per trial, score the held-out sessions, and report.
 
     Args:
-        data: The table, its columns, and what is held out.
-        out: The run folder to make; an interrupted run in it goes on.
+        data: The table, its columns, and the held-out sessions.
+        out: The run folder. An interrupted run in it is resumed.
         model: Shape and penalties of the model.
         training: The stages of training.
-        seed: Of the initial weights, the noise and the batches.
+        seed: Seed of the initial weights, the noise and the batches.
     """
-    _finish(out, runs.run("fit", out, data, model, training, seed))
+    _print_run(out, runs.run("fit", out, data=data, model=model, training=training, seed=seed))
 
 
 def select(
     data: TableData,
     out: str,
-    model: ModelSettings = ModelSettings(),  # noqa: B008
-    selection: SelectionSettings = SelectionSettings(),  # noqa: B008
+    model: ModelSettings = ModelSettings(),
+    selection: SelectionSettings = SelectionSettings(),
     seed: int = 0,
-):
-    """Fit a table with penalties that are chosen by cross-validation, score, report.
+) -> None:
+    """Fit a table with penalties chosen by cross-validation, score, and report.
 
     Args:
-        data: The table, its columns, and what is held out (of the choice, too).
-        out: The run folder to make; an interrupted run in it goes on.
-        model: Shape of the model, and its penalties at the multiple 1.
-        selection: The penalties to try, and how.
-        seed: Of folds, initial weights, noise and batches.
+        data: The table, its columns, and the held-out sessions, which the choice does not use.
+        out: The run folder. An interrupted run in it is resumed.
+        model: Shape of the model, and its penalties at scale 1.
+        selection: The penalty scales to try, and how.
+        seed: Seed of the folds, the initial weights, the noise and the batches.
     """
-    _finish(out, runs.run("select", out, data, model, selection, seed))
+    _print_run(out, runs.run("select", out, data=data, model=model, training=selection, seed=seed))
 
 
 def recover(
     out: str,
-    data: SyntheticData = SyntheticData(),  # noqa: B008
-    model: ModelSettings = ModelSettings(),  # noqa: B008
-    selection: SelectionSettings = SelectionSettings(),  # noqa: B008
-    seeds: int = 20,
+    data: SyntheticData = SyntheticData(),
+    model: ModelSettings = ModelSettings(),
+    selection: SelectionSettings = SelectionSettings(),
+    num_seeds: int = 20,
     first_seed: int = 0,
-    sizes: list[int] = [],  # noqa: B006 - for the parser
+    sizes: list[int] = [],
     workers: int = 1,
-):
-    """Make sessions of a known agent, fit them as `select` does, and hold the fits against it.
+) -> None:
+    """Simulate a known agent, fit its sessions as `select` does, and compare the fits with it.
 
     Args:
-        out: The folder of results, one a seed; seeds that are there already are not fitted again.
+        out: The folder of results, with a folder for each seed. Finished seeds are not fitted
+            again.
         data: The agent and the sessions of each seed.
-        model: Shape of the model, and its penalties at the multiple 1.
-        selection: The penalties to try, and how.
-        seeds: How many seeds.
-        first_seed: The first of them.
-        sizes: Several numbers of training sessions, in place of `data.num_sessions`, to see how
-            many are needed; each has a folder in `out`.
-        workers: Fits side by side, each on one processor.
+        model: Shape of the model, and its penalties at scale 1.
+        selection: The penalty scales to try, and how.
+        num_seeds: Number of seeds.
+        first_seed: The first seed.
+        sizes: Several numbers of training sessions, instead of `data.num_sessions`, to see how many
+            are needed. Each has a folder in `out`.
+        workers: Number of fits at a time, each on one processor.
     """
-    tables = []
-    for size in sizes or [data.num_sessions]:
-        table = recoveries.recover(
-            Path(out) / f"sessions-{size}" if sizes else out,
-            range(first_seed, first_seed + seeds),
-            data=dataclasses.replace(data, num_sessions=size),
-            model=model,
-            selection=selection,
-            workers=workers,
-        )
-        tables.append(table.assign(sessions=size))
-        if sizes:
-            print(f"sessions: {size}")
-        for name, value in recoveries.summarize_recovery(table).items():
-            print(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
-    table = pd.concat(tables, ignore_index=True)
-    if sizes:
-        write_text(Path(out) / "recovery.csv", table.to_csv(index=False))
-    draw = plot_recovery_by_sessions if sizes else plot_recovery
-    for ending in ("png", "pdf"):
-        save_figure(Path(out) / f"recovery.{ending}", draw, table)
+    commands.recover_sizes(
+        out,
+        range(first_seed, first_seed + num_seeds),
+        data=data,
+        model=model,
+        selection=selection,
+        sizes=sizes,
+        workers=workers,
+        report=_print_now,
+    )
     print(f"Wrote {out}")
 
 
-def evaluate(run: str, table: str | None = None, out: str | None = None):
-    """Score the model of a run, on its own data or on another table of the same columns.
+def evaluate(run: str, table: str | None = None, out: str | None = None) -> None:
+    """Score the model of a run, on its own data or on another table with the same columns.
 
     Args:
         run: The folder of a finished run.
-        table: Another table, all of whose sessions are scored.
-        out: A new JSON file for the scores; they are printed in any case.
+        table: Another table. All of its sessions are scored.
+        out: A new JSON file for the scores, which are also printed.
     """
-    if out is not None and Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new file")
-    model, data, seed = load_run(run)
-    if table is None:
-        metrics, _ = runs.compute_metrics(model, load_data(data, seed))
-    else:
-        metrics = runs.score_sessions(model, _read_like(data, table))
-    if out is not None:
-        write_json(out, metrics)
-    print(json.dumps(plain(metrics), indent=2))
+    print(json.dumps(plain(commands.evaluate_run(run, table, out)), indent=2))
 
 
-def export(run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model"):
-    """Write a model for programs that have TensorFlow alone, or for the authors' package.
+def export(run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model") -> None:
+    """Export a model for programs that have only TensorFlow, or for the authors' package.
 
     Args:
         run: The folder of a finished run, or a .keras file.
         out: The new folder.
-        format: A SavedModel; or params.json and config.json of `disentangled-rnns`.
+        format: A SavedModel, or the params.json and config.json of `disentangled-rnns`.
     """
-    if Path(run).is_file():
-        model, record = load_model(run, kind=None), None
-    else:
-        (model, _, _), record = load_run(run), run
-    if format == "reference":
-        write_reference(model, out)
-        print(f"Wrote {out}: {PARAMS} and {CONFIG}")
+    digest = commands.export_run(run, out, format)
+    if digest is None:
+        print(f"Wrote {out}")
         return
-    digest = export_model(model, out, run=record)
     print(f"Wrote {out}: load it with tensorflow.saved_model.load({out!r})")
     print(f"SHA-256 of its manifest: {digest}")
 
 
-def import_(params: str, out: str, configuration: str | None = None):
-    """Make a model of this package from one of the authors' (`disentangled-rnns`).
+def import_(params: str, out: str, configuration: str | None = None) -> None:
+    """Convert a model of the authors' package (`disentangled-rnns`) to one of this package.
 
-    Nothing in the files is executed.
+    Code in the files is never executed.
 
     Args:
         params: Its parameters: JSON (.json), or a pickled dict of arrays.
         out: The new .keras file.
         configuration: The fields of its config object: JSON (.json), or a pickle.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new file")
-    if Path(out).suffix != ".keras":
-        raise ValueError(f"{out}: expected a file that ends in .keras")
-    model = read_reference(params, configuration)
-    save_model(model, out)
+    model = commands.import_model(params, out, configuration)
     print(f"Wrote {out}: {model.core.cell.num_latents} latents, {model.count_params()} parameters")
 
 
-def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]):  # noqa: B006 - for the parser
+def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]) -> None:
     """Draw the figures of a run again.
 
     Args:
         run: The folder of a finished run.
         out: The new folder of figures.
-        formats: Endings of the files, such as png, pdf and svg.
+        formats: File name extensions, such as png, pdf and svg.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
-    model, data, seed = load_run(run)
-    sessions = load_data(data, seed)
-    draw(model, sessions, out, formats=formats, **load_results(run))
+    commands.plot_run(run, out, formats)
     print(f"Wrote {out}")
 
 
@@ -251,89 +194,64 @@ def ablate(
     steps: int | None = None,
     smallest_choice: float = SMALLEST_EFFECT["choice"],
     smallest_dopamine: float = SMALLEST_EFFECT["dopamine"],
-    replicates: int = 2000,
+    num_bootstrap_samples: int = 2000,
     seed: int = 0,
-):
-    """Test which latents of a run the choice and the dopamine readout use.
+) -> None:
+    """Test which latents of a run the choice readout and the dopamine readout use.
 
     Args:
         run: The folder of a finished run.
-        out: The new folder of tables and figures.
-        steps: Steps of each refit; by default those of the run's stage 2.
+        out: The folder of tables and figures. An interrupted ablation in it is resumed.
+        steps: Steps of each retraining. By default those of the run's stage 2.
         smallest_choice: The smallest loss of normalized likelihood that counts.
         smallest_dopamine: The smallest loss of R^2 of dopamine that counts.
-        replicates: Resamples of the bootstrap.
-        seed: Of the new readouts' weights, their noise, the batches and the resamples.
+        num_bootstrap_samples: Number of bootstrap samples for the intervals.
+        seed: Seed of the new readouts' weights, their noise, the batches and the bootstrap.
     """
     ablation = ablate_run(
         run,
         out,
         steps=steps,
         smallest_effect={"choice": smallest_choice, "dopamine": smallest_dopamine},
-        replicates=replicates,
+        num_bootstrap_samples=num_bootstrap_samples,
         seed=seed,
     )
     print(f"\n{ablation_markdown(ablation)}")
     print(f"Wrote {out}")
 
 
-def subjects(run: str, out: str, known: str | None = None, column: str = "subject"):
-    """Write down and draw what the model of a run knows of each of its subjects.
+def subjects(run: str, out: str, known: str | None = None, column: str = "subject") -> None:
+    """Write and draw what the model of a run has learned about each of its subjects.
 
     Args:
         run: The folder of a finished run of a model with subjects.
-        out: The new folder: `embeddings.csv`, with the learning rates read off each subject's
-            update rules, and the figure `embeddings`; with `known` also `correlations.csv`,
-            Spearman's rank correlations, and the figures `known_embeddings` and `known_rates`.
-        known: A table with one row a subject and columns of numbers to hold them against.
-        column: Its column of subjects.
+        out: The new folder: `embeddings.csv`, with the learning rates of each subject's update
+            rules, and the figure `embeddings`. With `known` also `correlations.csv` (Spearman's
+            rank correlations) and the figures `known_embeddings` and `known_rates`.
+        known: A table with one row per subject and columns of numbers to compare them with.
+        column: The column of subjects in that table.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
-    facts = None
-    if known is not None:
-        facts = read_table(known, text=[column])
-        if column not in facts:
-            raise ValueError(f"{known}: no column {column!r}, got {', '.join(facts.columns)}")
-        facts = facts.assign(subject=facts[column])
-    model, data, seed = load_run(run)
-    embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
-    if facts is not None:
-        correlations = compute_embedding_correlations(embeddings, facts)
-    rates = compute_subject_rates(model, load_data(data, seed).train)
-    if facts is not None:
-        more = compute_embedding_correlations(rates, facts)
-        correlations = pd.concat([correlations, more], ignore_index=True)
-    table = embeddings.merge(rates, on="subject", how="left")
-    figures = {"embeddings": (embeddings,)}
-    if facts is not None:
-        figures |= {"known_embeddings": (embeddings, facts), "known_rates": (rates, facts)}
-    with new_folder(out) as folder:
-        write_text(folder / "embeddings.csv", table.to_csv(index=False))
-        for name, shown in figures.items():
-            which = None if name == "known_rates" else dimensions
-            for ending in ("png", "pdf"):
-                save_figure(folder / f"{name}.{ending}", plot_embeddings, *shown, dimensions=which)
-        if facts is not None:
-            write_text(folder / "correlations.csv", correlations.to_csv(index=False))
-    print(table.to_string(index=False))
-    print(f"\nOpen dimensions: {', '.join(dimensions) or 'none'}")
-    if facts is not None:
-        print(correlations.to_string(index=False))
+    report = commands.report_subjects(run, out, known=known, column=column)
+    print(report.table.to_string(index=False))
+    print(f"\nOpen dimensions: {', '.join(report.dimensions) or 'none'}")
+    if report.correlations is not None:
+        print(report.correlations.to_string(index=False))
     print(f"Wrote {out}")
 
 
-def adapt(run: str, data: TableData, out: str, targets: Literal["choice", "joint"] = "choice"):
-    """Fit the embeddings of new subjects to a run's model, the rest of it frozen, and score them.
+def adapt(
+    run: str, data: TableData, out: str, targets: Literal["choice", "joint"] = "choice"
+) -> None:
+    """Fit the embeddings of new subjects to a run's model, with everything else frozen, and score.
 
     Args:
         run: The folder of a finished run of a model with subjects.
-        data: The table of the new subjects, its columns, and what is held out of the fit (sessions
-            of subjects that the model has seen are passed over).
-        out: The new folder: `model.keras`, of old and new subjects; `subjects.csv`, what was
-            fitted; `metrics.json` and `sessions.csv`, the scores of training and held-out sessions
-            of the new subjects, before the fit (at the mean embedding) and after; `config.yaml`.
-        targets: What the embeddings are fitted to: choices alone, or choices and dopamine jointly.
+        data: The table of the new subjects, its columns, and the sessions held out of the fit.
+            Sessions of subjects that the model knows are skipped.
+        out: The folder: `model.keras`, with old and new subjects; `subjects.csv`, what was fitted;
+            `metrics.json` and `sessions.csv`, the scores of the new subjects before the fit (at the
+            mean embedding) and after it; `config.yaml`. An interrupted adaptation is resumed.
+        targets: What the embeddings are fitted to: choices only, or choices and dopamine jointly.
     """
     adaptation, scores = adapt_run(run, out, data, targets)
     print(adaptation.subjects.to_string(index=False))
@@ -352,100 +270,72 @@ def adapt(run: str, data: TableData, out: str, targets: Literal["choice", "joint
 
 def compare(
     out: str,
-    data: OptionalTable = OptionalTable(),  # noqa: B008
-    synthetic: SyntheticData = SyntheticData(),  # noqa: B008
-    settings: ComparisonSettings = ComparisonSettings(),  # noqa: B008
-    model: ModelSettings = ModelSettings(),  # noqa: B008
-    training: TrainingSettings = TrainingSettings(),  # noqa: B008
+    data: OptionalTable = OptionalTable(),
+    synthetic: SyntheticData = SyntheticData(),
+    settings: ComparisonSettings = ComparisonSettings(),
+    model: ModelSettings = ModelSettings(),
+    training: TrainingSettings = TrainingSettings(),
     selection: SelectionSettings | None = None,
     seed: int = 0,
-):
-    """Fit baselines and a DisRNN, score them on training and held-out sessions, tabulate.
+) -> None:
+    """Fit baselines and a DisRNN, score them on training and held-out sessions, and tabulate.
 
     Args:
-        out: The new folder of tables and figures.
-        data: The table, its columns, and what is held out.
-        synthetic: The sessions to make where there is no table.
+        out: The folder of tables and figures. An interrupted comparison in it is resumed.
+        data: The table, its columns, and the held-out sessions.
+        synthetic: The sessions to simulate if there is no table.
         settings: Which models are fitted, and how they are scored.
         model: Shape and penalties of the DisRNN.
         training: The stages of its training with these penalties.
-        selection: In place of `training`: the penalties to choose from, and how (say at least
-            `--selection.num_folds 2`).
-        seed: Of synthetic data, starts, initial weights, noise, batches and resamples.
+        selection: Used instead of `training` to choose the penalties: the scales to try, and how
+            (give at least `--selection.num_folds 2`).
+        seed: Seed of the synthetic data, starts, initial weights, noise, batches and bootstrap.
     """
-    # The parser makes a list of a tuple, so the two are compared as plain values.
-    given, default = (plain_config({"data": each}) for each in (data, OptionalTable()))
-    if data.table is None and given != default:
-        raise ValueError("data.table: expected a file, as other settings of data are given")
-    chosen = synthetic if data.table is None else data
-    table = comparisons.compare(out, chosen, settings, model, selection or training, seed)
+    table = comparisons.compare(
+        out,
+        data=comparisons.choose_data(data, synthetic),
+        settings=settings,
+        model=model,
+        training=selection or training,
+        seed=seed,
+    )
     print(f"\n{comparison_markdown(table)}")
     print(f"Wrote {out}")
 
 
 def study(
-    data: dict[str, TableData],
     out: str,
-    subjects: Literal["each", "pooled", "both"] = "each",
-    models: dict[str, ModelSettings] = {"DisRNN": ModelSettings()},  # noqa: B006, B008
-    scales: list[float] = [1.0],  # noqa: B006
-    seeds: list[int] = [0],  # noqa: B006
-    training: TrainingSettings = TrainingSettings(),  # noqa: B008
-    baselines: BaselineSettings = BaselineSettings(),  # noqa: B008
-    against: str | None = None,
-    num_bootstrap_samples: int = 2000,
-    figures: bool = False,
     engine: Literal["local", "ray", "inline"] = "local",
     workers: int | None = None,
     threads: int = 1,
     retries: int = 2,
     retry_failed: bool = False,
-):
+    **settings: Any,
+) -> None:
     """Make many fits, of data sets x subjects x models x penalties x seeds, and report on all.
 
-    The same command goes on with a study that was stopped, or whose settings have changed: only
-    fits that are not there yet are made.
+    The same command resumes a study that was stopped, or whose settings have changed. Only fits
+    that do not exist yet are made.
 
     Args:
-        data: The tables, by name, each as for `fit`.
         out: The folder of the study.
-        subjects: Whether a model is fitted to each subject, to all of them pooled, or both.
-        models: Shapes and penalties of DisRNNs, by name.
-        scales: Multiples of all their penalties but `l2_scale`, rising.
-        seeds: Of initial weights, noise, batches and starts.
-        training: The stages of training.
-        baselines: The baselines, and how they are fitted.
-        against: The model that differences are taken to; by default the first baseline.
-        num_bootstrap_samples: Number of bootstrap samples for the intervals.
-        figures: Whether each fit gets its figures and its export, too.
-        engine: Fits run in processes of this machine ("local"), on a Ray cluster ("ray"; that of
-            RAY_ADDRESS, or of this machine), or in this process ("inline").
-        workers: Fits at a time; by default one for each processor, 0 to fit nothing and report.
-        threads: Threads of each.
-        retries: How often a fit is begun again whose worker died.
-        retry_failed: Whether to try fits again that failed before.
+        engine: Where the fits run: in processes of this machine ("local"), on a Ray cluster ("ray":
+            that of RAY_ADDRESS, or one of this machine), or in this process ("inline").
+        workers: Number of fits at a time. By default one per processor; 0 to fit nothing and only
+            write the report.
+        threads: Number of threads of each worker.
+        retries: How often a fit is started again after its worker died.
+        retry_failed: Whether to make fits again that failed before.
     """
-    settings = StudySettings(
-        data,
-        subjects=subjects,
-        models=models,
-        scales=scales,
-        seeds=seeds,
-        training=training,
-        baselines=baselines,
-        against=against,
-        num_bootstrap_samples=num_bootstrap_samples,
-        figures=figures,
-    )
     rows = studies.run_study(
         out,
-        settings,
+        StudySettings(**settings),
         engine=engine,
         workers=workers,
         threads=threads,
         retries=retries,
         retry_failed=retry_failed,
-        report=lambda line: print(line, flush=True),
+        report=_print_now,
     )
     for row in rows[rows["state"] == "failed"].itertuples():
         print(f"Failed: {row.data}, {row.subject or 'all subjects'}, {row.model}: {row.error}")
@@ -456,78 +346,81 @@ def parker(
     out: str,
     source_1: str | None = None,
     source_2: str | None = None,
-    columns_1: Source1Columns = Source1Columns(),  # noqa: B008
-    columns_2: Source2Columns = Source2Columns(),  # noqa: B008
-    photometry: Photometry = Photometry(step=1 / 15),  # noqa: B008
-):
-    """Make a table of trials of the published files of Parker et al. (2016).
+    columns_1: Source1Columns = Source1Columns(),
+    columns_2: Source2Columns = Source2Columns(),
+    photometry: Photometry = Photometry(step=1 / 15),
+) -> None:
+    """Convert the published files of Parker et al. (2016) to a table of trials.
 
-    It has not been run on the original files.
+    This has not been run on the original files.
 
     Args:
         out: The new CSV file.
-        source_1: "Source data 1" of Lee et al. (2019), one row a timepoint; or
-        source_2: "Source data 2", one row a trial.
-        columns_1: Where things stand in "Source data 1".
-        columns_2: Where things stand in "Source data 2".
+        source_1: "Source data 1" of Lee et al. (2019), one row per time point; or
+        source_2: "Source data 2", one row per trial.
+        columns_1: The columns of "Source data 1".
+        columns_2: The columns of "Source data 2".
         photometry: How the signal of "Source data 1" becomes a response.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new file")
-    if Path(out).suffix != ".csv":
-        raise ValueError(f"{out}: expected a file that ends in .csv")
-    if (source_1 is None) == (source_2 is None):
-        raise ValueError("source_1 and source_2: expected one of them")
-    flags = "--data.columns.dopamine=dopamine"
-    if source_2 is not None:
-        table = read_source_data_2(source_2, columns_2)
-    else:
-        table = read_source_data_1(source_1, columns_1, photometry)
-        flags += " --data.columns.missed=missed --data.columns.trial=trial"
-    write_text(out, table.to_csv(index=False))
+    flags = commands.make_parker_table(
+        out,
+        source_1=source_1,
+        source_2=source_2,
+        columns_1=columns_1,
+        columns_2=columns_2,
+        photometry=photometry,
+    )
     print(f"Wrote {out}; read it with --data.table={out} {flags}")
 
 
 def simulate(
     model: str,
     out: str,
-    environment: EnvironmentSettings = EnvironmentSettings(),  # noqa: B008
-    sessions: int = 300,
-    trials: int | None = None,
+    environment: EnvironmentSettings = EnvironmentSettings(),
+    num_sessions: int = 300,
+    num_trials: int | None = None,
     seed: int = 0,
     subject: str | None = None,
-):
-    """Let a fitted model play, and write its sessions as a table like any other.
+) -> None:
+    """Let a fitted model play, and write its sessions as a table.
 
     Args:
         model: A run folder, a .keras file or a SavedModel.
         out: The new table, .csv, .csv.gz or .parquet.
-        environment: What it plays.
-        sessions: Number of sessions.
-        trials: Trials of each; by default 200, or as many as the schedule has.
-        seed: Of choices, rewards and reward probabilities.
-        subject: Of a model of several subjects, the one that plays: its name, or, of a SavedModel,
-            its index.
+        environment: The task that it plays.
+        num_sessions: Number of sessions.
+        num_trials: Number of trials in each. By default 200, or as many as the schedule has.
+        seed: Seed of the choices, rewards and reward probabilities.
+        subject: The subject that plays, if the model has several: its name, or its index in a
+            SavedModel.
     """
-    played = simulation.simulate_table(model, out, environment, sessions, trials, seed, subject)
-    print(f"Wrote {out}: {sessions} sessions, {played.lengths.sum()} trials")
+    played = simulation.simulate_table(
+        model,
+        out,
+        environment=environment,
+        num_sessions=num_sessions,
+        num_trials=num_trials,
+        seed=seed,
+        subject=subject,
+    )
+    print(f"Wrote {out}: {num_sessions} sessions, {played.lengths.sum()} trials")
 
 
 def behaviour(
     data: TableData,
     out: str,
-    settings: BehaviourSettings = BehaviourSettings(),  # noqa: B008
+    settings: BehaviourSettings = BehaviourSettings(),
     seed: int = 0,
-):
-    """Compare how models play with how the animals of a table do: statistics, distances, figure.
+) -> None:
+    """Compare how models play with how the animals of a table play: statistics, distances, figure.
 
     Args:
-        data: The table and its columns; all of its sessions are compared.
+        data: The table and its columns. All of its sessions are compared.
         out: The new folder.
-        settings: The models, and what they play.
-        seed: Of fits, simulations and resamples.
+        settings: The models, and the task that they play.
+        seed: Seed of the fits, the simulations and the bootstrap.
     """
-    found, distances = simulation.compare_behaviour(out, data, settings, seed)
+    found, distances = simulation.compare_behaviour(out, data, settings=settings, seed=seed)
     for statistic, reason in found["animals"].skipped.items():
         print(f"Left out {statistic}: {reason}")
     if len(distances):
@@ -535,31 +428,22 @@ def behaviour(
     print(f"Wrote {out}")
 
 
+# fmt: off
 COMMANDS = (
-    demo,
-    fit,
-    select,
-    recover,
-    evaluate,
-    export,
-    import_,
-    plot,
-    ablate,
-    subjects,
-    adapt,
-    compare,
-    study,
-    parker,
-    simulate,
-    behaviour,
+    demo, fit, select, recover, evaluate, export, import_, plot, ablate, subjects, adapt, compare,
+    study, parker, simulate, behaviour,
 )
+# fmt: on
 
 
-def main(arguments=None):
-    """Runs the command line; returns its exit status.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
 
     Args:
-        arguments: The words after the program's name; by default those of the process.
+        arguments: The words after the name of the program. By default those of this process.
+
+    Returns:
+        The exit status: 0, 1 after an error, or 130 after an interruption.
     """
     native.yield_processors()
     try:
@@ -574,30 +458,23 @@ def main(arguments=None):
         print(f"keras-disrnn: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # Most go on with what they kept; `ablate` and others that take minutes begin again.
         print("keras-disrnn: interrupted; give the same command again", file=sys.stderr)
         return 130
     return 0
 
 
-def _read_like(data, table):
-    if not isinstance(data, TableData):
-        columns = SYNTHETIC_COLUMNS
-        return sessions_from_table(table, columns)
-    return sessions_from_table(
-        table, data.columns, num_arms=data.num_arms, reward_kind=data.reward_kind
-    )
+def _print_now(line: str) -> None:
+    print(line, flush=True)
 
 
-def _finish(out, metrics):
+def _print_run(out: str, metrics: dict[str, Any]) -> None:
     held_out = metrics["held_out"]
     choice = held_out["choice"]["normalized_likelihood"]
-    print(f"\nHeld-out sessions: normalized likelihood {choice:.4f}", end="")
+    line = f"\nHeld-out sessions: normalized likelihood {choice:.4f}"
     if "true_agent" in held_out:
-        truth = held_out["true_agent"]
-        likelihood = truth["choice"]["normalized_likelihood"]
-        print(f" (true agent {likelihood:.4f})", end="")
+        truth = held_out["true_agent"]["choice"]["normalized_likelihood"]
+        line += f" (true agent {truth:.4f})"
     if "dopamine" in held_out:
-        print(f", dopamine R^2 {held_out['dopamine']['r2']:.4f}", end="")
-    print(f"; open latents: {', '.join(metrics['open_latents']) or 'none'}")
+        line += f", dopamine R^2 {held_out['dopamine']['r2']:.4f}"
+    print(f"{line}; open latents: {', '.join(metrics['open_latents']) or 'none'}")
     print(f"Report: {Path(out) / 'report.html'}")

@@ -30,8 +30,8 @@ def known_model():
     """A linear model: latent j moves by 0.3 towards its source, 0 or 1 made -1 or 1."""
     latents = len(SOURCES)
     model = keras_disrnn.DisRNNModel(
-        num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1, num_update_layers=0,
-        choice_units=2, num_choice_layers=0, dopamine_units=1, num_dopamine_layers=0, seed=0,
+        num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1,
+        num_update_layers=0, choice_units=2, num_choice_layers=0, dopamine_units=1, num_dopamine_layers=0, seed=0,
         l2_scale=0.0, choice_penalty=1e-5, dopamine_penalty=1e-5,
     )  # fmt: skip
     model.build((None, None, len(OBSERVATIONS)))
@@ -84,7 +84,7 @@ def known():
 @pytest.fixture(scope="module")
 def ablation(known):
     before = known[0].get_weights()
-    ablation = compute_ablation(*known, steps=150, learning_rate=4e-2, replicates=500)
+    ablation = compute_ablation(*known, steps=150, learning_rate=4e-2, num_bootstrap_samples=500)
     for a, b in zip(before, known[0].get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     return ablation
@@ -138,7 +138,8 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         for part in (train, held_out)
     ]
     ablation, again, other = (
-        compute_ablation(model, *parts, steps=4, replicates=20, seed=seed) for seed in (3, 3, 4)
+        compute_ablation(model, *parts, steps=4, num_bootstrap_samples=20, seed=seed)
+        for seed in (3, 3, 4)
     )
     pd.testing.assert_frame_equal(ablation.effects, again.effects)
     assert (ablation.effects["refitted"] != other.effects["refitted"]).all()
@@ -201,5 +202,5 @@ def test_bad_settings_have_one_clear_error(known, settings, message):
 def test_sessions_of_another_kind_are_refused(known):
     model, train, _ = known
     other = Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0.0, 1.0]])
-    with pytest.raises(ValueError, match="observations: the model was made for 5"):
+    with pytest.raises(ValueError, match="num_observations: expected sessions with 5"):
         compute_ablation(model, train, other)

@@ -21,6 +21,7 @@ import yaml
 import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
+from keras_disrnn.experiments.ablation import _Copy
 from keras_disrnn.experiments.selection import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -102,16 +103,16 @@ def test_demo_leaves_everything_in_its_folder(demo):
     )
 
 
-def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
+def test_each_latent_of_a_run_is_ablated(demo, tmp_path, capsys):
     out = tmp_path / "ablation"
-    arguments = ["ablate", f"--run={demo}", f"--out={out}", "--replicates=50"]
+    arguments = ["ablate", f"--run={demo}", f"--out={out}", "--num_bootstrap_samples=50"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     names = {"effects.csv", "verdicts.csv", "ablation.md", "ablation.png", "ablation.pdf"}
     names |= {"config.yaml", "environment.json"}
     assert {path.name for path in out.iterdir()} == names
     assert (out / "ablation.md").read_text() in printed
-    assert printed.count("refitting the") == 8
+    assert printed.count("retraining the") == 8
     effects = pd.read_csv(out / "effects.csv")
     assert effects["latent"].tolist() == ["z1", "z2", "z3"] * 2
     metrics = json.loads((demo / "metrics.json").read_text())["held_out"]
@@ -125,7 +126,34 @@ def test_the_latents_of_a_run_are_taken_away_one_by_one(demo, tmp_path, capsys):
     assert "got a finished result" in capsys.readouterr().err
 
 
-def test_the_card_of_its_export_tells_data_scores_and_settings(demo):
+def test_an_interrupted_ablation_resumes(demo, tmp_path, capsys, monkeypatch):
+    command = ["ablate", f"--run={demo}", "--num_bootstrap_samples=20", "--steps=2"]
+    assert main([*command, f"--out={tmp_path / 'whole'}"]) == 0
+    assert capsys.readouterr().out.count("retraining the") == 8
+    retrain, calls = _Copy._fit, []
+
+    def stop_at_the_third(self, sessions):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        retrain(self, sessions)
+
+    monkeypatch.setattr(_Copy, "_fit", stop_at_the_third)
+    command.append(f"--out={tmp_path / 'out'}")
+    assert main(command) == 130
+    assert not (tmp_path / "out" / "ablation.md").exists()
+    capsys.readouterr()
+    assert main([*command, "--seed=1"]) == 1
+    assert "got another seed (1, not 0)" in capsys.readouterr().err
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("retraining the") == 6
+    for name in ("effects.csv", "verdicts.csv", "ablation.md"):
+        whole, resumed = ((tmp_path / out / name).read_bytes() for out in ("whole", "out"))
+        assert whole == resumed, name
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_the_card_of_an_export_has_data_scores_and_settings(demo):
     card = (demo / "saved_model" / "README.md").read_text()
     metrics = json.loads((demo / "metrics.json").read_text())
     assert "| training | 1 | 12 | 180 |" in card
@@ -148,7 +176,7 @@ def test_the_card_of_its_export_tells_data_scores_and_settings(demo):
     assert keras_disrnn.export.check(demo / "saved_model")["model"] == "DisRNNModel"
 
 
-def test_the_true_agents_score_is_that_of_its_probabilities(demo):
+def test_the_score_of_the_true_agent_comes_from_its_probabilities(demo):
     metrics = json.loads((demo / "metrics.json").read_text())
     played = bandit.simulate(
         bandit.QLearning(),
@@ -177,7 +205,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(demo, tmp_path, capsys):
+def test_a_killed_run_resumes_and_ends_with_the_same_weights(demo, tmp_path, capsys):
     folder = tmp_path / "killed"
     command = [
         sys.executable, "-m", "keras_disrnn", "demo", f"--out={folder}", *SMALL_DATA, *QUICK

@@ -40,9 +40,15 @@ def animals(tmp_path_factory):
     return path
 
 
-def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys):
+def test_simulate_writes_a_table(model, animals, tmp_path, capsys):
     out = tmp_path / "drifting.csv"
-    command = ["simulate", f"--model={model}", f"--out={out}", "--sessions=5", "--trials=30"]
+    command = [
+        "simulate",
+        f"--model={model}",
+        f"--out={out}",
+        "--num_sessions=5",
+        "--num_trials=30",
+    ]
     assert main(command) == 0
     assert "5 sessions, 150 trials" in capsys.readouterr().out
     table = pd.read_csv(out)
@@ -52,13 +58,15 @@ def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys
     np.testing.assert_array_equal(table["choice"], played.choice.reshape(-1))
     assert table["subject"].unique().tolist() == ["learner"]
     assert main(command) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got one that exists" in capsys.readouterr().err
     schedule = [
         "--environment.kind=schedule", f"--environment.schedule={animals}",
         "--environment.session=day", "--environment.columns=[p_left, p_right]",
     ]  # fmt: skip
     out = tmp_path / "replay.parquet"
-    assert main(["simulate", f"--model={model}", f"--out={out}", "--sessions=12", *schedule]) == 0
+    assert (
+        main(["simulate", f"--model={model}", f"--out={out}", "--num_sessions=12", *schedule]) == 0
+    )
     replay, own = pd.read_parquet(out), pd.read_csv(animals)
     np.testing.assert_allclose(replay["reward_probability_1"], own["p_right"], atol=1e-6)
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
@@ -70,7 +78,7 @@ def test_simulate_writes_a_table_like_any_other(model, animals, tmp_path, capsys
         (["--out={}/a.txt"], "ends in .csv"),
         (["--out={}/a.csv", "--environment.kind=schedule"], "expected a schedule and its columns"),
         (["--out={}/a.csv", "--environment.kind=blocks", "--environment.high=2"], "high"),
-        (["--out={}/a.csv", "--model={}"], "none is there"),
+        (["--out={}/a.csv", "--model={}"], "got none of them"),
         (["--out={}/a.csv", "--model={}/broken.keras"], "cannot be read"),
     ],
 )
@@ -86,7 +94,8 @@ def test_behaviour_compares_on_the_animals_own_schedule(model, animals, tmp_path
     out = tmp_path / "behaviour"
     command = [
         "behaviour", f"--data.table={animals}", "--data.columns.session=day", f"--out={out}",
-        "--settings.better=[p_left, p_right]", "--settings.times=2", "--settings.replicates=20",
+        "--settings.better=[p_left, p_right]", "--settings.times=2",
+        "--settings.num_bootstrap_samples=20",
         f"--settings.models={{'Q': '{model}'}}", "--settings.cognitive=[FQ]",
         "--settings.lags=2", "--settings.figures=[png]",
     ]  # fmt: skip
@@ -108,15 +117,15 @@ def test_behaviour_compares_on_the_animals_own_schedule(model, animals, tmp_path
     found = table.query("who == 'animals' and statistic == 'win_stay'")["value"].item()
     assert found == pytest.approx(stay)
     assert main(command) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got one that exists" in capsys.readouterr().err
 
 
-def test_without_probabilities_models_play_what_they_are_told_to(model, animals, tmp_path, capsys):
+def test_without_probabilities_models_play_the_given_task(model, animals, tmp_path, capsys):
     out = tmp_path / "behaviour"
     command = [
         "behaviour", f"--data.table={animals}", "--data.columns.session=day", f"--out={out}",
         f"--settings.models={{'Q': '{model}'}}", "--settings.environment.kind=blocks",
-        "--settings.replicates=5", "--settings.figures=[]",
+        "--settings.num_bootstrap_samples=5", "--settings.figures=[]",
     ]  # fmt: skip
     assert main(command) == 0
     assert "Left out switch_curve: it is not known" in capsys.readouterr().out
@@ -148,7 +157,8 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     command = [
         "behaviour", f"--data.table={tmp_path / 'two.csv'}", "--data.columns.session=day",
         f"--settings.models={{'m': '{tmp_path / 'model.keras'}'}}", "--settings.times=2",
-        "--settings.better=[p_left, p_right]", "--settings.replicates=2", "--settings.figures=[]",
+        "--settings.better=[p_left, p_right]", "--settings.num_bootstrap_samples=2",
+        "--settings.figures=[]",
     ]  # fmt: skip
     assert main([*command, f"--out={tmp_path / 'out'}"]) == 0
     (first, schedules, settings, ada), (second, others, more, _) = played

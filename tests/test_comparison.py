@@ -30,7 +30,7 @@ from keras_disrnn.models import baselines
 from keras_disrnn.plots import plot_comparison
 
 SCORES = ("normalized_likelihood", "mse", "r2")
-FAST = ["--settings.starts=1", "--settings.gru_steps=10", "--settings.replicates=20"]
+FAST = ["--settings.num_starts=1", "--settings.gru_steps=10", "--settings.num_bootstrap_samples=20"]
 DISRNN = [
     "--training.warmup_steps=4", "--training.stage1_steps=4", "--training.stage2_steps=4",
     "--training.steps_per_epoch=2", "--model.num_latents=2", "--model.update_units=4",
@@ -41,8 +41,8 @@ DISRNN = [
 def several_subjects(count=3, sessions=2, trials=20):
     """Subjects that play alike, but whose responses lie at different heights."""
     played = bandit.simulate(
-        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=count * sessions, num_trials=trials,
-        seed=1,
+        bandit.QLearning(), bandit.DriftingBandit(), num_sessions=count * sessions,
+        num_trials=trials, seed=1,
     )  # fmt: skip
     subject = np.repeat([f"m{index}" for index in range(count)], sessions)
     height = np.repeat(np.arange(count), sessions)[:, None]
@@ -249,7 +249,7 @@ def interrupted(arguments, at):
         pytest.param(["--settings.leave_one_subject_out=true", *DISRNN], marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_comparison_goes_on(tmp_path, capsys, more):
+def test_an_interrupted_comparison_resumes(tmp_path, capsys, more):
     path = write_subjects(several_subjects(2, sessions=8), tmp_path / "table.csv")
     left_out = "--settings.leave_one_subject_out=true" in more
     command = [
@@ -280,7 +280,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path, capsys, more):
         )
 
 
-def test_a_comparison_does_not_go_on_with_other_data(tmp_path, capsys):
+def test_a_comparison_does_not_resume_with_other_data(tmp_path, capsys):
     path = write_subjects(several_subjects(2, sessions=8), tmp_path / "table.csv")
     command = [
         "compare", f"--data.table={path}", f"--out={tmp_path / 'out'}",
@@ -298,7 +298,8 @@ def test_synthetic_data_have_their_agent_in_the_table(tmp_path):
     assert main([
         "compare", f"--out={out}", "--synthetic.agent=forgetting_q_learning",
         "--synthetic.parameters={'alpha': 0.5}", "--synthetic.num_sessions=20",
-        "--synthetic.num_held_out_sessions=20", "--synthetic.num_trials=40", "--settings.cognitive=['FQ']",
+        "--synthetic.num_held_out_sessions=20", "--synthetic.num_trials=40",
+        "--settings.cognitive=['FQ']",
         "--settings.gru_units=0", "--settings.disrnn=false", "--settings.against=true agent", *FAST,
     ]) == 0  # fmt: skip
     table = pd.read_csv(out / "table.csv").set_index(["part", "model"])
@@ -395,7 +396,7 @@ def test_the_published_files_become_a_table_of_trials(tmp_path, capsys):
         sessions.dopamine[sessions.dopamine_weight > 0], 1.5 + np.arange(6) / 10, rtol=1e-6
     )
     assert main([*arguments, *columns]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "got one that exists" in capsys.readouterr().err
     test_parker.source_1().to_csv(tmp_path / "source1.csv", index=False)
     other = tmp_path / "trials1.csv"
     assert main(["parker", f"--out={other}", f"--source_1={tmp_path / 'source1.csv'}"]) == 0

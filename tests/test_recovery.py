@@ -230,7 +230,7 @@ def test_the_command_recovers_several_numbers_of_sessions(tmp_path):
         for name, value in dataclasses.asdict(settings).items()
         if name != "num_sessions"
     ]
-    assert main(["recover", f"--out={tmp_path}", "--seeds=1", "--sizes=[6, 9]", *flags]) == 0
+    assert main(["recover", f"--out={tmp_path}", "--num_seeds=1", "--sizes=[6, 9]", *flags]) == 0
     table = pd.read_csv(tmp_path / "recovery.csv")
     assert table["sessions"].tolist() == [6, 9]
     for size in (6, 9):

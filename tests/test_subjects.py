@@ -34,7 +34,9 @@ from keras_disrnn.analysis import (
 from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_session
 from keras_disrnn.data.tfds import examples_from_sessions
+from keras_disrnn.experiments import adaptation as adaptations
 from keras_disrnn.experiments.adaptation import adapt, adapt_and_score, add_subjects
+from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.settings import ModelSettings, plain_config
 from keras_disrnn.io import reference as interop
 from keras_disrnn.models.penalties import PENALTIES
@@ -573,6 +575,30 @@ def test_correlations_with_what_is_known(rng):
 # === New subjects ===
 
 
+def test_an_interrupted_adaptation_resumes(rng, tmp_path, monkeypatch):
+    model = make_model(rng)
+    set_sigmas(model, OPEN)
+    new = make_sessions(rng, subjects=("eve", "fay"), sessions=4, trials=20)
+    whole = adapt(model, new)
+    fit, fitted = adaptations._fit, []
+
+    def stop_at_the_second(model, sessions, name, *arguments):
+        fitted.append(name)
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        return fit(model, sessions, name, *arguments)
+
+    monkeypatch.setattr(adaptations, "_fit", stop_at_the_second)
+    folder = ResultFolder(tmp_path, {}, command="adapt")
+    with pytest.raises(KeyboardInterrupt):
+        adapt(model, new, step=folder.step)
+    resumed = adapt(model, new, step=folder.step)
+    assert fitted == ["eve", "fay", "fay"]
+    pd.testing.assert_frame_equal(resumed.subjects, whole.subjects, check_exact=True)
+    for one, other in zip(resumed.model.weights, whole.model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_adapting_changes_nothing_but_the_new_embeddings(rng):
     model = make_model(rng)
     set_sigmas(model, OPEN)
@@ -618,7 +644,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
             scores.append(likelihood(trial, own))
         assert max(scores) - min(scores) > 1e-4
         assert row["normalized_likelihood"] >= max([*scores, before]) - 1e-6
-    with pytest.raises(ValueError, match="a subject that the model has not seen"):
+    with pytest.raises(ValueError, match="a subject that the model does not have"):
         adapt(model, old)
     with pytest.raises(ValueError, match="one without subjects"):
         adapt(make_model(subjects=(), subject_units=0), old)
@@ -683,13 +709,13 @@ def test_new_subjects_without_dopamine(rng):
     adaptation, scores, _ = adapt_and_score(model, train, held_out)
     assert adaptation.model.num_signals == 1
     assert set(scores["after"]["held_out"]) == {"choice"}
-    with pytest.raises(ValueError, match="signals: the model was made for 1, the sessions have 0"):
+    with pytest.raises(ValueError, match="num_signals: expected sessions with 1, .* got 0"):
         adapt(model, silent, "joint")
     blank = make_sessions(rng, subjects=("eve",))
     blank.dopamine_weight[:] = 0
     with pytest.raises(ValueError, match="a dopamine response of subject 'eve'"):
         adapt(model, blank, "joint")
-    with pytest.raises(ValueError, match="expected a model of dopamine for 'joint'"):
+    with pytest.raises(ValueError, match="expected .choice. for a model without"):
         adapt(make_model(num_signals=0), silent, "joint")
     with pytest.raises(ValueError, match="targets: expected one of choice, joint, got 'dopamine'"):
         adapt(model, blank, "dopamine")
@@ -746,7 +772,13 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
         "subjects", "learning_curves", "paper_model", "paper_structure",
     }  # fmt: skip
     played = tmp_path / "played.csv"
-    arguments = ["simulate", f"--model={run}", f"--out={played}", "--sessions=2", "--trials=5"]
+    arguments = [
+        "simulate",
+        f"--model={run}",
+        f"--out={played}",
+        "--num_sessions=2",
+        "--num_trials=5",
+    ]
     assert main(arguments) == 1
     assert "subject: expected one of the model's 3 subjects" in capsys.readouterr().err
     assert main([*arguments, "--subject=q01"]) == 0
@@ -757,7 +789,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     out = tmp_path / "subjects"
     arguments = ["subjects", f"--run={run}", f"--out={out}", f"--known={known}"]
     assert main(arguments) == 1
-    assert "no column 'subject'" in capsys.readouterr().err
+    assert "expected a column 'subject'" in capsys.readouterr().err
     # The column that is named counts, also beside one of the name "subject".
     pd.read_csv(known).assign(subject=[7, 8, 9]).to_csv(known, index=False)
     assert main([*arguments, "--column=mouse"]) == 0
@@ -792,7 +824,9 @@ def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_writte
     assert "at least 2 subjects" in capsys.readouterr().err
     compare = ["compare", f"--data.table={table}", f"--out={run}", "--model.subject_units=2"]
     assert main([*compare, "--settings.leave_one_subject_out=true"]) == 1
-    assert "a model has no embedding of a subject" in capsys.readouterr().err
+    assert (
+        "a model has no embedding of a subject that it was not fitted to" in capsys.readouterr().err
+    )
     assert not run.exists()
 
 

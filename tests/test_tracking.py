@@ -107,21 +107,24 @@ def events(folder):
     return found
 
 
-def test_a_run_tells_tensorboard_and_its_report_what_was_saved(tmp_path):
+def test_tensorboard_and_the_report_show_how_many_steps_were_saved(tmp_path):
     logs, out = tmp_path / "logs", tmp_path / "run"
     training = TrainingSettings(
         warmup_steps=0, stage1_steps=40, stage2_steps=0, steps_per_epoch=2, settle_steps=8,
         learning_rate=1e-12, tensorboard=str(logs),
     )  # fmt: skip
     shape = ModelSettings(num_latents=2, update_units=3, num_update_layers=1, num_choice_layers=1)
-    metrics = run("demo", out, SyntheticData(8, 4, 12), shape, training, 0, full=False)
+    metrics = run(
+        "demo", out, data=SyntheticData(8, 4, 12), model=shape, training=training, seed=0,
+        full=False,
+    )  # fmt: skip
     history = pd.read_csv(out / "history.csv")
     taken = int(history["step"].max())
     assert 8 < taken < 40
     assert metrics["steps"] == {"stage1": {"asked": 40, "taken": taken}}
     page = " ".join((out / "report.html").read_text().split())
     saved = f"{100 - 100 * taken / 40:.0f} % saved"
-    assert f"stage1 came to rest after {taken} of 40 steps, and ended there ({saved})" in page
+    assert f"stage1 settled after {taken} of 40 steps and ended early ({saved})" in page
     stage = logs / "stage1"
     assert {path.name for path in stage.iterdir()} == {"train", "validation", "bottlenecks"}
     for part, column in (("train", "loss"), ("validation", "val_loss")):

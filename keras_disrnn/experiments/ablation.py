@@ -1,8 +1,12 @@
-"""Which latents each readout uses: every latent taken away from it, with a verdict."""
+"""Test which latents each readout uses, by ablating every latent of every readout."""
+
+from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,15 +15,25 @@ import pandas as pd
 from keras_disrnn.analysis.bootstrap import draw_sessions, score_totals, with_interval
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
+from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.folder import ResultFolder, compute_step, load_run, load_training
-from keras_disrnn.plots import plot_ablation, save_figure
+from keras_disrnn.experiments.figures import save_figures
+from keras_disrnn.experiments.folder import (
+    ResultFolder,
+    Step,
+    compute_step,
+    load_run,
+    load_training,
+)
+from keras_disrnn.experiments.settings import BATCH_SIZE
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
 from keras_disrnn.training.fit import fingerprint, with_latents
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
-from keras_disrnn.utils.tables import format_interval, to_markdown
+from keras_disrnn.utils.tables import format_interval, to_markdown, write_csv
 
 SMALLEST_EFFECT = {"choice": 0.002, "dopamine": 0.005}
 """The smallest loss that counts: of normalized likelihood for choice, of R^2 for dopamine."""
@@ -28,16 +42,16 @@ READOUTS = {
     "choice": (Stage(("choice_readout",), ("choice",)), "normalized_likelihood"),
     "dopamine": (STAGES["stage2"], "r2"),
 }
-"""How each readout is refitted on the frozen core, and the score of which its verdict is."""
+"""How each readout is retrained on the frozen core, and the score that its verdict is about."""
 
 
 class Ablation(NamedTuple):
-    """What becomes of the readouts when a latent is taken away from them.
+    """The effects of ablating each latent.
 
     Attributes:
-        effects: One row a readout and latent; see `compute_ablation`.
-        verdicts: One row a latent: `latent`, `open`, `choice` and, with dopamine, `dopamine` (the
-            verdicts of the two readouts) and `joint`.
+        effects: One row per readout and latent (see `compute_ablation`).
+        verdicts: One row per latent: `latent`, `open`, `choice` and, with dopamine, `dopamine` (the
+            verdicts on the two readouts) and `joint`.
     """
 
     effects: pd.DataFrame
@@ -45,77 +59,86 @@ class Ablation(NamedTuple):
 
 
 def compute_ablation(
-    model,
-    train,
-    held_out,
+    model: DisRNNModel,
+    train: Sessions,
+    held_out: Sessions,
     *,
-    steps=3000,
-    learning_rate=1e-3,
-    batch_size=None,
-    buckets=1,
-    smallest_effect=None,
-    replicates=2000,
-    seed=0,
-    confidence=0.95,
-    progress=None,
-    step=compute_step,
-):
-    """Tests which latents the choice and the dopamine readout use.
+    steps: int = 3000,
+    learning_rate: float = 1e-3,
+    batch_size: int | None = None,
+    buckets: int = 1,
+    smallest_effect: Mapping[str, float] | None = None,
+    num_bootstrap_samples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Callable[[str], None] | None = None,
+    step: Step = compute_step,
+) -> Ablation:
+    """Test which latents the choice readout and the dopamine readout use.
 
-    A latent is taken away from one readout at a time; the core and what the latents do to each
-    other stay. It is done in two ways. *Held*: the fitted readout reads the latent's mean over the
-    training sessions in place of its value. *Refitted*: a new readout is trained on the frozen
-    core's noiseless latents with that latent blanked (its mean everywhere), and set against one
-    trained alike, from the same weights and with the same noise, on all latents. What holding costs
-    tells whether the fitted readout reads the latent; what refitting costs tells whether it has
-    anything that the others have not.
+    A latent is ablated for one readout at a time. The core does not change. There are two ways.
 
-    A loss is the score with the latent minus the score without it, on the held-out sessions: of
-    normalized likelihood for choice, of R^2 (so, in shares of the response's variance) for
-    dopamine. Its interval is of resampled sessions, both scores on the same resamples. It *hurts*
-    where the whole interval lies above the smallest effect, it *does not* where the whole interval
-    lies below, and is undecided otherwise. The verdict on a readout and a latent is
+    - *Clamped* (mean ablation): the fitted readout reads the mean of the latent over the training
+      sessions instead of its value. The loss shows whether the fitted readout reads the latent.
+    - *Retrained*: a new readout is trained on the noiseless latents of the frozen core, with the
+      latent at its mean everywhere. It is compared with a new readout that was trained on all
+      latents, from the same weights and with the same noise. The loss shows whether the latent has
+      information that the others do not have.
 
-    - "used": held and refitted both hurt;
-    - "redundant": holding hurts, refitting does not: the readout reads it, but finds the same
-      elsewhere;
+    A loss is the score with the latent minus the score without it, on the held-out sessions. The
+    score is the normalized likelihood for choice and R^2 for dopamine. The interval of a loss comes
+    from bootstrap samples of the sessions, the same for both scores. A latent *hurts* if the whole
+    interval is above the smallest effect. It *does not hurt* if the whole interval is below. The
+    verdict on a readout and a latent is
+
+    - "used": clamping and retraining both hurt;
+    - "redundant": clamping hurts and retraining does not. The readout reads the latent, but other
+      latents have the same information;
     - "not used": neither hurts;
     - "unclear": anything else.
 
-    The joint verdict on a latent is "shared" where both readouts use it, "choice only", "dopamine
-    only" or "neither"; "unclear" where one of the two verdicts is, else "redundant" where one is.
+    The joint verdict on a latent is "shared" if both readouts use it, "choice only", "dopamine
+    only" or "neither". It is "unclear" if one of the two verdicts is, else "redundant" if one is.
 
     Args:
-        model: A trained `DisRNNModel` with L latents. It is not changed.
-        train: `keras_disrnn.data.Sessions` to refit on, those that the model was trained on.
-        held_out: `keras_disrnn.data.Sessions` to score on, with the same signals.
-        steps: Steps of each refit; take those of stage 2. There are L + 1 refits a readout.
-        learning_rate, batch_size, buckets: As for `train`.
-        smallest_effect: Dict of "choice" and "dopamine" to the smallest loss that counts;
-            `SMALLEST_EFFECT` when `None`.
-        replicates: Resamples of the bootstrap.
-        seed: Of the new readouts' weights, their noise, the batches and the resamples.
-        confidence: Of the intervals.
-        progress: Called with a line of text before each refit, or `None`.
-        step: `ResultFolder.step` of a folder that keeps each finished refit; by default nothing is
-            kept.
+        model: A trained model with L latents. It does not change.
+        train: Sessions for the retraining: those that the model was trained on.
+        held_out: Sessions for the scores, with the same signals.
+        steps: Steps of each retraining; use those of stage 2. There are L + 1 per readout.
+        learning_rate: As for `keras_disrnn.train`.
+        batch_size: As for `keras_disrnn.train`.
+        buckets: As for `keras_disrnn.train`.
+        smallest_effect: Dict of "choice" and "dopamine" to the smallest loss that counts; `None`
+            for `SMALLEST_EFFECT`.
+        num_bootstrap_samples: Number of bootstrap samples for the intervals.
+        seed: Seed of the new readouts' weights, their noise, the batches and the bootstrap.
+        confidence: Confidence level of the intervals.
+        progress: Function that receives a line of text before each retraining, or `None`.
+        step: `ResultFolder.step` of a folder that keeps each finished retraining. By default
+            nothing is kept.
 
     Returns:
-        An `Ablation`. Its `effects` have the columns `readout`, `latent`, `open` (is its own
-        bottleneck), `score` (name of the score), `intact`; `held` (the score with the latent held);
-        `refitted_all` and `refitted` (the scores of the new readouts, on all latents and without
-        this one); `held_loss` and `refitted_loss`, each with `_lower` and `_upper`; for dopamine
-        also the mean squared errors `intact_mse`, `held_mse`, `refitted_all_mse`, `refitted_mse`;
-        `smallest_effect` and `verdict`. Rows of choice are of all latents too: a closed one is
-        noise in training, but not when the readouts are scored.
+        An `Ablation`. Its `effects` have the columns
+
+        - `readout`, `latent`, `open` (whether the latent's own bottleneck is open), `score` (name
+          of the score) and `intact`;
+        - `held`, the score with the latent clamped; `refitted_all` and `refitted`, the scores of
+          the new readouts, on all latents and without this one;
+        - `held_loss` and `refitted_loss`, each with `_lower` and `_upper`;
+        - for dopamine, the mean squared errors `intact_mse`, `held_mse`, `refitted_all_mse` and
+          `refitted_mse`;
+        - `smallest_effect` and `verdict`.
+
+        The rows of choice include closed latents, which are noise in training, but not when the
+        readouts are scored.
 
     Raises:
-        ValueError: If the model is not built, a setting is wrong, or the sessions are not the
-            model's kind.
+        ValueError: If the model is not built, a setting is wrong, or the sessions do not match the
+            model.
     """
     check_built(model)
     check_integer("steps", steps)
-    check_integer("replicates", replicates)
+    check_integer("num_bootstrap_samples", num_bootstrap_samples)
     smallest = {**SMALLEST_EFFECT, **(smallest_effect or {})}
     for name, value in smallest.items():
         if name not in READOUTS or not 0.0 <= value < float("inf"):
@@ -128,36 +151,43 @@ def compute_ablation(
         for part in (train, held_out):
             want, got = getattr(model, name), getattr(part, name)
             if want != got:
-                raise ValueError(f"{name}: the model was made for {want}, the sessions have {got}")
+                raise ValueError(
+                    f"{name}: expected sessions with {want}, as the model has, got {got}"
+                )
     dopamine = all(part.num_signals and part.dopamine_weight.any() for part in (train, held_out))
     readouts = ("choice", "dopamine") if dopamine else ("choice",)
 
     train, held_out = with_latents(model, train, held_out)
     means = train.latents[train.row_mask].mean(axis=0)
     names = latent_names(len(means))
-    drawn = draw_sessions(held_out.n_sessions, replicates, seed)
+    drawn = draw_sessions(held_out.n_sessions, num_bootstrap_samples, seed)
     is_open = open_latents(model)
     rows = []
     for readout in readouts:
         stage, score = READOUTS[readout]
         copy = _Copy(model, stage, learning_rate, steps, batch_size, buckets, seed)
 
-        def scored(without=None, refit=False, copy=copy, readout=readout):
-            def compute():
-                if refit and progress is not None:
+        def scored(
+            without: int | None = None,
+            retrain: bool = False,
+            copy: _Copy = copy,
+            readout: str = readout,
+        ) -> tuple[Any, Any]:
+            def compute() -> dict[str, Any]:
+                if retrain and progress is not None:
                     what = "all latents" if without is None else f"all latents but {names[without]}"
-                    progress(f"refitting the {readout} readout on {what}")
-                sums = copy.totals(train, held_out, without, means, refit)
+                    progress(f"retraining the {readout} readout on {what}")
+                sums = copy.totals(train, held_out, without, means, retrain)
                 return {"choice": sums[0], "dopamine": sums[1]}
 
             left_out = "all" if without is None else f"without-{names[without]}"
-            way = "retrained" if refit else "clamped"
+            way = "retrained" if retrain else "clamped"
             sums = step(f"{readout}-{way}-{left_out}", compute)
             return score_totals((sums["choice"], sums["dopamine"]), drawn)
 
-        intact, control = scored(), scored(refit=True)
+        intact, control = scored(), scored(retrain=True)
         for index, name in enumerate(names):
-            held, refitted = scored(index), scored(index, refit=True)
+            held, refitted = scored(index), scored(index, retrain=True)
             row = {"readout": readout, "latent": name, "open": name in is_open, "score": score}
             row |= {"intact": float(intact[0][score]), "held": float(held[0][score])}
             row |= _loss("held_loss", intact, held, score, confidence)
@@ -181,17 +211,27 @@ def compute_ablation(
     return Ablation(effects, _joint(effects, readouts))
 
 
-def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, seed=0):
+def ablate_run(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    steps: int | None = None,
+    smallest_effect: Mapping[str, float] | None = None,
+    num_bootstrap_samples: int = 2000,
+    seed: int = 0,
+) -> Ablation:
     """Test which latents the readouts of a run's model use, and write the result folder.
 
-    An interrupted call resumes: a readout that is retrained already is not trained again.
+    An interrupted call resumes: finished retrainings are not repeated.
 
     Args:
         run: The folder of a finished run.
         out: The folder: `effects.csv` and `verdicts.csv`, the tables of an `Ablation`;
             `ablation.md`; the figure `ablation`; `config.yaml` and `environment.json`.
         steps: Steps of each retraining. `None` for those of the run's stage 2.
-        smallest_effect, replicates, seed: As for `compute_ablation`.
+        smallest_effect: As for `compute_ablation`.
+        num_bootstrap_samples: As for `compute_ablation`.
+        seed: As for `compute_ablation`.
 
     Returns:
         The `Ablation`.
@@ -208,14 +248,14 @@ def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, s
     settings = {
         "steps": training.stage2_steps if steps is None else steps,
         "smallest_effect": {**SMALLEST_EFFECT, **(smallest_effect or {})},
-        "replicates": replicates,
+        "num_bootstrap_samples": num_bootstrap_samples,
         "seed": seed,
     }
     folder = ResultFolder(out, {"run": str(run), **settings}, command="ablate", last="ablation.md")
     model, data, data_seed = load_run(run)
     sessions = load_data(data, data_seed)
     check_integer("steps", settings["steps"])
-    check_integer("replicates", replicates)
+    check_integer("num_bootstrap_samples", num_bootstrap_samples)
     folder.begin(data=fingerprint(sessions.train))
     ablation = compute_ablation(
         model,
@@ -228,18 +268,29 @@ def ablate_run(run, out, *, steps=None, smallest_effect=None, replicates=2000, s
         progress=print,
         step=folder.step,
     )
-    write_text(folder.path / "effects.csv", ablation.effects.to_csv(index=False))
-    write_text(folder.path / "verdicts.csv", ablation.verdicts.to_csv(index=False))
-    for ending in ("png", "pdf"):
-        save_figure(folder.path / f"ablation.{ending}", plot_ablation, ablation)
+    write_csv(folder.path / "effects.csv", ablation.effects)
+    write_csv(folder.path / "verdicts.csv", ablation.verdicts)
+    save_figures(folder.path / "ablation", plot_ablation, ablation)
     write_text(folder.path / "ablation.md", ablation_markdown(ablation))
     folder.discard_steps()
     return ablation
 
 
-def verdict(row):
-    """The verdict on a row of `Ablation.effects` (see `compute_ablation`)."""
-    effects = {}
+def verdict(row: Mapping[str, Any]) -> str:
+    """Return the verdict on a row of `Ablation.effects` (see `compute_ablation`).
+
+    Args:
+        row: The row.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.ablation import verdict
+    >>> row = {f"held_loss_{end}": 0.1 for end in ("lower", "upper")}
+    >>> row |= {f"refitted_loss_{end}": 0.1 for end in ("lower", "upper")}
+    >>> verdict({**row, "smallest_effect": 0.01})
+    'used'
+    """
+    effects: dict[str, bool | None] = {}
     for kind in ("held_loss", "refitted_loss"):
         low, high = row[f"{kind}_lower"], row[f"{kind}_upper"]
         hurts, harmless = low > row["smallest_effect"], high < row["smallest_effect"]
@@ -276,18 +327,18 @@ def ablation_markdown(ablation: Ablation) -> str:
     return "\n".join(lines)
 
 
-def _loss(name, intact, ablated, score, confidence):
-    """The loss and its interval."""
+def _loss(name: str, intact: Any, ablated: Any, score: str, confidence: float) -> dict[str, float]:
+    """Return a loss and its interval."""
     value = intact[0][score] - ablated[0][score]
     draws = intact[1][score] - ablated[1][score]
     cells = with_interval(name, value, draws, confidence)
-    # A readout that does not depend on the latent at all loses the same, nothing, in each resample.
+    # A readout that does not depend on the latent loses nothing in every bootstrap sample.
     if value == 0 and not draws.any():
         cells |= {f"{name}_lower": 0.0, f"{name}_upper": 0.0}
     return cells
 
 
-def _joint(effects, readouts):
+def _joint(effects: pd.DataFrame, readouts: Sequence[str]) -> pd.DataFrame:
     table = effects.pivot(index="latent", columns="readout", values="verdict")
     first = effects.drop_duplicates("latent")[["latent", "open"]]
     table = first.join(table[list(readouts)], on="latent").reset_index(drop=True)
@@ -298,7 +349,7 @@ def _joint(effects, readouts):
     return table
 
 
-def _joint_verdict(choice, dopamine):
+def _joint_verdict(choice: str, dopamine: str) -> str:
     for word in ("unclear", "redundant"):
         if word in (choice, dopamine):
             return word
@@ -311,9 +362,18 @@ def _joint_verdict(choice, dopamine):
 
 
 class _Copy:
-    """A copy of a model, to take latents from and to refit one readout of, again and again."""
+    """A copy of a model whose latents are ablated, and one readout of which is retrained."""
 
-    def __init__(self, model, stage, learning_rate, steps, batch_size, buckets, seed):
+    def __init__(
+        self,
+        model: DisRNNModel,
+        stage: Stage,
+        learning_rate: float,
+        steps: int,
+        batch_size: int | None,
+        buckets: int,
+        seed: int,
+    ) -> None:
         self._stage, self._learning_rate = stage, learning_rate
         self._steps, self._batch_size, self._buckets = steps, batch_size, buckets
         self._seed = seed
@@ -326,33 +386,40 @@ class _Copy:
             learning_rate=learning_rate,
             steps_per_execution=self._steps_per_execution,
         )
-        (refitted,) = stage.trains
-        fresh = self._model.parts[refitted].get_weights()
+        (retrained,) = stage.trains
+        fresh = self._model.parts[retrained].get_weights()
         for name, part in model.parts.items():
             self._model.parts[name].set_weights(part.get_weights())
         self._intact = self._values()
-        self._model.parts[refitted].set_weights(fresh)
+        self._model.parts[retrained].set_weights(fresh)
         self._fresh = self._values()
 
     @property
-    def _steps_per_execution(self):
+    def _steps_per_execution(self) -> int:
         return math.gcd(self._steps, STEPS_PER_EXECUTION)
 
-    def totals(self, train, held_out, without, means, refit):
-        """The sums of the held-out sessions, with the readout as it was or refitted."""
-        for variable, value in self._fresh if refit else self._intact:
+    def totals(
+        self,
+        train: Sessions,
+        held_out: Sessions,
+        without: int | None,
+        means: np.ndarray,
+        retrain: bool,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the sums of the held-out sessions, with the readout as it was or retrained."""
+        for variable, value in self._fresh if retrain else self._intact:
             variable.assign(value)
         if without is not None:
             train, held_out = (_blank(part, without, means) for part in (train, held_out))
-            # What the dopamine readout reads before the first trial.
+            # The dopamine readout reads these before the first trial.
             initial = keras.ops.convert_to_numpy(self._model.initial_latents).copy()
             initial[without] = means[without]
             self._model.core.cell.initial_latents.assign(initial)
-        if refit:
+        if retrain:
             self._fit(train)
-        return session_totals(self._model, held_out, batch_size=_BATCH_SIZE)
+        return session_totals(self._model, held_out, batch_size=BATCH_SIZE)
 
-    def _fit(self, sessions):
+    def _fit(self, sessions: Sessions) -> None:
         compile_stage(
             self._model,
             self._stage,
@@ -373,15 +440,11 @@ class _Copy:
             verbose=0,
         )
 
-    def _values(self):
+    def _values(self) -> list[tuple[Any, np.ndarray]]:
         return [(v, keras.ops.convert_to_numpy(v)) for v in self._model.variables]
 
 
-_BATCH_SIZE = 256
-"""Sessions at a time where nothing is trained."""
-
-
-def _blank(sessions, latent, means):
+def _blank(sessions: Sessions, latent: int, means: np.ndarray) -> Sessions:
     latents = sessions.latents.copy()
     latents[..., latent] = means[latent]
     return dataclasses.replace(sessions, latents=latents)

@@ -1,6 +1,10 @@
-"""New subjects for a fitted model: their embeddings are fitted, and nothing else."""
+"""Adapt a fitted model to new subjects: fit their embeddings, and nothing else."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import keras
 import networkx
@@ -13,32 +17,34 @@ from keras_disrnn.analysis.bottlenecks import embedding_names
 from keras_disrnn.analysis.evaluation import compute_evaluation
 from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
+from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.folder import ResultFolder, compute_step, load_run
-from keras_disrnn.experiments.settings import BATCH_SIZE, plain_config
+from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step, load_run
+from keras_disrnn.experiments.settings import BATCH_SIZE, TableData, plain_config
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.objectives.losses import log_likelihood
 from keras_disrnn.training.fit import fingerprint
-from keras_disrnn.utils.files import write_json, write_text
+from keras_disrnn.utils.files import write_json
+from keras_disrnn.utils.tables import write_csv
 
 TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
-"""What an embedding can be fitted to, and the readouts that this asks."""
+"""What an embedding can be fitted to, and the readouts that this needs."""
 
 
 class Adaptation(NamedTuple):
-    """A model with new subjects, and what was found of them.
+    """A model with new subjects, and the results of their fits.
 
     Attributes:
-        model: A `DisRNNModel` of the old subjects and, after them, the new ones.
-        before: The same with the new subjects at the mean embedding of the old ones.
-        subjects: `pandas.DataFrame`, one row a new subject: `subject`; its embedding, `subject 1`,
-            ...; `n_choices` that it was fitted to; `normalized_likelihood_before` and
-            `normalized_likelihood` of them, at the mean embedding and at its own; fitted to
-            dopamine also, `n_responses`, and `mse_before` and `mse` of them (mean over signals, in
-            the units of the recording squared); and `at_limit`, whether a coordinate has reached
-            the end of the range searched.
+        model: The model of the old subjects, followed by the new ones.
+        before: The same model with the new subjects at the mean embedding of the old ones.
+        subjects: A `pandas.DataFrame` with one row per new subject: `subject`; its embedding
+            `subject 1`, ...; `n_choices`, to which it was fitted;
+            `normalized_likelihood_before` and `normalized_likelihood` of these choices, at the mean
+            embedding and at its own; and `at_limit`, whether a coordinate reached the end of the
+            range that was searched. After a joint fit also `n_responses`, `mse_before` and `mse`
+            (mean over signals, in squared units of the recording).
     """
 
     model: DisRNNModel
@@ -46,32 +52,41 @@ class Adaptation(NamedTuple):
     subjects: pd.DataFrame
 
 
-def adapt(model, sessions, targets="choice", step=compute_step):
-    """Fits the embeddings of subjects that a model has not seen, with everything else frozen.
+def adapt(
+    model: DisRNNModel,
+    sessions: Sessions,
+    targets: Literal["choice", "joint"] = "choice",
+    *,
+    step: Step = compute_step,
+) -> Adaptation:
+    """Fit the embeddings of subjects that are new to a model. Everything else stays as it is.
 
-    Each new subject's embedding is the one of greatest likelihood of its sessions under the
-    noiseless model, found by L-BFGS-B on exact gradients from the mean embedding of the old
-    subjects, or from one of theirs where that begins better. With `"choice"` it is the likelihood
-    of its choices alone, so that what the model says of its dopamine is a prediction. With
-    `"joint"` it is that of choices and dopamine, the latter under normal noise about the model's
-    response of the variance that fits best (for each signal), as in the joint fits of the
-    baselines. Only the open dimensions from which a way leads to what is fitted are searched, over
-    the range of the old subjects and half of it more on both sides: the networks have seen nothing
-    further away. In the others a new subject has the mean.
+    The embedding of a new subject maximizes the likelihood of its sessions under the model without
+    noise. L-BFGS-B with exact gradients finds it, starting from the mean embedding of the old
+    subjects, or from the embedding of an old subject if that has a higher likelihood.
+
+    With `"choice"` the likelihood is that of the choices alone, so that the model's dopamine is a
+    prediction. With `"joint"` it is that of choices and dopamine. The dopamine is then normal
+    around the model's response, with the variance that fits best for each signal, as in the joint
+    fits of the baselines.
+
+    The search covers the open dimensions that lead to the targets. It covers the range of the old
+    subjects and half of that range on both sides, because the networks were not trained further
+    away. A new subject has the mean in the other dimensions.
 
     Args:
-        model: A trained `DisRNNModel` with subjects. It is not changed.
-        sessions: Training `Sessions` of new subjects; those of old ones are passed over.
+        model: A trained model with subjects. It does not change.
+        sessions: Training sessions of new subjects. Those of old subjects are skipped.
         targets: `"choice"` or `"joint"`.
-        step: `ResultFolder.step` of a folder that keeps each finished subject; by default nothing
+        step: `ResultFolder.step` of a folder that keeps each finished subject. By default nothing
             is kept.
 
     Returns:
-        An `Adaptation`. Old subjects have the embeddings and predictions that they had.
+        An `Adaptation`. Old subjects keep their embeddings and predictions.
 
     Raises:
-        ValueError: If the model has no subjects, the sessions are not of its kind, no subject is
-            new, or a new one has no free choice or, with `"joint"`, no response.
+        ValueError: If the model has no subjects, the sessions do not match the model, no subject is
+            new, or a new subject has no free choice or (with `"joint"`) no response.
     """
     own = check_new_subjects(model, sessions, targets)
     names = list(own)
@@ -86,7 +101,7 @@ def adapt(model, sessions, targets="choice", step=compute_step):
     for name, part in own.items():
         index = adapted.subjects.index(name)
 
-        def compute(name=name, part=part, index=index):
+        def compute(name: str = name, part: Sessions = part, index: int = index) -> dict[str, Any]:
             row = _fit(adapted, part, name, table, searched, dimensions, targets)
             return {"row": row, "kernel": keras.ops.convert_to_numpy(kernel)[index]}
 
@@ -98,11 +113,13 @@ def adapt(model, sessions, targets="choice", step=compute_step):
     return Adaptation(adapted, before, pd.DataFrame(rows))
 
 
-def check_new_subjects(model, sessions, targets):
+def check_new_subjects(model: DisRNNModel, sessions: Sessions, targets: str) -> dict[str, Sessions]:
     """Check that `adapt` can fit the new subjects of sessions.
 
     Args:
-        model, sessions, targets: As for `adapt`.
+        model: As for `adapt`.
+        sessions: As for `adapt`.
+        targets: As for `adapt`.
 
     Returns:
         Dict of the name of each new subject to its `Sessions`.
@@ -116,7 +133,7 @@ def check_new_subjects(model, sessions, targets):
     names = [name for name in dict.fromkeys(sessions.subjects) if name not in model.subjects]
     if not names:
         raise ValueError(
-            "sessions: expected a subject that the model has not seen, got only "
+            "sessions: expected a subject that the model does not have, got only "
             f"{', '.join(map(repr, dict.fromkeys(sessions.subjects)))}"
         )
     sessions = sessions.with_subjects(())
@@ -126,9 +143,9 @@ def check_new_subjects(model, sessions, targets):
     for kind, want in kinds:
         got = getattr(sessions, kind)
         if want != got:
-            raise ValueError(f"{kind}: the model was made for {want}, the sessions have {got}")
+            raise ValueError(f"{kind}: expected sessions with {want}, as the model has, got {got}")
     if targets == "joint" and not model.num_signals:
-        raise ValueError("targets: expected a model of dopamine for 'joint', got one of choices")
+        raise ValueError("targets: expected 'choice' for a model without dopamine, got 'joint'")
     own = {name: sessions.of_subjects([name]) for name in names}
     for name, part in own.items():
         if not part.choice_weight.any():
@@ -136,31 +153,42 @@ def check_new_subjects(model, sessions, targets):
         if targets == "joint" and not part.dopamine_weight.any():
             raise ValueError(
                 f"sessions: expected a dopamine response of subject {name!r} for the targets "
-                "'joint', got none; fit it to 'choice', or leave it out"
+                "'joint', got none; use the targets 'choice', or leave the subject out"
             )
     return own
 
 
-def adapt_and_score(model, train, held_out, targets="choice", batch_size=None, step=compute_step):
-    """Adapts a model to new subjects and scores their sessions, before and after.
+def adapt_and_score(
+    model: DisRNNModel,
+    train: Sessions,
+    held_out: Sessions,
+    *,
+    targets: Literal["choice", "joint"] = "choice",
+    batch_size: int | None = None,
+    step: Step = compute_step,
+) -> tuple[Adaptation, dict[str, Any], pd.DataFrame]:
+    """Adapt a model to new subjects, and score their sessions before and after.
 
     Args:
-        model, targets, step: As for `adapt`.
-        train: `Sessions` that the embeddings are fitted to.
-        held_out: Others of the same subjects; in both, those of old subjects are passed over.
-        batch_size: Sessions a batch of the scoring; `None` for all at once.
+        model: As for `adapt`.
+        train: Sessions that the embeddings are fitted to. Sessions of old subjects are skipped.
+        held_out: Further sessions of the same subjects.
+        targets: As for `adapt`.
+        batch_size: Number of sessions in a batch of the scoring; `None` for all at once.
+        step: As for `adapt`.
 
     Returns:
-        The `Adaptation`; its scores, a dict of `"before"` and `"after"`, each of `"train"` and
-        `"held_out"` to the `summary` of `compute_evaluation`; and the scores of each session, a
-        `pandas.DataFrame` with the columns `part` and `moment` beside those of `per_session`.
+        The `Adaptation`; its scores, a dict of `"before"` and `"after"`, each a dict of `"train"`
+        and `"held_out"` to the `summary` of `compute_evaluation`; and the scores of each session, a
+        `pandas.DataFrame` like `per_session` with the further columns `part` and `moment`.
 
     Raises:
-        ValueError: As `adapt`, or if a new subject has no session in one of the parts.
+        ValueError: As for `adapt`, or if a new subject has no session in one of the parts.
     """
     fitted = _check_parts(model, train, held_out)
-    adaptation = adapt(model, train, targets, step)
-    scores, tables = {}, []
+    adaptation = adapt(model, train, targets, step=step)
+    scores: dict[str, Any] = {}
+    tables = []
     for moment, network in (("before", adaptation.before), ("after", adaptation.model)):
         scores[moment] = {}
         for part, sessions in (("train", train), ("held_out", held_out)):
@@ -171,27 +199,27 @@ def adapt_and_score(model, train, held_out, targets="choice", batch_size=None, s
     return adaptation, scores, pd.concat(tables, ignore_index=True)
 
 
-def _check_parts(model, train, held_out):
+def _check_parts(model: DisRNNModel, train: Sessions, held_out: Sessions) -> set[str]:
     """Check that both parts have sessions of every new subject, and return the new subjects."""
     fitted, scored = (set(part.subjects) - set(model.subjects) for part in (train, held_out))
     for subject in sorted(fitted ^ scored):
         lacks = "held-out" if subject in fitted else "training"
         raise ValueError(
-            "sessions: expected some of every new subject to fit its embedding to, and others to "
-            f"score it on, got no {lacks} session of {subject!r}"
+            "sessions: expected training sessions and held-out sessions of every new subject, got "
+            f"no {lacks} session of {subject!r}"
         )
     return fitted
 
 
-def add_subjects(model, names):
-    """A copy of a model with further subjects, at the mean embedding of those that it has.
+def add_subjects(model: DisRNNModel, names: Sequence[str]) -> DisRNNModel:
+    """Copy a model and add subjects at the mean embedding of its own subjects.
 
     Args:
-        model: A built `DisRNNModel` with subjects.
-        names: Names of the new ones.
+        model: A built model with subjects.
+        names: Names of the new subjects.
 
     Returns:
-        A built `DisRNNModel`.
+        The new model, built.
     """
     config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)
@@ -206,8 +234,8 @@ def add_subjects(model, names):
     return larger
 
 
-def _read_dimensions(model, readouts):
-    """Names of the dimensions from which open bottlenecks lead to one of the readouts."""
+def _read_dimensions(model: DisRNNModel, readouts: Sequence[str]) -> list[str]:
+    """Return the dimensions from which open bottlenecks lead to one of the readouts."""
     graph = compute_graph(model)
     ends = [READOUTS[name] for name in readouts if READOUTS[name] in graph]
     return [
@@ -217,24 +245,35 @@ def _read_dimensions(model, readouts):
     ]
 
 
-def _fit(model, sessions, name, table, searched, dimensions, targets):
-    """Finds one subject's embedding and leaves it in the model.
+def _fit(
+    model: DisRNNModel,
+    sessions: Sessions,
+    name: str,
+    table: np.ndarray,
+    searched: list[int],
+    dimensions: Sequence[str],
+    targets: str,
+) -> dict[str, Any]:
+    """Find the embedding of one subject, and leave it in the model.
 
     Args:
-        model: The model that has it.
-        sessions: Its sessions.
+        model: The model with the new subjects.
+        sessions: The sessions of the subject.
         name: Its name.
         table: `(subjects, units)`, the embeddings of the old subjects.
-        searched: The dimensions to search.
-        dimensions: The names of all.
-        targets: Of `TARGETS`.
+        searched: Indices of the dimensions to search.
+        dimensions: Names of all dimensions.
+        targets: As for `adapt`.
+
+    Returns:
+        The subject's row of `Adaptation.subjects`, without its name.
     """
     sessions = sessions.for_model(model)
     index = model.subjects.index(name)
     kernel = model.subject_embedding.kernel
     bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
     count = float(sessions.choice_weight.sum())
-    # A signal that was not recorded in this subject has no noise to tell.
+    # The noise of a signal that was not recorded in this subject is unknown.
     recorded = np.flatnonzero(sessions.dopamine_weight.any(axis=(0, 1)))
     responses, response_weight = (
         array[..., recorded] for array in (sessions.dopamine, sessions.dopamine_weight)
@@ -250,7 +289,7 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
     )
 
     @tf.function
-    def differentiate():
+    def differentiate() -> tuple[Any, Any, Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(kernel.value)
             outputs = model(features)
@@ -263,14 +302,14 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
                 loss += tf.reduce_sum(0.5 * responses_count * tf.math.log(mse + floor)) / count
         return loss, tape.gradient(loss, kernel.value), surprise, mse
 
-    def place(embedding):
+    def place(embedding: np.ndarray) -> None:
         value = keras.ops.convert_to_numpy(kernel).copy()
         value[index] = embedding - bias
         kernel.assign(value)
 
     mean = table.mean(axis=0)
 
-    def loss_at(point):
+    def loss_at(point: np.ndarray) -> tuple[float, np.ndarray]:
         embedding = mean.copy()
         embedding[searched] = point
         place(embedding)
@@ -286,7 +325,7 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
         reach = (high - low) / 2
         bounds = np.stack([low - reach, high + reach], axis=1)
         result = scipy.optimize.minimize(loss_at, start, jac=True, method="L-BFGS-B", bounds=bounds)
-        # Where single precision ends the search early, the best point is still the best one seen.
+        # Single precision may end the search early. The best point seen so far still counts.
         if np.isfinite(result.fun) and result.fun <= first:
             found = mean.copy()
             found[searched] = result.x
@@ -308,17 +347,22 @@ def _fit(model, sessions, name, table, searched, dimensions, targets):
     return row | {"at_limit": at_limit}
 
 
-def adapt_run(run, out, data, targets="choice"):
-    """Fit the embeddings of new subjects to the model of a run, and write the result folder.
+def adapt_run(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    data: TableData,
+    targets: Literal["choice", "joint"] = "choice",
+) -> tuple[Adaptation, dict[str, Any]]:
+    """Adapt the model of a run to new subjects, and write the result folder.
 
-    An interrupted call resumes: subjects that are finished are not fitted again.
+    An interrupted call resumes: finished subjects are not fitted again.
 
     Args:
         run: The folder of a finished run of a model with subjects.
-        out: The folder: `model.keras`, of old and new subjects; `subjects.csv`, what was fitted;
-            `metrics.json` and `sessions.csv`, the scores before the fit (at the mean embedding)
-            and after it; `config.yaml` and `environment.json`.
-        data: `TableData` of the new subjects.
+        out: The folder: `model.keras`, with old and new subjects; `subjects.csv`, what was fitted;
+            `metrics.json` and `sessions.csv`, the scores before the fit (at the mean embedding) and
+            after it; `config.yaml` and `environment.json`.
+        data: The table of the new subjects.
         targets: As for `adapt`.
 
     Returns:
@@ -336,10 +380,10 @@ def adapt_run(run, out, data, targets="choice"):
     check_new_subjects(model, parts.train, targets)
     folder.begin(data=fingerprint(parts.train))
     adaptation, scores, sessions = adapt_and_score(
-        model, parts.train, parts.held_out, targets, BATCH_SIZE, step=folder.step
+        model, parts.train, parts.held_out, targets=targets, batch_size=BATCH_SIZE, step=folder.step
     )
-    write_text(folder.path / "subjects.csv", adaptation.subjects.to_csv(index=False))
-    write_text(folder.path / "sessions.csv", sessions.to_csv(index=False))
+    write_csv(folder.path / "subjects.csv", adaptation.subjects)
+    write_csv(folder.path / "sessions.csv", sessions)
     save_model(adaptation.model, folder.path / "model.keras")
     write_json(folder.path / "metrics.json", scores)
     folder.discard_steps()

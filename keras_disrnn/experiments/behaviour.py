@@ -1,44 +1,59 @@
-"""What the command line plays and compares: fitted models as agents, beside the animals."""
+"""Let fitted models play as agents, and compare their behaviour with that of animals."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from keras_disrnn.analysis import better_arms_of, compute_behaviour, compute_behaviour_distances
+from keras_disrnn.analysis import (
+    Behaviour,
+    better_arms_of,
+    compute_behaviour,
+    compute_behaviour_distances,
+)
 from keras_disrnn.bandit import (
+    Agent,
     BlockBandit,
     DriftingBandit,
+    Environment,
     ScheduledBandit,
+    SimulatedSessions,
     agent_from_model,
     simulate,
 )
-from keras_disrnn.data import Columns, read_table, sessions_from_table
+from keras_disrnn.data import Columns, Sessions, read_table, sessions_from_table
 from keras_disrnn.experiments.comparison import COGNITIVE
+from keras_disrnn.experiments.figures import save_figures
+from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.io.keras_file import load_model
-from keras_disrnn.plots import plot_behaviour, save_figure
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.plots import plot_behaviour
+from keras_disrnn.utils.files import check_new
+from keras_disrnn.utils.tables import write_csv
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentSettings:
-    """What the agent plays.
+    """The task that an agent plays.
 
     Args:
-        kind: Drifting probabilities, blocks that switch (see `BlockBandit`), or the schedule of a
-            table.
-        drift: Drifting: standard deviation of the change from trial to trial.
-        high: Blocks: probability of reward of the better arm.
-        low: Blocks: probability of reward of the others.
-        rewards: Blocks: least number of rewards in a block.
-        switch: Blocks: probability that each further reward ends the block.
-        schedule: Schedule: the table, one row a trial.
-        columns: Schedule: its columns of the arms' reward probabilities, by arm.
-        session: Schedule: its column of session ids.
+        kind: "drifting" for drifting reward probabilities, "blocks" for blocks that switch (see
+            `BlockBandit`), "schedule" for the schedule of a table.
+        drift: Of drifting: standard deviation of the change from trial to trial.
+        high: Of blocks: reward probability of the better arm.
+        low: Of blocks: reward probability of the other arms.
+        rewards: Of blocks: minimum number of rewards in a block.
+        switch: Of blocks: probability that each further reward ends the block.
+        schedule: Of a schedule: the table, with one row per trial.
+        columns: Of a schedule: the columns of the arms' reward probabilities, in the order of the
+            arms.
+        session: Of a schedule: the column of session ids.
     """
 
     kind: Literal["drifting", "blocks", "schedule"] = "drifting"
@@ -54,20 +69,20 @@ class EnvironmentSettings:
 
 @dataclasses.dataclass(frozen=True)
 class BehaviourSettings:
-    """What is compared with the animals.
+    """The models that are compared with the animals.
 
     Args:
         models: Models that play: name to a run folder, a `.keras` file or a SavedModel.
-        cognitive: Baselines that are fitted to all choices of the table first, and play: of "Q",
-            "FQ", "DFQ" and "actor-critic".
-        better: Columns that tell the better arm of each trial: that arm's number, or the reward
-            probability of each arm, by arm. With the probabilities models play the animals' own
-            schedules.
-        environment: What models play where the probabilities are not in the table.
-        times: How many times as many sessions as the animals' the models play.
-        lags: Trials back that the regression looks.
-        replicates: Resamples of the bootstrap.
-        figures: Endings of the figure's files.
+        cognitive: Baselines that are fitted to all choices of the table, and then play: "Q", "FQ",
+            "DFQ" or "actor-critic".
+        better: Columns that give the better arm of each trial: one column with its number, or one
+            column per arm with its reward probability. With the probabilities, models play the
+            animals' own schedules.
+        environment: The task that models play if the probabilities are not in the table.
+        times: Number of sessions that models play for each session of the animals.
+        lags: Number of earlier trials in the regression.
+        num_bootstrap_samples: Number of bootstrap samples for the intervals.
+        figures: File name extensions of the figure.
     """
 
     models: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -78,15 +93,24 @@ class BehaviourSettings:
     environment: EnvironmentSettings = dataclasses.field(default_factory=EnvironmentSettings)
     times: int = 4
     lags: int = 5
-    replicates: int = 1000
+    num_bootstrap_samples: int = 1000
     figures: list[str] = dataclasses.field(default_factory=lambda: ["png", "pdf"])
 
 
-def make_environment(settings):
-    """The `Environment` of `EnvironmentSettings`.
+def make_environment(settings: EnvironmentSettings) -> Environment:
+    """Make the environment that settings describe.
+
+    Args:
+        settings: The settings.
 
     Raises:
         FileNotFoundError, ValueError: If a number or the schedule is not as described.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.behaviour import EnvironmentSettings, make_environment
+    >>> make_environment(EnvironmentSettings(kind="blocks", high=0.8)).high
+    0.8
     """
     if settings.kind == "drifting":
         return DriftingBandit(settings.drift)
@@ -96,23 +120,26 @@ def make_environment(settings):
         )
     if settings.schedule is None or not settings.columns:
         raise ValueError(
-            "environment: expected a schedule and its columns of reward probabilities "
-            "(--environment.schedule, --environment.columns) for a kind of 'schedule', got none"
+            "environment: expected a schedule and its columns of reward probabilities for the kind "
+            "'schedule', got none; give --environment.schedule and --environment.columns"
         )
     table = read_table(settings.schedule, text=[settings.session])
     return ScheduledBandit.from_table(table, settings.columns, session=settings.session)
 
 
-def load_agent(path, name=None, subject=None):
-    """The agent of a model on the disk.
+def load_agent(
+    path: str | os.PathLike[str], *, name: str | None = None, subject: str | None = None
+) -> Agent:
+    """Load a saved model as an agent.
 
     Args:
         path: A run folder, a `.keras` file (a `DisRNNModel` or a baseline) or a SavedModel.
-        name: The subject of its sessions; by default the file's or folder's name, or `subject`.
-        subject: Of a model of several subjects, the one that plays.
+        name: Name of the subject of its sessions. By default `subject`, or else the name of the
+            file or folder.
+        subject: The subject that plays, if the model has several.
 
     Returns:
-        An `Agent`.
+        The agent.
 
     Raises:
         FileNotFoundError: If there is no such model.
@@ -122,7 +149,7 @@ def load_agent(path, name=None, subject=None):
     return agent_from_model(_load_any(path), name, subject=subject)
 
 
-def _load_any(path):
+def _load_any(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if (path / "model.keras").exists():
         path = path / "model.keras"
@@ -131,39 +158,48 @@ def _load_any(path):
     if (path / "saved_model.pb").exists():
         return tf.saved_model.load(str(path))
     raise FileNotFoundError(
-        f"{path}: expected a run folder, a .keras file or a SavedModel, but none is there"
+        f"{path}: expected a run folder, a .keras file or a SavedModel, got none of them"
     )
 
 
-def simulate_table(model, out, environment, sessions, trials, seed, subject=None):
-    """Plays a model and writes its sessions as a table.
+def simulate_table(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    environment: EnvironmentSettings,
+    num_sessions: int,
+    num_trials: int | None = None,
+    seed: int = 0,
+    subject: str | None = None,
+) -> SimulatedSessions:
+    """Let a model play, and write its sessions as a table.
 
     Args:
-        model: As for `load_agent`.
+        model: The model, as for `load_agent`.
         out: The new file, .csv, .csv.gz or .parquet.
-        environment: `EnvironmentSettings`.
-        sessions: Number of sessions.
-        trials: Trials of each; `None` for 200, or for the schedule's own lengths.
-        seed: Of choices, rewards and reward probabilities.
-        subject: Of a model of several subjects, the one that plays.
+        environment: The task.
+        num_sessions: Number of sessions.
+        num_trials: Number of trials in each; `None` for 200, or for the lengths of the schedule.
+        seed: Seed of the choices, rewards and reward probabilities.
+        subject: The subject that plays, if the model has several.
 
     Returns:
-        `SimulatedSessions`.
+        The sessions.
 
     Raises:
         FileExistsError: If the file exists.
-        FileNotFoundError, ValueError: If the model, a setting or the ending is wrong.
+        FileNotFoundError, ValueError: If the model, a setting or the file name is wrong.
     """
-    out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out}: exists already; choose a new file")
+    out = check_new(out, "file")
     if not out.name.endswith((".csv", ".csv.gz", ".parquet")):
-        raise ValueError(f"{out}: expected a name that ends in .csv, .csv.gz or .parquet")
+        raise ValueError(
+            f"{out}: expected a name that ends in .csv, .csv.gz or .parquet, got {out.name!r}"
+        )
     world = make_environment(environment)
-    if trials is None and environment.kind != "schedule":
-        trials = 200
+    if num_trials is None and environment.kind != "schedule":
+        num_trials = 200
     agent = load_agent(model, subject=subject)
-    played = simulate(agent, world, num_sessions=sessions, num_trials=trials, seed=seed)
+    played = simulate(agent, world, num_sessions=num_sessions, num_trials=num_trials, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".partial.{out.name}")
     try:
@@ -178,29 +214,34 @@ def simulate_table(model, out, environment, sessions, trials, seed, subject=None
     return played
 
 
-def compare_behaviour(out, data, settings, seed):
-    """Holds the behaviour of models against that of the animals in a table, and writes it down.
+def compare_behaviour(
+    out: str | os.PathLike[str],
+    data: TableData,
+    *,
+    settings: BehaviourSettings,
+    seed: int = 0,
+) -> tuple[dict[str, Behaviour], pd.DataFrame]:
+    """Compare the behaviour of models with that of the animals in a table, and write the results.
 
-    A model of several subjects plays as each of the table's subjects, as many times its sessions.
+    A model of several subjects plays as each subject of the table, in proportion to its sessions.
 
     Args:
-        out: The new folder: `behaviour.csv` (the tables of `compute_behaviour`, with a column
+        out: The new folder: `behaviour.csv` (the tables of `compute_behaviour` with a column
             `who`), `distances.csv` (see `compute_behaviour_distances`) and the figure `behaviour`.
-        data: `TableData`; all of its sessions are the animals'.
-        settings: `BehaviourSettings`.
-        seed: Of fits, simulations and resamples.
+        data: The table. All of its sessions are the animals'.
+        settings: The models and the task.
+        seed: Seed of the fits, the simulations and the bootstrap.
 
     Returns:
-        Dict of `"animals"` and the models' names to `Behaviour`, and the table of distances.
+        Dict of `"animals"` and the names of the models to their behaviour, and the table of
+        distances.
 
     Raises:
         FileExistsError: If the folder exists.
         FileNotFoundError, ValueError: If the table, a model or a setting is wrong, or a model of
-            several subjects knows none of that name.
+            several subjects does not have one of the table's subjects.
     """
-    out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out}: exists already; choose a new folder")
+    out = check_new(out)
     names = [data.columns.session] + ([data.columns.subject] if data.columns.subject else [])
     table = read_table(data.table, text=names)
     sessions = sessions_from_table(
@@ -208,15 +249,15 @@ def compare_behaviour(out, data, settings, seed):
     )
     better = better_arms_of(table, sessions, settings.better) if settings.better else None
 
-    def world_of(rows, own):
-        """What is played in place of these sessions, and the trials of each."""
+    def world_of(rows: pd.DataFrame, own: Sessions) -> tuple[Environment, int | None]:
+        """Return the task to play instead of these sessions, and its number of trials."""
         if len(settings.better) == sessions.num_arms:
             return ScheduledBandit.from_table(
                 rows, settings.better, session=data.columns.session
             ), None
         return make_environment(settings.environment), int(own.trials_per_session.mean())
 
-    def by_subject():
+    def by_subject() -> Iterator[tuple[Any, ...]]:
         for subject in dict.fromkeys(sessions.subjects):
             own = sessions.of_subjects([subject])
             yield subject, own, *world_of(table.iloc[np.concatenate(own.rows)], own)
@@ -225,7 +266,7 @@ def compare_behaviour(out, data, settings, seed):
     agents = {}
     for name, path in settings.models.items():
         model = _load_any(path)
-        # Refuses a subject that the model does not know.
+        # `for_model` raises an error for a subject that the model does not have.
         played = by_subject() if sessions.for_model(model).subject_names else everyone
         agents[name] = [
             (agent_from_model(model, subject or name, subject=subject), *rest)
@@ -238,8 +279,10 @@ def compare_behaviour(out, data, settings, seed):
         model.fit_sessions(sessions, "choice", seed=seed)
         agents[name] = [(agent_from_model(model, name), *rest) for _, *rest in everyone]
     if "animals" in agents:
-        raise ValueError("models: the name 'animals' is that of the table's own behaviour")
-    options = {"lags": settings.lags, "replicates": settings.replicates, "seed": seed}
+        raise ValueError(
+            "models: expected names other than that of the table's own sessions, got 'animals'"
+        )
+    options = {"lags": settings.lags, "replicates": settings.num_bootstrap_samples, "seed": seed}
     found = {"animals": compute_behaviour(sessions, better=better, **options)}
     for name, players in agents.items():
         tables, first = [], 0
@@ -259,8 +302,7 @@ def compare_behaviour(out, data, settings, seed):
     distances = compute_behaviour_distances(found["animals"], models)
     out.mkdir(parents=True)
     frames = [behaviour.table.assign(who=name) for name, behaviour in found.items()]
-    write_text(out / "behaviour.csv", pd.concat(frames).to_csv(index=False))
-    write_text(out / "distances.csv", distances.to_csv(index=False))
-    for ending in settings.figures:
-        save_figure(out / f"behaviour.{ending}", plot_behaviour, found)
+    write_csv(out / "behaviour.csv", pd.concat(frames))
+    write_csv(out / "distances.csv", distances)
+    save_figures(out / "behaviour", plot_behaviour, found, formats=settings.figures)
     return found, distances

@@ -1,12 +1,16 @@
-"""Models fitted to the training part of a data set, and scored side by side on both parts."""
+"""Fit models to the training part of a data set, and compare their scores on both parts."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import shutil
 import time
 import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -17,20 +21,29 @@ from keras_disrnn.analysis import (
     compute_fold_comparison,
     true_predictions,
 )
-from keras_disrnn.data import leave_one_subject_out
+from keras_disrnn.data import Sessions, leave_one_subject_out
 from keras_disrnn.experiments.data import load_data, load_sessions
+from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model, possible_training
 from keras_disrnn.experiments.selection import SelectionSettings, select
-from keras_disrnn.experiments.settings import SyntheticData, TableData, plain_config
+from keras_disrnn.experiments.settings import (
+    ModelSettings,
+    SyntheticData,
+    TableData,
+    TrainingSettings,
+    plain_config,
+)
 from keras_disrnn.experiments.tensorboard import stage_boards
 from keras_disrnn.io.keras_file import load_model, save_model
 from keras_disrnn.models import baselines
-from keras_disrnn.plots import plot_comparison, save_figure
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.plots import plot_comparison
 from keras_disrnn.training.fit import check_training, fingerprint, train
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.tables import write_csv
 
 COGNITIVE = {
     "Q": baselines.QLearning,
@@ -43,61 +56,93 @@ COGNITIVE = {
 DISRNN = "DisRNN"
 TRUE_AGENT = "true agent"
 
+Plan = dict[str, Callable[[Sessions, Mapping[str, Any], Path | None], Any]]
+"""Name of a model to the function that fits it (see `plan_models`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonSettings:
     """Which models are compared, and how they are fitted and scored.
 
     Args:
-        cognitive: Which cognitive models, of "Q", "FQ", "DFQ" and "actor-critic".
-        per_subject: Whether the naive and the cognitive models are fitted to each subject, and not
-            to all together. GRU and DisRNN are always fitted to all.
-        starts: Random starts of each cognitive fit.
-        gru_units: Width of the GRU; 0 leaves it out.
-        gru_steps: Most steps of its training.
+        cognitive: The cognitive models: "Q", "FQ", "DFQ" or "actor-critic".
+        per_subject: Whether to fit the naive and the cognitive models to each subject instead of to
+            all subjects together. GRU and DisRNN are always fitted to all.
+        num_starts: Number of random starts of each fit of a cognitive model.
+        gru_units: Width of the GRU; 0 to leave it out.
+        gru_steps: Maximum number of training steps of the GRU.
         disrnn: Whether to fit a DisRNN.
-        leave_one_subject_out: Whether to leave each subject out in turn, and to score its sessions
-            by the models of the others, in place of the data's own held-out sessions.
-        against: The model that differences are taken to.
-        replicates: Resamples of the bootstrap.
-        models: Further models to score: name to a `.keras` file, such as the `model.keras` of a
-            run folder. They must have been fitted to the same training sessions.
+        leave_one_subject_out: Whether to leave out each subject in turn and score its sessions with
+            models of the others, instead of scoring the held-out sessions of the data.
+        against: The model that the others are compared with.
+        num_bootstrap_samples: Number of bootstrap samples for the intervals.
+        models: Further models to score: name to a `.keras` file, such as the `model.keras` of a run
+            folder. They must have been fitted to the same training sessions.
     """
 
     cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
         default_factory=lambda: list(COGNITIVE)
     )
     per_subject: bool = False
-    starts: int = 8
+    num_starts: int = 8
     gru_units: int = 16
     gru_steps: int = 400
     disrnn: bool = True
     leave_one_subject_out: bool = False
     against: str = "naive"
-    replicates: int = 2000
+    num_bootstrap_samples: int = 2000
     models: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptionalTable(TableData):
-    """A table with one row a trial; without one, synthetic data."""
+    """A table as `TableData` describes it, or none."""
 
     table: str | None = None
 
 
-def fit_disrnn(sessions, model, training, seed, folder=None):
-    """Fits the DisRNN of the table.
+def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable | SyntheticData:
+    """Return the data to compare models on: the table, or synthetic sessions if there is none.
 
     Args:
-        sessions: `keras_disrnn.data.Sessions`, the training part.
-        model: `ModelSettings`.
-        training: `TrainingSettings`; or `SelectionSettings`, to choose the penalties by the
-            training part alone.
-        seed: Of initial weights, noise and batches.
-        folder: Where it keeps what an interrupted fit goes on from, or `None`.
+        data: The table, or none.
+        synthetic: The synthetic sessions.
 
     Returns:
-        A trained `DisRNNModel`.
+        One of the two.
+
+    Raises:
+        ValueError: If there is no table, but other settings of one are given.
+    """
+    if data.table is not None:
+        return data
+    # The parser makes lists of tuples, so compare plain values.
+    given, default = (plain_config({"data": each}) for each in (data, OptionalTable()))
+    if given != default:
+        raise ValueError("data.table: expected a file, because other settings of data are given")
+    return synthetic
+
+
+def fit_disrnn(
+    sessions: Sessions,
+    *,
+    model: ModelSettings,
+    training: TrainingSettings | SelectionSettings,
+    seed: int,
+    folder: Path | None = None,
+) -> DisRNNModel:
+    """Fit the DisRNN of a comparison.
+
+    Args:
+        sessions: The training sessions.
+        model: Shape and penalties of the model.
+        training: The stages of training, or `SelectionSettings` to select the penalties by the
+            training sessions alone.
+        seed: Seed of the initial weights, the noise and the batches.
+        folder: Where to keep the state from which an interrupted fit resumes, or `None`.
+
+    Returns:
+        The trained model.
     """
     if folder is not None:
         folder.mkdir(exist_ok=True)
@@ -122,20 +167,26 @@ def fit_disrnn(sessions, model, training, seed, folder=None):
     return network
 
 
-def plan_models(sessions, settings, model, training, seed):
-    """What is to be fitted: each cognitive model to choices, to dopamine and to both, and so on.
+def plan_models(
+    sessions: Sessions,
+    settings: ComparisonSettings,
+    model: ModelSettings | None,
+    training: TrainingSettings | SelectionSettings | None,
+    seed: int,
+) -> Plan:
+    """List the models to fit. Cognitive models are fitted to choices, to dopamine and to both.
 
     Args:
-        sessions: `keras_disrnn.data.Sessions`, for the number of arms, observations and signals.
-        settings: `ComparisonSettings`.
-        model, training: `ModelSettings` and `TrainingSettings` (or `SelectionSettings`) of the
-            DisRNN.
-        seed: Of starts, initial weights, noise and batches.
+        sessions: Sessions with the numbers of arms, observations and signals.
+        settings: Which models, and how they are fitted.
+        model: Shape and penalties of the DisRNN.
+        training: The stages of its training, or `SelectionSettings`.
+        seed: Seed of the starts, the initial weights, the noise and the batches.
 
     Returns:
-        Dict of name to a function of the training `Sessions`, the models fitted before (dict of
-        name to model) and a folder to keep unfinished work in (or `None`), which returns a model,
-        or a dict of subject to model.
+        Dict of name to a function that fits the model. Its arguments are the training sessions, a
+        dict of the models fitted before, and a folder for unfinished work (or `None`). It returns a
+        model, or a dict of subject to model.
     """
     shape = {
         "num_arms": sessions.num_arms,
@@ -143,8 +194,8 @@ def plan_models(sessions, settings, model, training, seed):
         "num_signals": sessions.num_signals,
     }
 
-    def each(make, *arguments, **options):
-        def fit(sessions, fitted, folder):
+    def each(make: Callable[[], Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
+        def fit(sessions: Sessions, fitted: Mapping[str, Any], folder: Path | None) -> Any:
             if settings.per_subject:
                 return baselines.fit_subjects(make, sessions, *arguments, **options)
             one = make()
@@ -159,7 +210,7 @@ def plan_models(sessions, settings, model, training, seed):
         make = functools.partial(COGNITIVE[name], **shape)
         for target in targets if sessions.num_signals else ("choice",):
             label = f"{name}, {target}"
-            plan[label] = each(make, target, starts=settings.starts, seed=seed)
+            plan[label] = each(make, target, starts=settings.num_starts, seed=seed)
             if target == "choice" and sessions.num_signals:
                 plan[f"{label}, affine"] = functools.partial(_calibrate, label)
     if settings.gru_units:
@@ -174,33 +225,39 @@ def plan_models(sessions, settings, model, training, seed):
                 plan[label] = functools.partial(_fit_gru, make, settings.gru_steps)
     if settings.disrnn:
         plan[DISRNN] = lambda sessions, fitted, folder: fit_disrnn(
-            sessions, model, training, seed, folder
+            sessions, model=model, training=training, seed=seed, folder=folder
         )
     return plan
 
 
-def compare(out, data, settings, model, training, seed):
-    """Fits the models of a table, scores them and writes the table.
-
-    One that was interrupted goes on: models that are in its folder are not fitted again.
+def compare(
+    out: str | os.PathLike[str],
+    *,
+    data: TableData | SyntheticData,
+    settings: ComparisonSettings,
+    model: ModelSettings,
+    training: TrainingSettings | SelectionSettings,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Fit models, score them and write the table. An interrupted comparison is resumed.
 
     Args:
         out: The folder: `config.yaml` and `environment.json`; the models in `models`; the table of
-            `compute_comparison` as `table.csv`, `table.md` and `table.tex`; `scores` and
-            `differences`, figures as PNG and PDF; and `parameters.csv`, of the cognitive models.
-        data: `SyntheticData` or `TableData`.
-        settings: `ComparisonSettings`.
-        model, training: `ModelSettings` and `TrainingSettings` (or `SelectionSettings`) of the
-            DisRNN.
-        seed: Of synthetic data, starts, initial weights, noise, batches and resamples.
+            `compute_comparison` as `table.csv`, `table.md` and `table.tex`; the figures `scores`
+            and `differences`; and `parameters.csv`, of the cognitive models.
+        data: The data.
+        settings: Which models are fitted, and how they are scored.
+        model: Shape and penalties of the DisRNN.
+        training: The stages of its training, or `SelectionSettings`.
+        seed: Seed of the synthetic data, starts, initial weights, noise, batches and bootstrap.
 
     Returns:
-        The table of `compute_comparison`, or with one subject left out that of
-        `compute_fold_comparison`.
+        The table of `compute_comparison`, or that of `compute_fold_comparison` if each subject is
+        left out in turn.
 
     Raises:
-        FileExistsError: If the folder holds a finished comparison, one of other settings, or
-            anything else.
+        FileExistsError: If the folder holds a finished comparison, one of other settings, or other
+            files.
         FileNotFoundError, ValueError: If a setting, the data or a model file are wrong.
     """
     out = Path(out)
@@ -209,26 +266,11 @@ def compare(out, data, settings, model, training, seed):
     config = {kind: data, "settings": settings, "model": model, way: training, "seed": seed}
     config = plain_config(config)
     folder = ResultFolder(out, config, command="compare", last="table.csv")
-    check_integer("replicates", settings.replicates, 1)
-    check_integer("starts", settings.starts, 1)
+    check_integer("num_bootstrap_samples", settings.num_bootstrap_samples, 1)
+    check_integer("num_starts", settings.num_starts, 1)
     if settings.leave_one_subject_out:
-        for name in ("per_subject", "models"):
-            if getattr(settings, name):
-                raise ValueError(
-                    f"{name}: expected none with leave_one_subject_out, whose models must not have "
-                    f"seen the subject that they are scored on, got {getattr(settings, name)}"
-                )
-        if model.subject_units and settings.disrnn:
-            raise ValueError(
-                "subject_units: expected 0 with leave_one_subject_out, as a model has no embedding "
-                f"of a subject that it has not seen, got {model.subject_units}"
-            )
-        if isinstance(data, SyntheticData):
-            raise ValueError(
-                "leave_one_subject_out: expected a table of several subjects, got synthetic "
-                "sessions, which are of one"
-            )
-    ways = {"replicates": settings.replicates, "seed": seed, "against": settings.against}
+        _check_left_out(data, settings, model)
+    ways = {"replicates": settings.num_bootstrap_samples, "seed": seed, "against": settings.against}
     planned = functools.partial(
         plan_models, settings=settings, model=model, training=training, seed=seed
     )
@@ -263,20 +305,52 @@ def compare(out, data, settings, model, training, seed):
 
     write_text(out / "table.md", comparison_markdown(table))
     write_text(out / "table.tex", comparison_latex(table))
-    write_text(out / "parameters.csv", estimates.to_csv(index=False))
+    write_csv(out / "parameters.csv", estimates)
     for name, differences in (("scores", False), ("differences", True)):
-        for ending in ("png", "pdf"):
-            save_figure(out / f"{name}.{ending}", plot_comparison, table, differences=differences)
-    write_text(out / "table.csv", table.to_csv(index=False))
+        save_figures(out / name, plot_comparison, table, differences=differences)
+    write_csv(out / "table.csv", table)
     return table
 
 
-def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
-    """Refuses, before any fit, what would end one later."""
+def _check_left_out(
+    data: TableData | SyntheticData, settings: ComparisonSettings, model: ModelSettings
+) -> None:
+    """Check that subjects can be left out in turn."""
+    for name in ("per_subject", "models"):
+        if getattr(settings, name):
+            raise ValueError(
+                f"{name}: expected none with leave_one_subject_out, because no model is "
+                f"scored on a subject that it was fitted to, got {getattr(settings, name)}"
+            )
+    if model.subject_units and settings.disrnn:
+        raise ValueError(
+            "subject_units: expected 0 with leave_one_subject_out, because a model has no "
+            f"embedding of a subject that it was not fitted to, got {model.subject_units}"
+        )
+    if isinstance(data, SyntheticData):
+        raise ValueError(
+            "leave_one_subject_out: expected a table of several subjects, got synthetic sessions "
+            "of one subject"
+        )
+
+
+def _check(
+    plan: Plan,
+    loaded: Mapping[str, Any],
+    sessions: Sessions,
+    settings: ComparisonSettings,
+    model: ModelSettings,
+    training: TrainingSettings | SelectionSettings,
+    seed: int,
+    others: Sequence[Sessions] = (),
+) -> None:
+    """Check before the first fit that all fits can begin."""
     names = [*plan, *loaded]
     for name in loaded:
         if name in plan:
-            raise ValueError(f"models: expected names other than those of the table, got {name!r}")
+            raise ValueError(
+                f"models: expected names that the table does not have yet, got {name!r}"
+            )
     if settings.against not in names:
         raise ValueError(
             f"against: expected one of {', '.join(map(repr, names))}, got {settings.against!r}"
@@ -296,12 +370,14 @@ def _check(plan, loaded, sessions, settings, model, training, seed, others=()):
             )
 
 
-def _file_name(name):
-    """Of a model or a subject: what a file system may not like is written as in an address."""
+def _file_name(name: str) -> str:
+    """Return the name of a model or a subject with special characters quoted as in a URL."""
     return urllib.parse.quote(name, safe=" ,+()")
 
 
-def _fit(plan, sessions, folder, place):
+def _fit(
+    plan: Plan, sessions: Sessions, folder: ResultFolder, place: str
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Fit the models that are not in the folder yet.
 
     Args:
@@ -316,11 +392,12 @@ def _fit(plan, sessions, folder, place):
     """
     unfinished = folder.path / place / "unfinished"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    fitted, estimates = {}, []
+    fitted: dict[str, Any] = {}
+    estimates = []
     for name, fit in plan.items():
         began, new = time.monotonic(), []
 
-        def compute(fit=fit, new=new):
+        def compute(fit: Callable[..., Any] = fit, new: list[bool] = new) -> Any:
             new.append(True)
             return fit(sessions, fitted, unfinished)
 
@@ -331,7 +408,7 @@ def _fit(plan, sessions, folder, place):
         print(f"{name}: {took}", flush=True)
         table = folder.path / part / "parameters.csv"
         if table.exists():
-            # Python's own parser of numbers gives back what was written, to the last digit.
+            # Python's parser of numbers returns exactly the value that was written.
             found = pd.read_csv(table, engine="python", dtype={"subject": str})
             found.insert(0, "model", name)
             estimates.append(found)
@@ -341,19 +418,19 @@ def _fit(plan, sessions, folder, place):
 _ALL = "(all)"
 
 
-def _write(model, folder):
-    """Writes a model, or one for each subject, with the parameters of a cognitive one."""
+def _write(model: Any, folder: Path) -> None:
+    """Write a model, or one per subject, and the parameters of a cognitive model."""
     by_subject = model if isinstance(model, dict) else {_ALL: model}
     for subject, one in by_subject.items():
         file = "model.keras" if one is model else f"{_file_name(subject)}.keras"
         save_model(one, folder / file)
     if getattr(next(iter(by_subject.values())), "last_fit", None) is not None:
         table = baselines.subject_estimates(by_subject)
-        write_text(folder / "parameters.csv", table.to_csv(index=False))
+        write_csv(folder / "parameters.csv", table)
 
 
-def _read(folder):
-    """What `_write` wrote."""
+def _read(folder: Path) -> Any:
+    """Read what `_write` wrote."""
     if (folder / "model.keras").exists():
         return load_model(folder / "model.keras", kind=None)
     return {
@@ -362,13 +439,21 @@ def _read(folder):
     }
 
 
-def _fit_gru(make, steps, sessions, fitted, folder):
+def _fit_gru(
+    make: Callable[[], Any],
+    steps: int,
+    sessions: Sessions,
+    fitted: Mapping[str, Any],
+    folder: Path | None,
+) -> Any:
     gru = make()
     gru.fit_sessions(sessions, steps=steps)
     return gru
 
 
-def _calibrate(name, sessions, fitted, folder):
+def _calibrate(
+    name: str, sessions: Sessions, fitted: Mapping[str, Any], folder: Path | None
+) -> Any:
     model = fitted[name]
     if isinstance(model, dict):
         return {

@@ -1,4 +1,6 @@
-"""The data of a run, made or read from its settings."""
+"""Simulate or read the data that settings describe."""
+
+from __future__ import annotations
 
 import dataclasses
 
@@ -12,7 +14,8 @@ from keras_disrnn.data import (
     split_by_session,
     split_by_subject,
 )
-from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS, SyntheticData
+from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS, SyntheticData, TableData
+from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,27 +23,32 @@ class RunData:
     """The data of a run.
 
     Attributes:
-        train, held_out: The two parts.
-        truth: For synthetic data, the true agent's probability of each choice that it made,
-            `(sessions, trials)`, by part.
+        train: The training sessions.
+        held_out: The held-out sessions.
+        truth: For synthetic data, a dict of part to the true agent's probability of each of its
+            choices, `(sessions, trials)`.
     """
 
     train: Sessions
     held_out: Sessions
     truth: dict[str, np.ndarray] | None = None
 
-    def for_model(self, model):
-        """The data as the model reads them (see `Sessions.for_model`)."""
+    def for_model(self, model: DisRNNModel) -> RunData:
+        """Return the data as a model reads them (see `Sessions.for_model`)."""
         train_part, held_out = (part.for_model(model) for part in (self.train, self.held_out))
         return dataclasses.replace(self, train=train_part, held_out=held_out)
 
 
-def load_sessions(settings):
-    """Reads every session of the table that `TableData` describes, of its subjects."""
+def load_sessions(settings: TableData) -> Sessions:
+    """Read all sessions of a table, training and held-out ones.
+
+    Args:
+        settings: The table, its columns and the subjects to use.
+    """
     return _take_subjects(_read(settings), settings, "table")
 
 
-def _read(settings):
+def _read(settings: TableData) -> Sessions:
     return sessions_from_table(
         settings.table,
         settings.columns,
@@ -49,21 +57,20 @@ def _read(settings):
     )
 
 
-def _take_subjects(sessions, settings, part):
+def _take_subjects(sessions: Sessions, settings: TableData, part: str) -> Sessions:
     if not settings.subjects:
         return sessions
     for name in settings.subjects:
         if name not in sessions.subjects:
             known = ", ".join(map(repr, dict.fromkeys(sessions.subjects)))
             raise ValueError(
-                f"subjects: expected subjects with sessions in the {part}, got {name!r}; there are "
-                f"{known}"
+                f"subjects: expected subjects with sessions in the {part} ({known}), got {name!r}"
             )
     return sessions.of_subjects(settings.subjects)
 
 
-def _without_padding(*parts):
-    """The parts without the last rows where none of them has a session any more."""
+def _without_padding(*parts: Sessions) -> list[Sessions]:
+    """Remove the last time steps in which no session of any part goes on."""
     rows = 1 + max(int(part.trials_per_session.max()) for part in parts)
     names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
     return [
@@ -74,18 +81,25 @@ def _without_padding(*parts):
     ]
 
 
-def load_data(settings, seed):
-    """Makes or reads the data that settings describe.
+def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
+    """Simulate or read the data that settings describe.
 
     Args:
-        settings: `SyntheticData` or `TableData`.
-        seed: Of the synthetic sessions.
+        settings: The settings.
+        seed: Seed of the synthetic sessions.
 
     Returns:
-        A `RunData`.
+        The data.
 
     Raises:
         FileNotFoundError, ValueError: If the data are not as the settings say.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.data import load_data
+    >>> from keras_disrnn.experiments.settings import SyntheticData
+    >>> load_data(SyntheticData(3, 2, 10), seed=0).train.n_sessions
+    3
     """
     if isinstance(settings, SyntheticData):
         parts = simulate_data(settings, seed)
@@ -106,7 +120,7 @@ def load_data(settings, seed):
         )
     if not settings.subjects:
         return RunData(split.train, split.held_out)
-    # Split first, so that a subject's sessions are held out alike, alone or with the others.
+    # Split first, so that the same sessions of a subject are held out, alone or with others.
     parts = [
         _take_subjects(part, settings, f"{name} part")
         for name, part in (("training", split.train), ("held-out", split.held_out))
@@ -114,16 +128,18 @@ def load_data(settings, seed):
     return RunData(*_without_padding(*parts))
 
 
-def simulate_data(settings, seed):
-    """Plays the sessions that `SyntheticData` describes.
+def simulate_data(
+    settings: SyntheticData, seed: int
+) -> dict[str, tuple[Sessions, bandit.SimulatedSessions]]:
+    """Simulate the sessions that settings describe.
 
     Args:
-        settings: `SyntheticData`.
-        seed: Of the sessions.
+        settings: The settings.
+        seed: Seed of the sessions.
 
     Returns:
-        Dict of part, `"train"` and `"held_out"`, to its `Sessions` and the `SimulatedSessions` that
-        they were made from.
+        Dict of part, `"train"` and `"held_out"`, to its sessions and the `SimulatedSessions` from
+        which they were made.
     """
     agent = settings.make_agent()
     environment = bandit.DriftingBandit(sigma=settings.drift)

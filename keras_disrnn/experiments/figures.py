@@ -1,7 +1,14 @@
 """The figures of a run."""
 
+from __future__ import annotations
+
 import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from keras_disrnn.analysis import (
     compute_bottlenecks,
@@ -14,7 +21,9 @@ from keras_disrnn.analysis import (
     open_embeddings,
     open_latents,
 )
+from keras_disrnn.experiments.data import RunData
 from keras_disrnn.experiments.settings import BATCH_SIZE
+from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import (
     plot_bottlenecks,
     plot_choice_rule,
@@ -30,33 +39,63 @@ from keras_disrnn.plots import (
     save_figure,
 )
 
+FORMATS = ("png", "pdf")
+"""File name extensions of figures."""
+
+
+def save_figures(
+    path: str | os.PathLike[str],
+    plot: Callable[..., Any],
+    *args: Any,
+    formats: Sequence[str] = FORMATS,
+    **kwargs: Any,
+) -> None:
+    """Draw a figure and save it in several formats. A failure is a warning.
+
+    Args:
+        path: The files, without their extension.
+        plot: Function that returns the figure.
+        *args: Its arguments.
+        formats: The extensions.
+        **kwargs: Its keyword arguments.
+    """
+    for extension in formats:
+        save_figure(f"{path}.{extension}", plot, *args, **kwargs)
+
 
 def draw(
-    model, sessions, folder, history=None, metrics=None, formats=("png", "pdf"), selections=None
-):
-    """Draws the figures of a fitted model; one that fails warns, and the others are drawn.
+    model: DisRNNModel,
+    sessions: RunData,
+    folder: str | os.PathLike[str],
+    *,
+    history: pd.DataFrame | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    formats: Sequence[str] = FORMATS,
+    selections: Mapping[str, pd.DataFrame] | None = None,
+) -> None:
+    """Draw the figures of a fitted model. A figure that fails is a warning; the rest are drawn.
 
     Args:
         model: The fitted model.
-        sessions: A `RunData`.
+        sessions: The data of the run.
         folder: Where the figures go.
-        history: What `train` returned, for the learning curves.
-        metrics: What `compute_metrics` returned, for the true agent's score in them.
-        formats: Endings of the files.
-        selections: Stage to the table of penalties tried, where they were chosen.
+        history: The history that `train` returned, for the learning curves.
+        metrics: The metrics that `compute_metrics` returned, for the score of the true agent.
+        formats: File name extensions.
+        selections: Stage to the table of penalty scales, if the run selected them.
     """
     sessions = sessions.for_model(model)
     train_part, held_out = sessions.train, sessions.held_out
     features = train_part.features[:BATCH_SIZE]
     dopamine = model.dopamine_readout is not None and held_out.dopamine_weight.any()
-    # Computed where a figure asks for them, so that what fails there leaves the others.
+    # Computed when a figure needs them, so that a failure affects only that figure.
     bottlenecks = functools.cache(lambda: compute_bottlenecks(model, train_part.observation_names))
     choice_rule = functools.cache(lambda: compute_choice_rule(model, features))
     update_rules = functools.cache(lambda: compute_update_rules(model, features))
     dopamine_rule = functools.cache(
         lambda: compute_dopamine_rule(model, features) if dopamine else None
     )
-    figures = {
+    figures: dict[str, Callable[[], Any]] = {
         "bottlenecks": lambda: plot_bottlenecks(bottlenecks()),
         "choice_rule": lambda: plot_choice_rule(choice_rule()),
         "update_rules": lambda: plot_update_rules(update_rules()),
@@ -89,5 +128,4 @@ def draw(
     if selections:
         figures["penalties"] = lambda: plot_selection(selections)
     for name, plot in figures.items():
-        for ending in formats:
-            save_figure(Path(folder) / f"{name}.{ending}", plot)
+        save_figures(Path(folder) / name, plot, formats=formats)

@@ -47,6 +47,9 @@ RENAMED: dict[str, dict[str, str]] = {
 
 _T = TypeVar("_T")
 
+Step = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+"""Type of `ResultFolder.step` and of `compute_step`."""
+
 
 class ResultFolder:
     """A folder that one command fills, and that the same command resumes after an interruption.

@@ -1,8 +1,13 @@
-"""The reports of a run and of a study: one HTML page, with its figures, that needs no package."""
+"""Write the report of a run or of a study: one HTML page that contains its figures."""
+
+from __future__ import annotations
 
 import base64
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -14,17 +19,23 @@ from keras_disrnn.analysis.scores import tabulate_scores, with_error
 from keras_disrnn.analysis.studies import CHOSEN
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.tables import to_html
 from keras_disrnn.version import __version__
 
 
-def write_report(folder, config, summaries, selections=None):
-    """Writes report.html of a run folder that holds everything else.
+def write_report(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    summaries: Mapping[str, pd.DataFrame],
+    selections: Mapping[str, pd.DataFrame] | None = None,
+) -> None:
+    """Write report.html of a run whose other files are written.
 
     Args:
         folder: The run folder.
-        config: The run's settings, nested plain values.
+        config: The settings of the run in plain types.
         summaries: Name of a part of the data to the table that describes it.
-        selections: Stage to the table of penalties tried, where they were chosen.
+        selections: Stage to the table of penalty scales, if the run selected them.
     """
     folder = Path(folder)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -33,14 +44,9 @@ def write_report(folder, config, summaries, selections=None):
         title=folder.resolve().name,
         metrics=metrics,
         scores=tabulate_scores(metrics, with_error),
-        tables={
-            name: table.to_html(float_format=lambda value: f"{value:.4g}", border=0)
-            for name, table in summaries.items()
-        },
+        tables={name: to_html(table, index=True) for name, table in summaries.items()},
         selections={
-            stage: table.drop(columns=["within"]).to_html(
-                float_format=lambda value: f"{value:.4g}", border=0, index=False
-            )
+            stage: to_html(table.drop(columns=["within"]))
             for stage, table in (selections or {}).items()
         },
         figures=[
@@ -48,10 +54,11 @@ def write_report(folder, config, summaries, selections=None):
             for name, (title, text) in FIGURES.items()
             if (path := folder / "figures" / f"{name}.png").exists()
         ],
-        bottlenecks=pd.DataFrame.from_dict(metrics["bottlenecks"], "index").to_html(
-            border=0, float_format=lambda value: f"{value:.2f}"
+        bottlenecks=to_html(
+            pd.DataFrame.from_dict(metrics["bottlenecks"], "index"), index=True, decimals=2
         ),
-        settings=yaml.safe_dump(config, sort_keys=False),
+        seconds=[(name, f"{value:.1f}") for name, value in metrics["seconds"].items()],
+        settings=yaml.safe_dump(dict(config), sort_keys=False),
         environment=environment,
     )
     write_text(folder / "report.html", page)
@@ -60,30 +67,37 @@ def write_report(folder, config, summaries, selections=None):
 STUDY_FIGURES = {
     "scores": ("Scores", "Filled: held-out sessions; open: training sessions."),
     "curves": (
-        "What the penalties cost, and what they leave open",
-        "Above, held-out likelihood: thin lines are subjects (mean over seeds), the thick one is "
-        "their mean, dashed ones are the means of models without penalties. Below, how many edges "
-        "the graphs of open bottlenecks have, with the share of pairs of seeds that agree on the "
-        "graph.",
+        "Likelihood and graph by penalty scale",
+        "Above, the held-out likelihood: thin lines are subjects (mean over seeds), the thick line "
+        "is their mean, and dashed lines are the means of models without penalties. Below, the "
+        "number of edges in the graphs of open bottlenecks, and the share of pairs of seeds that "
+        "agree on the graph.",
     ),
     "subjects": (
         "Subjects",
-        "Each subject's held-out likelihood by each model; the ring is the best.",
+        "Held-out likelihood of each subject and model. A ring marks the best model.",
     ),
 }
+"""Kinds of figures of a study: their titles and captions."""
+
 MOST_ROWS = 20
-"""A table of graphs or of agreement shows so many rows."""
+"""Maximum number of rows of the table of graphs."""
 
 
-def write_study_report(folder, config, rows, results):
-    """Writes report.html of a study whose figures are drawn.
+def write_study_report(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    rows: pd.DataFrame,
+    results: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write report.html of a study whose figures are drawn.
 
     Args:
         folder: The folder of the study.
-        config: Its settings, nested plain values.
-        rows: What `keras_disrnn.study.run_study` returns.
+        config: Its settings in plain types.
+        rows: The table that `run_study` returns.
         results: Data set to a dict of the tables of `keras_disrnn.analysis.studies`: `table`,
-            `subjects`, `agreement`, `graphs` (`None` where there is none) and the list `left_out`.
+            `subjects`, `agreement` and `graphs` (`None` if there is none), and the list `left_out`.
     """
     folder = Path(folder)
     failed = rows[rows["state"] == "failed"]
@@ -104,16 +118,16 @@ def write_study_report(folder, config, rows, results):
             )
             for row in failed.itertuples()
         ],
-        settings=yaml.safe_dump(config, sort_keys=False),
+        settings=yaml.safe_dump(dict(config), sort_keys=False),
     )
     write_text(folder / "report.html", page)
 
 
-def _study_part(folder, name, found):
+def _study_part(folder: Path, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     best = found["subjects"][found["subjects"]["best"]].drop(columns="best")
     graphs, agreement = found["graphs"], found["agreement"]
     if agreement is not None:
-        # Over the subjects: which multiple of which model leaves seeds in agreement.
+        # Mean over the subjects: at which scale of which model seeds agree.
         pooled = agreement["subject"].isna()
         if pooled.any() and not pooled.all():
             names = agreement["model"] + np.where(pooled, ", pooled", "")
@@ -149,15 +163,11 @@ def _study_part(folder, name, found):
     }
 
 
-def _html(table):
-    if table is None or not len(table):
-        return None
-    return table.to_html(
-        float_format=lambda value: f"{value:.4g}", border=0, index=False, na_rep="–"
-    )
+def _html(table: pd.DataFrame | None) -> str | None:
+    return None if table is None or not len(table) else to_html(table)
 
 
-def _template(name):
+def _template(name: str) -> jinja2.Template:
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_disrnn.experiments"),
         autoescape=True,
@@ -166,5 +176,5 @@ def _template(name):
     return pages.get_template(name)
 
 
-def _figure(path, title, text):
+def _figure(path: Path, title: str, text: str) -> dict[str, str]:
     return {"title": title, "text": text, "data": base64.b64encode(path.read_bytes()).decode()}

@@ -2,22 +2,26 @@
 
 The folder holds
 
-- `config.yaml`, every setting, as the command line takes it with `--config`;
+- `config.yaml`, every setting, as the command line reads it with `--config`;
 - `environment.json`, the versions and the machine;
-- `checkpoint.npz`, the state that an interrupted run goes on from;
-- `history.csv`, the metrics of each epoch, or, where the penalties were chosen, what was tried
-  (`choice_penalties.csv`, `dopamine_penalties.csv`, and the trained `paths/`);
+- `checkpoint.npz`, the state from which an interrupted run resumes;
+- `history.csv`, the metrics of each epoch; or, if the run selected its penalties, the scales it
+  tried (`choice_penalties.csv`, `dopamine_penalties.csv`) and the trained `paths/`;
 - `sessions.csv`, the scores of each session;
-- `metrics.json`, the scores of the training and of the held-out sessions;
+- `metrics.json`, the scores of the training sessions and of the held-out sessions;
 - `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
-- `figures/`, each as PNG and as PDF, of which `paper_model` and `paper_structure` are made for a
-  page of a paper; and `report.html`, which is written last.
+- `figures/`, each as PNG and PDF; `paper_model` and `paper_structure` fit the page of a paper;
+- `report.html`, which is written last.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import pandas as pd
@@ -30,15 +34,20 @@ from keras_disrnn.analysis import (
     open_latents,
 )
 from keras_disrnn.analysis.graph import compute_graph, graph_to_dict
-from keras_disrnn.data import (
-    summary,
-)
-from keras_disrnn.experiments.data import load_data
+from keras_disrnn.data import Sessions, summary
+from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.report import write_report
 from keras_disrnn.experiments.selection import SelectionSettings, select
-from keras_disrnn.experiments.settings import BATCH_SIZE, plain_config
+from keras_disrnn.experiments.settings import (
+    BATCH_SIZE,
+    ModelSettings,
+    SyntheticData,
+    TableData,
+    TrainingSettings,
+    plain_config,
+)
 from keras_disrnn.experiments.tensorboard import stage_boards
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.io.saved_model import export
@@ -46,19 +55,12 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.fit import check_training, fingerprint, train
 from keras_disrnn.training.stages import STAGES, stage_of
 from keras_disrnn.utils import distribute
-from keras_disrnn.utils.files import write_json, write_text
-
-# === Settings ===
-
-
-# === Data ===
-
-
-# === The run ===
+from keras_disrnn.utils.files import write_json
+from keras_disrnn.utils.tables import write_csv
 
 
 class PrintEpochs(keras.callbacks.Callback):
-    """One short line an epoch: where training is, the main scores, the open latents, the time."""
+    """Print one line per epoch: the step, the main scores, the open latents and the time."""
 
     _SHOWN = (
         ("loss", "loss"),
@@ -66,10 +68,11 @@ class PrintEpochs(keras.callbacks.Callback):
         ("dopamine_r2", "dopamine R^2"),
     )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._began = time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
         parts = []
         for name, label in self._SHOWN:
             if name in logs:
@@ -89,26 +92,34 @@ class PrintEpochs(keras.callbacks.Callback):
         )
 
 
-def run(command, out, data, model, training, seed, *, full=True):
-    """Fits a model and writes the run folder; goes on with a run that was interrupted.
+def run(
+    command: str,
+    out: str | os.PathLike[str],
+    *,
+    data: TableData | SyntheticData,
+    model: ModelSettings,
+    training: TrainingSettings | SelectionSettings,
+    seed: int,
+    full: bool = True,
+) -> dict[str, Any]:
+    """Fit a model and write the run folder. An interrupted run is resumed.
 
     Args:
         command: Name of the command, for the record.
         out: The run folder.
-        data: `SyntheticData` or `TableData`.
-        model: `ModelSettings`.
-        training: `TrainingSettings`; or `SelectionSettings`, to choose the penalties, of which
-            `model` then has those at the multiple 1.
-        seed: Of the synthetic data, the initial weights, the noise and the batches.
-        full: Whether to draw the figures and to export the model, too.
+        data: The data.
+        model: Shape and penalties of the model. A selection scales these penalties.
+        training: The stages of training, or `SelectionSettings` to select the penalties.
+        seed: Seed of the synthetic data, the initial weights, the noise and the batches.
+        full: Whether to draw the figures and export the model.
 
     Returns:
         The contents of metrics.json.
 
     Raises:
-        FileExistsError: If the folder holds a finished run, a run of other settings, or anything
-            else.
-        FileNotFoundError, ValueError: If a setting or the data are wrong; nothing is written then.
+        FileExistsError: If the folder holds a finished run, a run of other settings, or other
+            files.
+        FileNotFoundError, ValueError: If a setting or the data are wrong. Nothing is written then.
     """
     began = time.monotonic()
     out = Path(out)
@@ -148,7 +159,8 @@ def run(command, out, data, model, training, seed, *, full=True):
 
     folder.begin(data=fingerprint(sessions.train))
     print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
-    history, selections = None, {}
+    history: pd.DataFrame | None = None
+    selections: dict[str, Any] = {}
     if selects:
         began = time.monotonic()
         network, selections = select(
@@ -162,7 +174,7 @@ def run(command, out, data, model, training, seed, *, full=True):
         seconds["selection"] = time.monotonic() - began
     else:
         if strategy is not None:
-            print(f"Each batch is shared out to {distribute.replicas(network)} replica(s)\n")
+            print(f"Each batch is distributed over {distribute.replicas(network)} replica(s)\n")
         history = train(
             network,
             sessions.train,
@@ -179,9 +191,9 @@ def run(command, out, data, model, training, seed, *, full=True):
     began = time.monotonic()
     tables = {stage: found.table for stage, found in selections.items()}
     if history is not None:
-        write_text(out / "history.csv", history.to_csv(index=False))
+        write_csv(out / "history.csv", history)
     for stage, table in tables.items():
-        write_text(out / f"{stage}_penalties.csv", table.to_csv(index=False))
+        write_csv(out / f"{stage}_penalties.csv", table)
     metrics, per_session = compute_metrics(network, sessions)
     if selects:
         metrics["selection"] = {
@@ -197,9 +209,16 @@ def run(command, out, data, model, training, seed, *, full=True):
         }
         if strategy is not None:
             metrics["replicas"] = distribute.replicas(network)
-    write_text(out / "sessions.csv", per_session.to_csv(index=False))
+    write_csv(out / "sessions.csv", per_session)
     if full:
-        draw(network, sessions, out / "figures", history, metrics, selections=tables)
+        draw(
+            network,
+            sessions,
+            out / "figures",
+            history=history,
+            metrics=metrics,
+            selections=tables,
+        )
     seconds["evaluation and figures"] = time.monotonic() - began
 
     began = time.monotonic()
@@ -214,28 +233,43 @@ def run(command, out, data, model, training, seed, *, full=True):
     return metrics
 
 
-def possible_training(sessions, training):
-    """`TrainingSettings` without the stages that sessions without dopamine cannot have."""
+def possible_training(sessions: Sessions, training: TrainingSettings) -> TrainingSettings:
+    """Leave out the stages of training that need dopamine if the sessions have none.
+
+    Args:
+        sessions: The training sessions.
+        training: The settings.
+
+    Returns:
+        The settings, or a copy of them without stage 2 and the joint stage.
+    """
     if sessions.num_signals and sessions.dopamine_weight.any():
         return training
     return dataclasses.replace(training, stage2_steps=0, joint_steps=0)
 
 
-def make_model(sessions, settings, seed):
-    """A built `DisRNNModel` of `ModelSettings`, for the kind of sessions.
+def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:
+    """Make a `DisRNNModel` for sessions.
 
-    With `subject_units` it is one of the sessions' subjects, in the order they come in.
+    Args:
+        sessions: The sessions, which determine the numbers of observations, arms and signals. With
+            `subject_units` they also determine the subjects, in the order of their sessions.
+        settings: The settings.
+        seed: Seed of the initial weights and the noise.
+
+    Returns:
+        The model, built.
 
     Raises:
-        ValueError: If there is one subject only to tell apart.
+        ValueError: If the model should distinguish subjects, but there is only one.
     """
     names = ()
     if settings.subject_units:
         names = sessions.subject_names or tuple(dict.fromkeys(sessions.subjects))
         if len(names) < 2:
             raise ValueError(
-                "subject_units: expected sessions of at least 2 subjects to tell apart, got those "
-                f"of {names[0]!r} alone; name the column of subjects, or leave subject_units at 0"
+                "subject_units: expected 0 or sessions of at least 2 subjects, got sessions of "
+                f"{names[0]!r} alone; name the column of subjects, or set subject_units to 0"
             )
     model = DisRNNModel(
         num_observations=sessions.with_subjects(names).num_observations,
@@ -249,23 +283,26 @@ def make_model(sessions, settings, seed):
     return model
 
 
-def compute_metrics(model, sessions):
-    """The scores of metrics.json.
+def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Compute the scores of a fitted model, as metrics.json has them.
 
     Args:
         model: The fitted model.
-        sessions: A `RunData`.
+        sessions: The data of the run.
 
     Returns:
-        A dict of `train` and `held_out`, each with `choice` and `dopamine` scores as
-        `compute_evaluation` gives them (with a true agent, its score and the difference to it are
-        among them), `open_latents`, the names of the latents with an open bottleneck, with subjects
-        `open_embeddings`, those of the embedding's dimensions, `bottlenecks`, the counts, `graph`,
-        the nodes and edges that are open, and `parameters`, how many there are; and a DataFrame
-        with one row a session.
+        A dict and a table with one row per session. The dict has the keys
+
+        - `train` and `held_out`, each with the `choice` and `dopamine` scores of
+          `compute_evaluation` and, with a true agent, its score and the difference to it;
+        - `open_latents`, the names of the latents with an open bottleneck, and with subjects
+          `open_embeddings`, the open dimensions of the embedding;
+        - `bottlenecks`, the counts; `graph`, its open nodes and edges; and `parameters`, the
+          number of weights.
     """
     sessions = sessions.for_model(model)
-    metrics, tables = {}, []
+    metrics: dict[str, Any] = {}
+    tables = []
     for part in ("train", "held_out"):
         reference = None if sessions.truth is None else sessions.truth[part]
         evaluation = compute_evaluation(
@@ -291,11 +328,22 @@ def compute_metrics(model, sessions):
     return metrics, pd.concat(tables, ignore_index=True)
 
 
-def score_sessions(model, sessions):
-    """Scores of a model on `Sessions`, as metrics.json has them for one part."""
+def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
+    """Score a model on sessions.
+
+    Args:
+        model: The model.
+        sessions: The sessions.
+
+    Returns:
+        The scores, as metrics.json has them for one part.
+
+    Raises:
+        ValueError: If the sessions have another number of observations or arms than the model.
+    """
     sessions = sessions.for_model(model)
     for name in ("num_observations", "num_arms"):
         want, got = getattr(model, name), getattr(sessions, name)
         if want != got:
-            raise ValueError(f"{name}: the model was made for {want}, the table has {got}")
+            raise ValueError(f"{name}: expected {want}, as the model has, got a table with {got}")
     return compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary

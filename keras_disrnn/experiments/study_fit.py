@@ -121,7 +121,15 @@ def _make_disrnn(out: Path, config: dict[str, Any], figures: bool) -> dict[str, 
     _remove_other_run(out, config)
     if not (out / "report.html").exists():
         model, training = ModelSettings(**config["model"]), TrainingSettings(**config["training"])
-        run("fit", out, _read_data(config), model, training, config["seed"], full=figures)
+        run(
+            "fit",
+            out,
+            data=_read_data(config),
+            model=model,
+            training=training,
+            seed=config["seed"],
+            full=figures,
+        )
     metrics = read_json(out / "metrics.json", "the scores of a run")
     history = pd.read_csv(out / "history.csv")
     of_choice = history[history["stage"] != "stage2"]

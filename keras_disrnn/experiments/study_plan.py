@@ -248,8 +248,10 @@ class _DataSet:
 
     def _subjects(self) -> list[str | None]:
         found = [*self.loaded.train.subjects, *self.loaded.held_out.subjects]
-        each = list(dict.fromkeys(found))
-        return {"each": each, "pooled": [None], "both": [*each, None]}[self._settings.subjects]
+        each: list[str | None] = list(dict.fromkeys(found))
+        if self._settings.subjects == "each":
+            return each
+        return [None] if self._settings.subjects == "pooled" else [*each, None]
 
     def _make(self, data: RunData, model: str) -> DisRNNModel:
         """Make a model to check with. Its shape does not depend on seeds and penalty scales."""
@@ -371,7 +373,7 @@ def plan_baselines(train: Sessions, settings: BaselineSettings, seed: int) -> di
         What `plan_models` returns for the baselines.
     """
     comparison = ComparisonSettings(
-        starts=settings.num_starts,
+        num_starts=settings.num_starts,
         gru_units=settings.gru_units,
         gru_steps=settings.gru_steps,
         disrnn=False,

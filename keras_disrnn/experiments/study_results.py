@@ -17,6 +17,7 @@ from keras_disrnn.analysis import (
     compute_subject_scores,
 )
 from keras_disrnn.analysis.studies import StudyFit
+from keras_disrnn.experiments.figures import FORMATS, save_figures
 from keras_disrnn.experiments.report import STUDY_FIGURES, write_study_report
 from keras_disrnn.experiments.settings import plain_config
 from keras_disrnn.experiments.study_fit import read_fit
@@ -25,7 +26,6 @@ from keras_disrnn.plots import (
     plot_comparison,
     plot_penalty_curves,
     plot_subject_scores,
-    save_figure,
 )
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 TABLES = ("table", "subjects", "agreement", "graphs")
 """The tables of a study, each a CSV file of all data sets."""
-
-FORMATS = ("png", "pdf")
-"""The file formats of the figures."""
 
 
 def write_study(
@@ -123,5 +120,4 @@ def _draw(figures: Path, name: str, fits: Sequence[StudyFit], results: Mapping[s
     if results["table"] is not None:
         pictures["scores"] = (plot_comparison, results["table"])
     for kind, (plot, shown) in pictures.items():
-        for ending in FORMATS:
-            save_figure(figures / f"{name}_{kind}.{ending}", plot, shown)
+        save_figures(figures / f"{name}_{kind}", plot, shown)

@@ -1,7 +1,11 @@
-"""TensorBoard: how a training goes, stage by stage."""
+"""Log the training of each stage to TensorBoard."""
+
+from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,31 +15,43 @@ from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.training.stages import stage_of
 
 
-def stage_boards(folder):
-    """Returns the callbacks that log to `folder`: one `StageBoard`, or none if it is `None`."""
+def stage_boards(folder: str | os.PathLike[str] | None) -> list[StageBoard]:
+    """Return the callbacks that log to a folder.
+
+    Args:
+        folder: The folder, or `None`.
+
+    Returns:
+        One `StageBoard`, or an empty list without a folder.
+    """
     return [] if folder is None else [StageBoard(folder)]
 
 
 class StageBoard(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard callback, with a run for each stage and a picture of the bottlenecks.
+    """Keras' TensorBoard callback with a run for each stage and a figure of the bottlenecks.
 
-    Runs are `STAGE/train`, `STAGE/validation` (scalars by epoch, counted within the stage) and
+    The runs are `STAGE/train` and `STAGE/validation` (scalars by epoch of the stage) and
     `STAGE/bottlenecks` (the figure after each epoch).
 
     Args:
         folder: The folder of the logs, for `tensorboard --logdir`.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.tensorboard import StageBoard
+    >>> callbacks = [StageBoard("logs")]
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         super().__init__(folder, write_graph=False)
         self._folder = Path(folder)
 
-    def set_model(self, model):
+    def set_model(self, model: Any) -> None:
         self.log_dir = str(self._folder / stage_of(model))
         super().set_model(model)
         self._pictures = tf.summary.create_file_writer(f"{self.log_dir}/bottlenecks")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
         file = io.BytesIO()
         plot_bottlenecks(compute_bottlenecks(self.model)).savefig(file, format="png", dpi=80)
@@ -43,6 +59,6 @@ class StageBoard(keras.callbacks.TensorBoard):
         with self._pictures.as_default():
             tf.summary.image("bottlenecks", picture[None], step=epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_end(logs)
         self._pictures.close()

@@ -1,0 +1,330 @@
+"""The work of the smaller commands: read a run or a model, and write what the user asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from keras_disrnn.analysis import (
+    compute_embedding_correlations,
+    compute_embeddings,
+    compute_subject_rates,
+    open_embeddings,
+)
+from keras_disrnn.data import (
+    Photometry,
+    Sessions,
+    Source1Columns,
+    Source2Columns,
+    read_source_data_1,
+    read_source_data_2,
+    read_table,
+    sessions_from_table,
+)
+from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.figures import draw, save_figures
+from keras_disrnn.experiments.folder import load_results, load_run
+from keras_disrnn.experiments.recovery import recover, summarize_recovery
+from keras_disrnn.experiments.run import compute_metrics, score_sessions
+from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.settings import (
+    SYNTHETIC_COLUMNS,
+    ModelSettings,
+    SyntheticData,
+    TableData,
+)
+from keras_disrnn.io.keras_file import load_model, save_model
+from keras_disrnn.io.reference_files import read_reference, write_reference
+from keras_disrnn.io.saved_model import export
+from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.plots import (
+    plot_embeddings,
+    plot_recovery,
+    plot_recovery_by_sessions,
+)
+from keras_disrnn.utils.files import check_new, new_folder, write_json
+from keras_disrnn.utils.tables import write_csv
+
+
+def evaluate_run(
+    run: str | os.PathLike[str],
+    table: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Score the model of a run.
+
+    Args:
+        run: The folder of a finished run.
+        table: Another table, with the columns of the run's table, all of whose sessions are scored.
+            By default the run's own data are scored.
+        out: A new JSON file for the scores.
+
+    Returns:
+        The scores: the contents of metrics.json for the run's own data, or those of one part for
+        another table.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If the run or the table cannot be read.
+    """
+    if out is not None:
+        check_new(out, "file")
+    model, data, seed = load_run(run)
+    if table is None:
+        metrics, _ = compute_metrics(model, load_data(data, seed))
+    else:
+        metrics = score_sessions(model, _read_like(data, table))
+    if out is not None:
+        write_json(out, metrics)
+    return metrics
+
+
+def _read_like(data: TableData | SyntheticData, table: str | os.PathLike[str]) -> Sessions:
+    if isinstance(data, SyntheticData):
+        return sessions_from_table(table, SYNTHETIC_COLUMNS)
+    return sessions_from_table(
+        table, data.columns, num_arms=data.num_arms, reward_kind=data.reward_kind
+    )
+
+
+def export_run(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: Literal["saved_model", "reference"] = "saved_model",
+) -> str | None:
+    """Export the model of a run, or of a `.keras` file.
+
+    Args:
+        run: The folder of a finished run, or a `.keras` file.
+        out: The new folder.
+        format: `"saved_model"`, or `"reference"` for the files of the package `disentangled-rnns`.
+
+    Returns:
+        The SHA-256 of the manifest of a SavedModel; `None` for the other format.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If there is no such model, or it cannot be exported.
+    """
+    if Path(run).is_file():
+        model, record = load_model(run, kind=None), None
+    else:
+        (model, _, _), record = load_run(run), run
+    if format == "reference":
+        write_reference(model, out)
+        return None
+    return export(model, out, run=record)
+
+
+def import_model(
+    params: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    configuration: str | os.PathLike[str] | None = None,
+) -> DisRNNModel:
+    """Convert a model of the package `disentangled-rnns` to a `.keras` file.
+
+    Args:
+        params: Its parameters, a JSON file or a pickled dict of arrays.
+        out: The new `.keras` file.
+        configuration: The fields of its configuration, a JSON file or a pickle.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        ValueError: If `out` does not end in .keras, or the files hold no such model.
+    """
+    path = check_new(out, "file")
+    if path.suffix != ".keras":
+        raise ValueError(f"{out}: expected a name that ends in .keras, got {path.name!r}")
+    model = read_reference(params, configuration)
+    save_model(model, path)
+    return model
+
+
+def plot_run(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    formats: Sequence[str] = ("png", "pdf"),
+) -> None:
+    """Draw the figures of a run again.
+
+    Args:
+        run: The folder of a finished run.
+        out: The new folder of figures.
+        formats: File name extensions, such as png, pdf and svg.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If the run cannot be read.
+    """
+    check_new(out)
+    model, data, seed = load_run(run)
+    draw(model, load_data(data, seed), out, formats=formats, **load_results(run))
+
+
+class SubjectReport(NamedTuple):
+    """What `report_subjects` found.
+
+    Attributes:
+        table: One row per subject: its embedding, and the learning rates of its update rules.
+        dimensions: Names of the open dimensions of the embedding.
+        correlations: Spearman's rank correlations with known properties; `None` without those.
+    """
+
+    table: pd.DataFrame
+    dimensions: list[str]
+    correlations: pd.DataFrame | None
+
+
+def report_subjects(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    known: str | os.PathLike[str] | None = None,
+    column: str = "subject",
+) -> SubjectReport:
+    """Write and draw what the model of a run has learned about each subject.
+
+    Args:
+        run: The folder of a finished run of a model with subjects.
+        out: The new folder: `embeddings.csv` and the figure `embeddings`. With `known` also
+            `correlations.csv` and the figures `known_embeddings` and `known_rates`.
+        known: A table with one row per subject and columns of numbers to compare them with.
+        column: The column of subjects in that table.
+
+    Returns:
+        A `SubjectReport`.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If the run or the table cannot be read, or the model has no
+            subjects.
+    """
+    check_new(out)
+    facts = None
+    if known is not None:
+        facts = read_table(known, text=[column])
+        if column not in facts:
+            raise ValueError(
+                f"{known}: expected a column {column!r}, got {', '.join(facts.columns)}"
+            )
+        facts = facts.assign(subject=facts[column])
+    model, data, seed = load_run(run)
+    embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
+    correlations = [] if facts is None else [compute_embedding_correlations(embeddings, facts)]
+    rates = compute_subject_rates(model, load_data(data, seed).train)
+    figures: dict[str, tuple[Any, ...]] = {"embeddings": (embeddings,)}
+    if facts is not None:
+        correlations.append(compute_embedding_correlations(rates, facts))
+        figures |= {"known_embeddings": (embeddings, facts), "known_rates": (rates, facts)}
+    report = SubjectReport(
+        embeddings.merge(rates, on="subject", how="left"),
+        dimensions,
+        pd.concat(correlations, ignore_index=True) if correlations else None,
+    )
+    with new_folder(out) as folder:
+        write_csv(folder / "embeddings.csv", report.table)
+        if report.correlations is not None:
+            write_csv(folder / "correlations.csv", report.correlations)
+        for name, shown in figures.items():
+            only = None if name == "known_rates" else dimensions
+            save_figures(folder / name, plot_embeddings, *shown, dimensions=only)
+    return report
+
+
+def recover_sizes(
+    out: str | os.PathLike[str],
+    seeds: Sequence[int],
+    *,
+    data: SyntheticData,
+    model: ModelSettings,
+    selection: SelectionSettings,
+    sizes: Sequence[int] = (),
+    workers: int = 1,
+    report: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Test the recovery of an agent (see `recover`) by number of sessions, and draw the results.
+
+    Args:
+        out: The folder. Each of several sizes has a folder in it.
+        seeds, data, model, selection, workers, report: As for `recover`.
+        sizes: Numbers of training sessions to use instead of `data.num_sessions`.
+
+    Returns:
+        The table of `recover` with a column `sessions`.
+
+    Raises:
+        FileExistsError, ValueError: As for `recover`.
+    """
+    out = Path(out)
+    tables = []
+    for size in sizes or [data.num_sessions]:
+        table = recover(
+            out / f"sessions-{size}" if sizes else out,
+            seeds,
+            data=dataclasses.replace(data, num_sessions=size),
+            model=model,
+            selection=selection,
+            workers=workers,
+            report=report,
+        )
+        tables.append(table.assign(sessions=size))
+        if sizes:
+            report(f"sessions: {size}")
+        for name, value in summarize_recovery(table).items():
+            report(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
+    table = pd.concat(tables, ignore_index=True)
+    if sizes:
+        write_csv(out / "recovery.csv", table)
+    save_figures(out / "recovery", plot_recovery_by_sessions if sizes else plot_recovery, table)
+    return table
+
+
+def make_parker_table(
+    out: str | os.PathLike[str],
+    *,
+    source_1: str | os.PathLike[str] | None = None,
+    source_2: str | os.PathLike[str] | None = None,
+    columns_1: Source1Columns | None = None,
+    columns_2: Source2Columns | None = None,
+    photometry: Photometry | None = None,
+) -> str:
+    """Convert the published files of Parker et al. (2016) to a table of trials.
+
+    Args:
+        out: The new CSV file.
+        source_1: "Source data 1" of Lee et al. (2019), one row per time point; or
+        source_2: "Source data 2", one row per trial.
+        columns_1: The columns of "Source data 1".
+        columns_2: The columns of "Source data 2".
+        photometry: How the signal of "Source data 1" becomes a response.
+
+    Returns:
+        The flags that tell the other commands the columns of the table.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError, ValueError: If a file cannot be read or an argument is wrong.
+    """
+    path = check_new(out, "file")
+    if path.suffix != ".csv":
+        raise ValueError(f"{out}: expected a name that ends in .csv, got {path.name!r}")
+    if (source_1 is None) == (source_2 is None):
+        given = "neither" if source_1 is None else "both"
+        raise ValueError(f"source_1 and source_2: expected one of them, got {given}")
+    flags = "--data.columns.dopamine=dopamine"
+    if source_2 is not None:
+        table = read_source_data_2(source_2, columns_2 or Source2Columns())
+    else:
+        columns, signal = columns_1 or Source1Columns(), photometry or Photometry(step=1 / 15)
+        table = read_source_data_1(source_1, columns, signal)
+        flags += " --data.columns.missed=missed --data.columns.trial=trial"
+    write_csv(path, table)
+    return flags
