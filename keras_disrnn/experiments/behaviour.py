@@ -115,14 +115,16 @@ def make_environment(settings: EnvironmentSettings) -> Environment:
     if settings.kind == "drifting":
         return DriftingBandit(settings.drift)
     if settings.kind == "blocks":
-        return BlockBandit(settings.high, settings.low, settings.rewards, settings.switch)
+        return BlockBandit(
+            settings.high, settings.low, rewards=settings.rewards, switch=settings.switch
+        )
     if settings.schedule is None or not settings.columns:
         raise ValueError(
             "environment: expected a schedule and its columns of reward probabilities for the kind "
             "'schedule', got none; give --environment.schedule and --environment.columns"
         )
     table = read_table(settings.schedule, text=[settings.session])
-    return ScheduledBandit.from_table(table, settings.columns, settings.session)
+    return ScheduledBandit.from_table(table, settings.columns, session=settings.session)
 
 
 def load_agent(
@@ -250,7 +252,9 @@ def compare_behaviour(
     def world_of(rows: pd.DataFrame, own: Sessions) -> tuple[Environment, int | None]:
         """Return the task to play instead of these sessions, and its number of trials."""
         if len(settings.better) == sessions.num_arms:
-            return ScheduledBandit.from_table(rows, settings.better, data.columns.session), None
+            return ScheduledBandit.from_table(
+                rows, settings.better, session=data.columns.session
+            ), None
         return make_environment(settings.environment), int(own.trials_per_session.mean())
 
     def by_subject() -> Iterator[tuple[Any, ...]]:

@@ -216,7 +216,10 @@ def plan_models(
         for label, signals in (("GRU, choice", 0), ("GRU, joint", sessions.num_signals)):
             if label == "GRU, choice" or signals:
                 make = functools.partial(
-                    baselines.GRU, settings.gru_units, seed, **{**shape, "num_signals": signals}
+                    baselines.GRU,
+                    settings.gru_units,
+                    seed=seed,
+                    **{**shape, "num_signals": signals},
                 )
                 plan[label] = functools.partial(_fit_gru, make, settings.gru_steps)
     if settings.disrnn:

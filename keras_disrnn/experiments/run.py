@@ -244,9 +244,9 @@ def check_stages(model: DisRNNModel, sessions: Sessions, training: TrainingSetti
         model,
         sessions,
         {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
-        training.steps_per_epoch,
-        training.learning_rate,
-        training.settle_steps,
+        steps_per_epoch=training.steps_per_epoch,
+        learning_rate=training.learning_rate,
+        settle_steps=training.settle_steps,
     )
 
 
