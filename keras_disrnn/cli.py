@@ -449,7 +449,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         jsonargparse.auto_cli(
             {command.__name__.rstrip("_"): command for command in COMMANDS},
-            args=arguments,
+            args=None if arguments is None else list(arguments),
             as_positional=False,
             prog="keras-disrnn",
             description="Disentangled RNNs of choice and dopamine.",

@@ -31,7 +31,8 @@ def known_model():
     latents = len(SOURCES)
     model = keras_disrnn.DisRNNModel(
         num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1,
-        num_update_layers=0, choice_units=2, num_choice_layers=0, dopamine_units=1, num_dopamine_layers=0, seed=0,
+        num_update_layers=0, choice_units=2, num_choice_layers=0, dopamine_units=1,
+        num_dopamine_layers=0, seed=0,
         l2_scale=0.0, choice_penalty=1e-5, dopamine_penalty=1e-5,
     )  # fmt: skip
     model.build((None, None, len(OBSERVATIONS)))

@@ -245,7 +245,7 @@ def ablate_run(
         raise ValueError(
             f"steps: expected a number, because the run {run} has no stage 2, got none"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "steps": training.stage2_steps if steps is None else steps,
         "smallest_effect": {**SMALLEST_EFFECT, **(smallest_effect or {})},
         "num_bootstrap_samples": num_bootstrap_samples,
@@ -290,7 +290,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     >>> verdict({**row, "smallest_effect": 0.01})
     'used'
     """
-    effects: dict[str, bool | None] = {}
+    effects: dict[str, Any] = {}
     for kind in ("held_loss", "refitted_loss"):
         low, high = row[f"{kind}_lower"], row[f"{kind}_upper"]
         hurts, harmless = low > row["smallest_effect"], high < row["smallest_effect"]
@@ -445,6 +445,6 @@ class _Copy:
 
 
 def _blank(sessions: Sessions, latent: int, means: np.ndarray) -> Sessions:
-    latents = sessions.latents.copy()
+    latents = np.array(sessions.latents)
     latents[..., latent] = means[latent]
     return dataclasses.replace(sessions, latents=latents)

@@ -39,7 +39,7 @@ from keras_disrnn.experiments.settings import (
     TableData,
 )
 from keras_disrnn.io.keras_file import load_model, save_model
-from keras_disrnn.io.reference_files import read_reference, write_reference
+from keras_disrnn.io.reference import read_reference, write_reference
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import (

@@ -25,7 +25,7 @@ from keras_disrnn.data import Sessions, leave_one_subject_out
 from keras_disrnn.experiments.data import load_data, load_sessions
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
-from keras_disrnn.experiments.run import make_model, possible_training
+from keras_disrnn.experiments.run import check_stages, make_model, possible_training
 from keras_disrnn.experiments.selection import SelectionSettings, select
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -39,8 +39,7 @@ from keras_disrnn.io.keras_file import load_model, save_model
 from keras_disrnn.models import baselines
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_comparison
-from keras_disrnn.training.fit import check_training, fingerprint, train
-from keras_disrnn.training.stages import STAGES
+from keras_disrnn.training.fit import fingerprint, train
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
@@ -81,7 +80,7 @@ class ComparisonSettings:
     """
 
     cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
-        default_factory=lambda: list(COGNITIVE)
+        default_factory=lambda: ["Q", "FQ", "DFQ", "actor-critic"]
     )
     per_subject: bool = False
     num_starts: int = 8
@@ -98,7 +97,7 @@ class ComparisonSettings:
 class OptionalTable(TableData):
     """A table as `TableData` describes it, or none."""
 
-    table: str | None = None
+    table: str | None = None  # type: ignore[assignment]
 
 
 def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable | SyntheticData:
@@ -170,8 +169,8 @@ def fit_disrnn(
 def plan_models(
     sessions: Sessions,
     settings: ComparisonSettings,
-    model: ModelSettings | None,
-    training: TrainingSettings | SelectionSettings | None,
+    model: ModelSettings,
+    training: TrainingSettings | SelectionSettings,
     seed: int,
 ) -> Plan:
     """List the models to fit. Cognitive models are fitted to choices, to dopamine and to both.
@@ -270,11 +269,15 @@ def compare(
     check_integer("num_starts", settings.num_starts, 1)
     if settings.leave_one_subject_out:
         _check_left_out(data, settings, model)
-    ways = {"replicates": settings.num_bootstrap_samples, "seed": seed, "against": settings.against}
+    ways: dict[str, Any] = {
+        "replicates": settings.num_bootstrap_samples,
+        "seed": seed,
+        "against": settings.against,
+    }
     planned = functools.partial(
         plan_models, settings=settings, model=model, training=training, seed=seed
     )
-    if settings.leave_one_subject_out:
+    if settings.leave_one_subject_out and isinstance(data, TableData):
         sessions = load_sessions(data)
         plan = planned(sessions)
         _check(plan, {}, sessions, settings, model, training, seed)
@@ -291,17 +294,17 @@ def compare(
     else:
         loaded = {name: load_model(path, kind=None) for name, path in settings.models.items()}
         parts = load_data(data, seed)
-        sessions = {"train": parts.train, "held_out": parts.held_out}
+        by_part = {"train": parts.train, "held_out": parts.held_out}
         if parts.truth is not None:
             loaded[TRUE_AGENT] = {
-                part: true_predictions(each, parts.truth[part]) for part, each in sessions.items()
+                part: true_predictions(each, parts.truth[part]) for part, each in by_part.items()
             }
         plan = planned(parts.train)
         held_out = [parts.held_out] if model.subject_units else []
         _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
         folder.begin(data=fingerprint(parts.train))
         fitted, estimates = _fit(plan, parts.train, folder, "models")
-        table = compute_comparison({**fitted, **loaded}, sessions, **ways)
+        table = compute_comparison({**fitted, **loaded}, by_part, **ways)
 
     write_text(out / "table.md", comparison_markdown(table))
     write_text(out / "table.tex", comparison_latex(table))
@@ -357,17 +360,9 @@ def _check(
         )
     if settings.disrnn and not isinstance(training, SelectionSettings):
         training = possible_training(sessions, training)
-        steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
         network = make_model(sessions, model, seed)
         for part in (sessions, *others):
-            check_training(
-                network,
-                part.for_model(network),
-                steps,
-                steps_per_epoch=training.steps_per_epoch,
-                learning_rate=training.learning_rate,
-                settle_steps=training.settle_steps,
-            )
+            check_stages(network, part.for_model(network), training)
 
 
 def _file_name(name: str) -> str:
@@ -395,7 +390,8 @@ def _fit(
     fitted: dict[str, Any] = {}
     estimates = []
     for name, fit in plan.items():
-        began, new = time.monotonic(), []
+        began = time.monotonic()
+        new: list[bool] = []
 
         def compute(fit: Callable[..., Any] = fit, new: list[bool] = new) -> Any:
             new.append(True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -73,12 +74,11 @@ def _without_padding(*parts: Sessions) -> list[Sessions]:
     """Remove the last time steps in which no session of any part goes on."""
     rows = 1 + max(int(part.trials_per_session.max()) for part in parts)
     names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
-    return [
-        dataclasses.replace(
-            part, **{name: np.ascontiguousarray(getattr(part, name)[:, :rows]) for name in names}
-        )
-        for part in parts
-    ]
+    shorter = []
+    for part in parts:
+        arrays: Any = {name: np.ascontiguousarray(getattr(part, name)[:, :rows]) for name in names}
+        shorter.append(dataclasses.replace(part, **arrays))
+    return shorter
 
 
 def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
@@ -102,10 +102,11 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
     3
     """
     if isinstance(settings, SyntheticData):
-        parts = simulate_data(settings, seed)
+        simulated = simulate_data(settings, seed)
         return RunData(
-            **{part: sessions for part, (sessions, _) in parts.items()},
-            truth={part: played.chosen_probability for part, (_, played) in parts.items()},
+            simulated["train"][0],
+            simulated["held_out"][0],
+            {part: played.chosen_probability for part, (_, played) in simulated.items()},
         )
     sessions = _read(settings)
     if settings.held_out_sessions and settings.held_out_subjects:
@@ -125,7 +126,8 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
         _take_subjects(part, settings, f"{name} part")
         for name, part in (("training", split.train), ("held-out", split.held_out))
     ]
-    return RunData(*_without_padding(*parts))
+    train, held_out = _without_padding(*parts)
+    return RunData(train, held_out)
 
 
 def simulate_data(

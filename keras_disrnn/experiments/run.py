@@ -16,7 +16,6 @@ The folder holds
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import time
@@ -124,35 +123,20 @@ def run(
     began = time.monotonic()
     out = Path(out)
     selects = isinstance(training, SelectionSettings)
-    config = plain_config(
-        {
-            "data": data,
-            "model": model,
-            "selection" if selects else "training": training,
-            "seed": seed,
-        }
-    )
+    key = "selection" if selects else "training"
+    config = plain_config({"data": data, "model": model, key: training, "seed": seed})
     folder = ResultFolder(out, config, command=command, last="report.html")
     sessions = load_data(data, seed)
-    strategy = None if selects else training.strategy
-    with contextlib.nullcontext() if selects else training.scope():
+    if isinstance(training, SelectionSettings):
         network = make_model(sessions.train, model, seed)
-    sessions = sessions.for_model(network)
-    if not selects:
+        sessions = sessions.for_model(network)
+    else:
+        with training.scope():
+            network = make_model(sessions.train, model, seed)
+        sessions = sessions.for_model(network)
         training = possible_training(sessions.train, training)
-        steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
-        check_training(
-            network,
-            sessions.train,
-            steps,
-            steps_per_epoch=training.steps_per_epoch,
-            learning_rate=training.learning_rate,
-            settle_steps=training.settle_steps,
-        )
-    summaries = {
-        "training": summary(sessions.train),
-        "held out": summary(sessions.held_out),
-    }
+        check_stages(network, sessions.train, training)
+    summaries = {"training": summary(sessions.train), "held out": summary(sessions.held_out)}
     for part, table in summaries.items():
         print(f"\nSessions, {part}:\n{table.to_string()}")
     seconds = {"data": time.monotonic() - began}
@@ -160,8 +144,9 @@ def run(
     folder.begin(data=fingerprint(sessions.train))
     print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
     history: pd.DataFrame | None = None
-    selections: dict[str, Any] = {}
-    if selects:
+    tables: dict[str, pd.DataFrame] = {}
+    details: dict[str, Any]
+    if isinstance(training, SelectionSettings):
         began = time.monotonic()
         network, selections = select(
             lambda model_seed: make_model(sessions.train, model, model_seed),
@@ -172,43 +157,32 @@ def run(
             report=lambda line: print(line, flush=True),
         )
         seconds["selection"] = time.monotonic() - began
+        tables = {stage: found.table for stage, found in selections.items()}
+        details = {
+            "selection": {
+                stage: {"scale": found.scale, "notes": found.notes}
+                for stage, found in selections.items()
+            }
+        }
+        for stage, table in tables.items():
+            write_csv(out / f"{stage}_penalties.csv", table)
     else:
-        if strategy is not None:
-            print(f"Each batch is distributed over {distribute.replicas(network)} replica(s)\n")
-        history = train(
-            network,
-            sessions.train,
-            sessions.held_out,
-            **training.arguments(),
-            seed=seed,
-            checkpoint=out / "checkpoint.npz",
-            callbacks=[PrintEpochs(), *stage_boards(training.tensorboard)],
-            verbose=0,
-        )
-        stages = history.groupby("stage")["seconds"].sum()
-        seconds |= {stage: float(value) for stage, value in stages.items()}
+        history = _train(network, sessions, training, seed=seed, checkpoint=out / "checkpoint.npz")
+        write_csv(out / "history.csv", history)
+        stages = history.groupby("stage")
+        seconds |= {stage: float(value) for stage, value in stages["seconds"].sum().items()}
+        details = {
+            "steps": {
+                stage: {"asked": getattr(training, f"{stage}_steps"), "taken": int(taken)}
+                for stage, taken in stages["step"].max().items()
+            }
+        }
+        if training.strategy is not None:
+            details["replicas"] = distribute.replicas(network)
 
     began = time.monotonic()
-    tables = {stage: found.table for stage, found in selections.items()}
-    if history is not None:
-        write_csv(out / "history.csv", history)
-    for stage, table in tables.items():
-        write_csv(out / f"{stage}_penalties.csv", table)
     metrics, per_session = compute_metrics(network, sessions)
-    if selects:
-        metrics["selection"] = {
-            stage: {"scale": found.scale, "notes": found.notes}
-            for stage, found in selections.items()
-        }
-    else:
-        taken = history.groupby("stage")["step"].max()
-        metrics["steps"] = {
-            stage: {"asked": count, "taken": int(taken[stage])}
-            for stage, count in steps.items()
-            if count
-        }
-        if strategy is not None:
-            metrics["replicas"] = distribute.replicas(network)
+    metrics |= details
     write_csv(out / "sessions.csv", per_session)
     if full:
         draw(
@@ -233,6 +207,49 @@ def run(
     return metrics
 
 
+def _train(
+    network: DisRNNModel,
+    sessions: RunData,
+    training: TrainingSettings,
+    *,
+    seed: int,
+    checkpoint: Path,
+) -> pd.DataFrame:
+    if training.strategy is not None:
+        print(f"Each batch is distributed over {distribute.replicas(network)} replica(s)\n")
+    return train(
+        network,
+        sessions.train,
+        sessions.held_out,
+        **training.arguments(),
+        seed=seed,
+        checkpoint=checkpoint,
+        callbacks=[PrintEpochs(), *stage_boards(training.tensorboard)],
+        verbose=0,
+    )
+
+
+def check_stages(model: DisRNNModel, sessions: Sessions, training: TrainingSettings) -> None:
+    """Check that a model can be trained on sessions with these settings.
+
+    Args:
+        model: The model.
+        sessions: The training sessions, as the model reads them.
+        training: The settings.
+
+    Raises:
+        ValueError: If a setting is wrong, or the sessions do not match the model.
+    """
+    check_training(
+        model,
+        sessions,
+        {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
+        steps_per_epoch=training.steps_per_epoch,
+        learning_rate=training.learning_rate,
+        settle_steps=training.settle_steps,
+    )
+
+
 def possible_training(sessions: Sessions, training: TrainingSettings) -> TrainingSettings:
     """Leave out the stages of training that need dopamine if the sessions have none.
 
@@ -245,7 +262,8 @@ def possible_training(sessions: Sessions, training: TrainingSettings) -> Trainin
     """
     if sessions.num_signals and sessions.dopamine_weight.any():
         return training
-    return dataclasses.replace(training, stage2_steps=0, joint_steps=0)
+    without: Any = {"stage2_steps": 0, "joint_steps": 0}
+    return dataclasses.replace(training, **without)
 
 
 def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:
@@ -263,7 +281,7 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
     Raises:
         ValueError: If the model should distinguish subjects, but there is only one.
     """
-    names = ()
+    names: tuple[str, ...] = ()
     if settings.subject_units:
         names = sessions.subject_names or tuple(dict.fromkeys(sessions.subjects))
         if len(names) < 2:

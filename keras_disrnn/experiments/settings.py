@@ -69,7 +69,7 @@ class SyntheticData:
     def __post_init__(self) -> None:
         self.make_agent()
 
-    def make_agent(self) -> bandit.Agent:
+    def make_agent(self) -> Any:
         """Return the agent."""
         kinds = {kind.name: kind for kind in AGENTS}
         if self.agent not in kinds:
@@ -112,7 +112,7 @@ class TableData:
 
 
 def _function_of(target: Callable[..., Any]) -> Any:
-    return target.__init__ if isinstance(target, type) else target
+    return target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
 
 
 def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:

@@ -21,7 +21,7 @@ from keras_disrnn.analysis.studies import row_names
 from keras_disrnn.experiments.comparison import ComparisonSettings, plan_models
 from keras_disrnn.experiments.data import load_data
 from keras_disrnn.experiments.penalty_path import check_scales
-from keras_disrnn.experiments.run import make_model, possible_training
+from keras_disrnn.experiments.run import check_stages, make_model, possible_training
 from keras_disrnn.experiments.settings import (
     ModelSettings,
     TableData,
@@ -29,8 +29,6 @@ from keras_disrnn.experiments.settings import (
     plain_config,
 )
 from keras_disrnn.models.penalties import PENALTIES
-from keras_disrnn.training.fit import check_training
-from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.checks import check_integer
 
 if TYPE_CHECKING:
@@ -270,14 +268,7 @@ class _DataSet:
             if subject is not None and shape.subject_units:
                 network = self._make(part, model)
             try:
-                check_training(
-                    network,
-                    part.for_model(network).train,
-                    {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
-                    steps_per_epoch=training.steps_per_epoch,
-                    learning_rate=training.learning_rate,
-                    settle_steps=training.settle_steps,
-                )
+                check_stages(network, part.for_model(network).train, training)
             except ValueError as error:
                 who = "" if subject is None else f"subject {subject!r}, "
                 raise ValueError(f"{who}models.{model}: {error}") from error
