@@ -194,7 +194,7 @@ def test_what_is_known_of_agents():
 
 
 def test_intervals_cover_the_true_value():
-    """The intervals of 24 data sets cover the value of a very large one about as often as stated."""
+    """Intervals of 24 data sets cover the value of a large one as often as stated."""
     agent = bandit.QLearning(0.4, 3.0)
     truth = compute_behaviour(play(agent, 3000, 60, seed=99)[1], replicates=2, lags=2)
     inside, keys = (

@@ -52,8 +52,8 @@ def test_predictions_are_next_to_their_trials(table, model):
         trace, part = compute_session_trace(model, sessions, index), result.iloc[rows]
         for name in ("choice_probability_1", "z1", "z3", "predicted_dlight"):
             np.testing.assert_allclose(part[name], trace[name], rtol=1e-5, atol=1e-6)
-    # The latents of trial t are those after time step t, which describes trial t - 1. The prediction
-    # of its dopamine is at time step t + 1.
+    # The latents of trial t are those after time step t, which describes trial t - 1. The
+    # prediction of its dopamine is at time step t + 1.
     latents = np.asarray(model.compute_latents(sessions.features))
     outputs = model.predict(sessions.dataset(), verbose=0)
     for index, rows in enumerate(sessions.rows):
