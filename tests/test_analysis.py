@@ -6,13 +6,16 @@ import numpy as np
 import oracle
 import pytest
 
+import keras_disrnn
 from keras_disrnn.analysis import (
     bottleneck_matrices,
+    compute_behaviour,
     compute_bottlenecks,
     compute_choice_rule,
     compute_dopamine_predictions,
     compute_dopamine_rule,
     compute_evaluation,
+    compute_formulas,
     compute_session_trace,
     compute_update_rules,
     count_bottlenecks,
@@ -75,6 +78,38 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+# === Names and representations ===
+
+
+def test_all_public_names_load():
+    assert dir(keras_disrnn.analysis) == sorted(keras_disrnn.analysis.__all__)
+    for name in keras_disrnn.analysis.__all__:
+        assert callable(getattr(keras_disrnn.analysis, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        _ = keras_disrnn.analysis.nonesuch
+
+
+def test_results_have_a_short_representation(rng):
+    model, sessions = make_model(), make_sessions(rng)
+    results = [
+        compute_evaluation(model, sessions),
+        compute_formulas(model, sessions),
+        compute_behaviour(sessions, replicates=5),
+        compute_choice_rule(model, points=4),
+        compute_dopamine_rule(model, points=4),
+        compute_update_rules(model, points=4)[0],
+    ]
+    for result in results:
+        text, page = repr(result), result._repr_html_()
+        assert text.startswith(f"{type(result).__name__}(")
+        assert len(text) < 250 and "array" not in text
+        assert page.count("<table") == page.count("</table>") >= 1
+    assert "dopamine r2=" in repr(results[0])
+    assert "updates=12" in repr(results[1])
+    assert "z1' = z1" in results[1]._repr_html_()
+    assert "latents=z" in repr(results[3]) and "points=4 x 4" in repr(results[3])
+
+
 # === Bottlenecks ===
 
 
@@ -122,7 +157,7 @@ def test_table_names_every_bottleneck():
     assert table.query("group != 'latent'")["multiplier"].notna().all()
 
 
-def test_matrices_hold_the_table_the_right_way_round():
+def test_matrices_have_targets_in_rows_and_sources_in_columns():
     model = make_model(num_latents=2)
     set_sigma(model.core.cell.update_latent_bottleneck, [[0.1, 0.9], [0.3, 0.4]])
     matrices = bottleneck_matrices(compute_bottlenecks(model))
@@ -182,7 +217,7 @@ def test_extra_observations_have_names_of_their_own():
     assert list(sources) == ["choice", "reward", "observation_1", "observation_2", "z1"]
 
 
-def test_bad_models_and_names_are_refused():
+def test_bad_models_and_names_raise():
     with pytest.raises(ValueError, match=r"expected 2 names.*got 3"):
         compute_bottlenecks(make_model(), ("choice", "reward", "tone"))
 
@@ -268,7 +303,7 @@ def test_a_latent_that_never_moves_has_a_range():
 def test_dopamine_rule_is_the_network_for_each_choice_and_reward(timing):
     model = make_model(num_latents=2, dopamine_timing=timing, num_signals=2)
     set_sigma(model.dopamine_readout.bottleneck, [OPEN, CLOSED, OPEN, CLOSED])
-    # A latent that the choice stage closed is still there for the dopamine readout.
+    # The dopamine readout can still read a latent that the choice stage closed.
     set_sigma(model.core.cell.latent_bottleneck, [CLOSED, CLOSED])
     rule = compute_dopamine_rule(model, points=3, signal_names=("nacc", "dms"))
     assert rule.latents == ("z1",)
@@ -278,9 +313,9 @@ def test_dopamine_rule_is_the_network_for_each_choice_and_reward(timing):
     np.testing.assert_array_equal(rule.choices, [0, 0, 1, 1])
     np.testing.assert_array_equal(rule.rewards, [0, 1, 0, 1])
     assert rule.prediction.shape == (4, 3, 2)
-    held = float(model.initial_latents[1])
+    fixed = float(model.initial_latents[1])
     for combination, (choice, reward) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
-        inputs = np.array([[z, held, choice, reward] for z in (-2.0, 0.0, 2.0)])
+        inputs = np.array([[z, fixed, choice, reward] for z in (-2.0, 0.0, 2.0)])
         expected, _ = oracle.run_readout(model.dopamine_readout, inputs)
         np.testing.assert_allclose(rule.prediction[combination], expected, atol=1e-5)
 
@@ -299,7 +334,7 @@ def test_dopamine_rule_over_two_latents_three_arms_and_real_rewards():
     np.testing.assert_allclose(rule.prediction[4, 2, 0], expected[0], atol=1e-5)
 
 
-def test_dopamine_rule_without_open_latents_has_one_value_a_combination():
+def test_dopamine_rule_without_open_latents_has_one_value_for_each_combination():
     model = make_model()
     set_sigma(model.dopamine_readout.bottleneck, [CLOSED] * 5)
     rule = compute_dopamine_rule(model)
@@ -330,7 +365,7 @@ def test_update_rules_are_the_update_networks():
     model = make_model()
     cell = model.core.cell
     set_sigma(cell.latent_bottleneck, [OPEN, CLOSED, OPEN])
-    # z3's network reads reward and z1; z2 it could read, were z2 itself not closed.
+    # z3 reads reward and z1. It cannot read z2, because z2 itself is closed.
     set_sigma(cell.update_obs_bottleneck, [[OPEN, OPEN], [OPEN, OPEN], [CLOSED, OPEN]])
     set_sigma(
         cell.update_latent_bottleneck,
@@ -373,7 +408,7 @@ def test_update_rules_put_the_most_open_other_latent_first():
     assert [name for name, _, _ in rules[0].others] == ["z3", "z2"]
 
 
-def test_update_rules_hold_extra_observations():
+def test_update_rules_fix_extra_observations():
     model = make_model(num_latents=1, num_observations=3)
     (rule,) = compute_update_rules(model, points=3, extra_observations=[0.7])
     after = numpy_update(model.core.cell, 0, np.array([1.0, 0.0, 0.7]), np.array([2.0]))
@@ -523,7 +558,7 @@ def test_difference_to_a_reference_is_paired_by_session(rng, arms, per_arm):
     )
 
 
-def test_a_model_compared_with_itself_differs_by_nothing(rng):
+def test_a_model_compared_with_itself_has_no_difference(rng):
     model, sessions = make_model(), make_sessions(rng)
     own = np.exp(log_softmax(model(sessions.features)["choice"].numpy()))[:, :-1]
     choice = compute_evaluation(model, sessions, reference=own).summary["choice"]
@@ -532,7 +567,7 @@ def test_a_model_compared_with_itself_differs_by_nothing(rng):
     assert choice["normalized_likelihood_se"] > 1e-3
 
 
-def test_bad_references_are_refused(rng):
+def test_bad_references_raise(rng):
     model, sessions = make_model(), make_sessions(rng)
     with pytest.raises(ValueError, match=r"reference: expected shape.*\(4, 12\).*got \(4, 13\)"):
         compute_evaluation(model, sessions, reference=np.full((4, 13), 0.5))
@@ -544,7 +579,7 @@ def test_bad_references_are_refused(rng):
     assert summary["choice"]["reference_normalized_likelihood"] == pytest.approx(0.5)
 
 
-def test_several_signals_are_scored_apart_and_on_average(rng):
+def test_several_signals_are_scored_separately_and_on_average(rng):
     model, sessions = make_model(num_signals=2), make_sessions(rng, signals=2)
     _, responses = targets_by_hand(model, sessions)
     signals = [[session[k] for session in responses] for k in range(2)]
@@ -623,7 +658,7 @@ def test_extreme_logits_and_offsets_lose_no_digits(rng):
 # === Traces and predictions ===
 
 
-def test_predictions_stand_beside_their_trials(rng):
+def test_predictions_are_next_to_their_trials(rng):
     model, sessions = make_model(num_signals=2), make_sessions(rng, signals=2)
     _, responses = targets_by_hand(model, sessions)
     table = compute_dopamine_predictions(model, sessions, batch_size=2)
@@ -645,7 +680,7 @@ def test_trace_of_a_session_is_aligned_by_trial(rng, timing):
     latents, _ = oracle.run_core(model.core.cell, features)
     for trial in range(7):
         row = trace.iloc[trial]
-        # The choice of a trial is predicted from the latents that the trial before it left.
+        # A choice is predicted from the latents after the trial before it.
         np.testing.assert_allclose(row[["z1", "z2", "z3"]].astype(float), latents[trial], atol=1e-5)
         logits, _ = oracle.run_readout(model.choice_readout, latents[trial : trial + 1])
         p = np.exp(log_softmax(logits[0]))

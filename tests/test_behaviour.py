@@ -1,4 +1,4 @@
-"""The statistics of choices against plain loops, and what they say of agents that are known."""
+"""The statistics of choices against plain loops, and for known agents."""
 
 import itertools
 
@@ -42,8 +42,8 @@ def trials(mixed):
     _, choice, reward, forced, missed, _ = mixed
     for c, r, f, m in zip(choice, reward, forced, missed, strict=True):
         yield [
-            (None if no else int(arm), bool(won), not (no or told))
-            for arm, won, told, no in zip(c, r, f, m, strict=True)
+            (None if no else int(arm), bool(won), not (no or is_forced))
+            for arm, won, is_forced, no in zip(c, r, f, m, strict=True)
         ]
 
 
@@ -172,7 +172,7 @@ def play(agent, sessions=150, trials=150, seed=0, environment=None):
 
 
 def test_what_is_known_of_agents():
-    """A blind one repeats nothing; one that learns looks back as far as its rate says."""
+    """A random agent has no statistics; the weights of a learner decay at its learning rate."""
     _, blind = play(bandit.QLearning(0.3, 0.0))
     behaviour = compute_behaviour(blind)
     for statistic, expected in (
@@ -193,8 +193,8 @@ def test_what_is_known_of_agents():
     np.testing.assert_allclose(rewards, (worth + cost) * decay, atol=0.05)
 
 
-def test_intervals_hold_the_truth():
-    """Of 24 data sets, the intervals hold the value of a very large one about as often as told."""
+def test_intervals_cover_the_true_value():
+    """Intervals of 24 data sets cover the value of a large one as often as stated."""
     agent = bandit.QLearning(0.4, 3.0)
     truth = compute_behaviour(play(agent, 3000, 60, seed=99)[1], replicates=2, lags=2)
     inside, keys = (

@@ -1,4 +1,4 @@
-"""Formulas of networks whose rules are known, and of one that had to find them."""
+"""Formulas of networks with known rules, and of a trained network."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def sessions():
     return make_sessions(np.random.default_rng(4), lengths=(80, 61, 70))
 
 
-def test_a_rule_that_is_a_formula_is_found_exactly(sessions):
+def test_a_linear_rule_is_found_exactly(sessions):
     model, maps, constants = hand_set()
     formulas = compute_formulas(model, sessions)
     updates = formulas.updates
@@ -115,11 +115,11 @@ def test_other_latents_are_terms_where_they_can_be_read(sessions):
     closed = compute_formulas(model, sessions)
     first = closed.updates[closed.updates["latent"] == "z1"]
     assert (first["z2"] == 0).all()
-    assert (first["r2"] < 0.999).any(), "what the formula leaves out is in its error"
+    assert (first["r2"] < 0.999).any(), "the error includes what the formula leaves out"
 
 
 def test_errors_are_those_of_the_formula(sessions):
-    """Of a crooked network, by an independent least squares over the states visited."""
+    """Compares a nonlinear network with an independent least squares fit over visited states."""
     model = make_model(num_latents=2)
     formulas = compute_formulas(model, sessions)
     latents = predict_latents(model, sessions.features).astype(float)
@@ -137,7 +137,7 @@ def test_errors_are_those_of_the_formula(sessions):
     assert row["rms_error"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
     assert row["max_error"] == pytest.approx(np.abs(error).max(), rel=1e-5)
     assert row["r2"] == pytest.approx(1 - np.mean(error**2) / np.var(change), abs=1e-6)
-    assert row["rms_error"] > 1e-4, "a network that were a formula would tell nothing here"
+    assert row["rms_error"] > 1e-4, "an exact formula would make this test trivial"
 
 
 def test_learning_rates(sessions):
@@ -152,7 +152,7 @@ def test_learning_rates(sessions):
             assert min(alphas) - 1e-3 <= row["alpha"] <= max(alphas) + 1e-3
 
 
-def test_text_for_a_paper(sessions):
+def test_formulas_as_markdown_and_latex(sessions):
     model, maps, constants = hand_set(dopamine_timing="post")
     formulas = compute_formulas(model, sessions)
     alpha, target = expected_case(maps, constants, 0, 1, 1)
@@ -235,7 +235,7 @@ def test_rules_as_tables():
 
 @pytest.mark.slow
 def test_the_learning_rate_of_a_q_learner_is_found():
-    """A network trained on a Q-learner's choices has its learning rate and forgets nothing."""
+    """A network trained on the choices of a Q-learner has its learning rate and does not forget."""
     agent = bandit.QLearning(alpha=0.3, beta=3.0)
     played = bandit.simulate(
         agent, bandit.DriftingBandit(), num_sessions=300, num_trials=200, seed=0

@@ -1,5 +1,8 @@
 """Figures, by what is drawn in them: lines, images, labels."""
 
+import subprocess
+import sys
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -168,7 +171,7 @@ def test_bottlenecks_of_few_and_many_latents_without_dopamine(latents):
     assert width <= 14 and height <= 9
 
 
-def test_bottlenecks_go_into_a_given_figure():
+def test_bottlenecks_are_drawn_in_a_given_figure():
     figure = Figure(layout="constrained")
     left, right = figure.subfigures(1, 2)
     assert plot_bottlenecks(make_bottlenecks(), left) is left
@@ -210,7 +213,7 @@ def test_choice_rule_says_where_further_latents_are_fixed():
 
 
 @pytest.mark.parametrize("arms", [2, 3])
-def test_choice_rule_without_open_latents_is_a_bar_an_arm(arms):
+def test_choice_rule_without_open_latents_has_a_bar_for_each_arm(arms):
     rule = make_choice_rule((), arms)
     ax = plot_choice_rule(rule)
     heights = [patch.get_height() for patch in ax.patches]
@@ -248,7 +251,7 @@ def test_arm_names_must_fit():
 # === Dopamine rule ===
 
 
-def test_dopamine_rule_of_two_latents_is_a_panel_a_combination():
+def test_dopamine_rule_of_two_latents_has_a_panel_for_each_combination():
     rule = make_dopamine_rule(("z2", "z1", "z4"))
     figure = plot_dopamine_rule(rule, units="z-score")
     *panels, bar = figure.axes
@@ -269,7 +272,7 @@ def test_dopamine_rule_of_two_latents_is_a_panel_a_combination():
     assert texts(panels[0]) == "z4 = -0.5"
 
 
-def test_dopamine_rule_of_one_latent_is_a_line_a_combination():
+def test_dopamine_rule_of_one_latent_has_a_line_for_each_combination():
     rule = make_dopamine_rule(("z2",), timing="post")
     figure = plot_dopamine_rule(rule, signal="dms")
     (ax,) = figure.axes
@@ -284,7 +287,7 @@ def test_dopamine_rule_of_one_latent_is_a_line_a_combination():
         plot_dopamine_rule(rule, signal="vta")
 
 
-def test_dopamine_rule_without_open_latents_is_a_bar_a_combination():
+def test_dopamine_rule_without_open_latents_has_a_bar_for_each_combination():
     rule = make_dopamine_rule((), arms=3)
     (ax,) = plot_dopamine_rule(rule).axes
     heights = [patch.get_height() for patch in ax.patches]
@@ -300,7 +303,7 @@ def test_dopamine_maps_away_from_zero_use_all_colours():
     assert mesh.get_clim() == (drawn.min(), drawn.max())
 
 
-def test_dopamine_panels_are_bounded_and_say_so():
+def test_dopamine_panels_are_limited_with_a_warning():
     rule = make_dopamine_rule(("z1", "z2"), arms=8)
     with pytest.warns(UserWarning, match="drawing 12 of 16 combinations"):
         figure = plot_dopamine_rule(rule)
@@ -311,7 +314,7 @@ def test_dopamine_panels_are_bounded_and_say_so():
 # === Update rules ===
 
 
-def test_update_rules_have_a_panel_a_latent_and_a_line_a_combination():
+def test_update_rules_have_a_panel_for_each_latent():
     rules = (make_update_rule("z1"), make_update_rule("z4", size=0.5))
     figure = plot_update_rules(rules)
     assert len(figure.axes) == 2
@@ -359,7 +362,7 @@ def test_update_rules_show_the_most_open_other_latent():
         np.testing.assert_array_equal([line.get_ydata() for line in lines(ax)], expected)
 
 
-def test_update_panels_are_bounded_and_say_so():
+def test_update_panels_are_limited_with_a_warning():
     rules = tuple(make_update_rule(f"z{i}", others=("z9",)) for i in range(6))
     with pytest.warns(UserWarning, match="drawing 15 of 18 panels"):
         figure = plot_update_rules(rules)
@@ -370,7 +373,7 @@ def test_update_panels_are_bounded_and_say_so():
         plot_update_rules(rules, max_panels=0)
 
 
-def test_no_update_rules_are_said_to_be_none():
+def test_no_update_rules_give_an_empty_figure():
     (ax,) = plot_update_rules(()).axes
     assert texts(ax) == "no open latent"
 
@@ -393,7 +396,7 @@ def make_history():
     )
 
 
-def test_learning_curves_go_on_from_stage_to_stage():
+def test_learning_curves_continue_from_stage_to_stage():
     figure = plot_learning_curves(make_history(), references={"choice_normalized_likelihood": 0.59})
     loss, likelihood, dopamine = figure.axes
     assert [ax.get_ylabel() for ax in figure.axes] == [
@@ -510,10 +513,10 @@ def test_session_of_three_arms_without_dopamine():
     assert choices.get_ylim()[1] > max(end for _, end in drawn.values())
 
 
-def test_session_draws_what_it_is_asked_for():
+def test_session_draws_the_given_latents():
     trace = make_trace(latents=9)
     latents = plot_session(trace).axes[1]
-    # Of too many, those that vary most.
+    # Only the latents that vary most are drawn.
     assert [line.get_label() for line in lines(latents)] == [f"z{i}" for i in range(4, 10)]
     part = plot_session(trace[2:5], latents=["z2"])
     assert [line.get_label() for line in lines(part.axes[1])] == ["z2"]
@@ -528,7 +531,7 @@ def test_session_draws_what_it_is_asked_for():
         plot_session(trace[:0])
 
 
-def test_session_of_many_signals_is_bounded():
+def test_session_of_many_signals_is_limited():
     with pytest.warns(UserWarning, match="drawing 3 of 4 dopamine signals"):
         figure = plot_session(make_trace(signals=("a", "b", "c", "d")))
     assert [ax.get_ylabel() for ax in figure.axes[2:]] == ["a", "b", "c"]
@@ -603,14 +606,14 @@ def test_a_model_on_a_page_has_every_part_and_stays_on_it(latents, others, dopam
     assert drawn.x1 < width + 0.01 and drawn.y1 < height + 0.01
 
 
-def test_the_structure_alone_fits_its_width():
+def test_the_structure_has_its_width():
     figure = plot_structure(make_bottlenecks())
     draw(figure)
     assert figure.get_size_inches()[0] == pytest.approx(135 / 25.4, abs=0.02)
     assert len(figure.axes) == 5
 
 
-# === Files, and manners ===
+# === Files and global state ===
 
 
 def test_figures_are_saved(tmp_path):
@@ -618,6 +621,12 @@ def test_figures_are_saved(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     path = save_figure(tmp_path / "b.pdf", plot_bottlenecks, make_bottlenecks(), dpi=50)
     assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_figures_load_without_tensorflow():
+    script = "import sys, keras_disrnn.plots; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_a_plot_that_fails_warns(tmp_path):
@@ -629,7 +638,7 @@ def test_a_plot_that_fails_warns(tmp_path):
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-def test_figures_leave_no_trace_and_can_be_drawn():
+def test_figures_do_not_change_global_state():
     style, opened = dict(mpl.rcParams), plt.get_fignums()
     drawn = [
         plot_bottlenecks(make_bottlenecks()),
@@ -663,13 +672,13 @@ def overlaps(figure):
     ("count", "others", "arms"),
     [(1, (), 2), (1, (), 3), (2, (), 2), (2, (), 3), (4, (), 3), (1, ("z9",), 3), (2, ("z9",), 2)],
 )
-def test_update_panels_keep_clear_of_the_legend(count, others, arms):
+def test_update_panels_do_not_overlap_the_legend(count, others, arms):
     rules = tuple(make_update_rule(f"z{i + 1}", others, arms=arms) for i in range(count))
     assert overlaps(plot_update_rules(rules)) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_learning_curves_keep_clear_of_the_legend(count):
+def test_learning_curves_do_not_overlap_the_legend(count):
     metrics = ["loss", "choice_normalized_likelihood", "dopamine_mse", "open_latent"][:count]
     assert overlaps(plot_learning_curves(make_history(), metrics=metrics)) == []
 

@@ -1,4 +1,4 @@
-"""Predictions back on the user's own table."""
+"""Predictions in a user's own table."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ NAN = np.nan
 
 @pytest.fixture
 def table(rng):
-    """Three sessions of different lengths, with missed and forced trials, under an odd index."""
+    """Three sessions of different lengths, with missed and forced trials, with an unusual index."""
     lengths = (5, 8, 3)
     total = sum(lengths)
     table = pd.DataFrame(
@@ -44,37 +44,39 @@ def model():
     return model
 
 
-def test_predictions_stand_beside_their_trials(table, model):
+def test_predictions_are_next_to_their_trials(table, model):
     sessions = sessions_from_table(table, COLUMNS)
-    told = add_predictions(table, sessions, model)
-    pd.testing.assert_frame_equal(told[table.columns], table)
+    result = add_predictions(table, sessions, model)
+    pd.testing.assert_frame_equal(result[table.columns], table)
     for index, rows in enumerate(sessions.rows):
-        trace, part = compute_session_trace(model, sessions, index), told.iloc[rows]
+        trace, part = compute_session_trace(model, sessions, index), result.iloc[rows]
         for name in ("choice_probability_1", "z1", "z3", "predicted_dlight"):
             np.testing.assert_allclose(part[name], trace[name], rtol=1e-5, atol=1e-6)
-    # The latents of trial t are those after row t, which tells of trial t - 1; a prediction of its
-    # dopamine stands in row t + 1.
+    # The latents of trial t are those after time step t, which describes trial t - 1. The
+    # prediction of its dopamine is at time step t + 1.
     latents = np.asarray(model.compute_latents(sessions.features))
     outputs = model.predict(sessions.dataset(), verbose=0)
     for index, rows in enumerate(sessions.rows):
-        part, trials = told.iloc[rows], len(rows)
+        part, trials = result.iloc[rows], len(rows)
         np.testing.assert_allclose(part[["z1", "z2", "z3"]], latents[index, :trials], atol=1e-6)
         made = ~part["missed"].to_numpy()
         predicted = outputs["dopamine"][index, 1 : trials + 1, 0]
         np.testing.assert_allclose(part["predicted_dlight"][made], predicted[made], atol=1e-6)
-    error = told["dlight"] - told["predicted_dlight"]
-    np.testing.assert_allclose(told["error_dlight"], error, atol=1e-6)
-    assert told["error_dlight"].isna().sum() == table["missed"].sum() + 1
+    error = result["dlight"] - result["predicted_dlight"]
+    np.testing.assert_allclose(result["error_dlight"], error, atol=1e-6)
+    assert result["error_dlight"].isna().sum() == table["missed"].sum() + 1
     made = ~table["missed"]
-    one = np.where(table["choice"] == 1, told["choice_probability_1"], told["choice_probability_0"])
-    np.testing.assert_array_equal(told["choice_likelihood"][made], one[made])
-    assert told["choice_likelihood"][~made].isna().all()
-    # A part of the sessions fills its own rows.
+    one = np.where(
+        table["choice"] == 1, result["choice_probability_1"], result["choice_probability_0"]
+    )
+    np.testing.assert_array_equal(result["choice_likelihood"][made], one[made])
+    assert result["choice_likelihood"][~made].isna().all()
+    # Predictions of some sessions only fill their own rows.
     train, held_out = split_by_session(sessions, 2)
     part = add_predictions(table, held_out, model)
     inside = table["session"] == "b"
     columns = ["choice_probability_0", "z2", "error_dlight"]
-    np.testing.assert_allclose(part[inside][columns], told[inside][columns], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(part[inside][columns], result[inside][columns], rtol=1e-5, atol=1e-6)
     assert part[~inside][columns].isna().all().all()
     both = add_predictions(table, train, model)
     assert (both["z1"].isna() == inside).all()
@@ -83,17 +85,17 @@ def test_predictions_stand_beside_their_trials(table, model):
 def test_outputs_in_place_of_a_model(table, model):
     sessions = sessions_from_table(table, COLUMNS)
     outputs = model.predict(sessions.dataset(), verbose=0)
-    told = add_predictions(table, sessions, outputs)
-    assert "z1" not in told
+    result = add_predictions(table, sessions, outputs)
+    assert "z1" not in result
     expected = add_predictions(table, sessions, model)
-    np.testing.assert_allclose(told["predicted_dlight"], expected["predicted_dlight"], rtol=1e-5)
+    np.testing.assert_allclose(result["predicted_dlight"], expected["predicted_dlight"], rtol=1e-5)
     trials = np.arange(9.0)[:, None]
     outputs = {"choice": np.stack([np.zeros((3, 9)), np.tile(trials.T, (3, 1))], -1)}
-    told = add_predictions(table, sessions, outputs)
+    result = add_predictions(table, sessions, outputs)
     # The logit of arm 1 is the trial's place in its session.
     place = table.groupby("session").cumcount()
-    np.testing.assert_allclose(told["choice_probability_1"], 1 / (1 + np.exp(-place)))
-    assert "predicted_dlight" not in told
+    np.testing.assert_allclose(result["choice_probability_1"], 1 / (1 + np.exp(-place)))
+    assert "predicted_dlight" not in result
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from keras_disrnn.utils.tables import (
     format_error,
     format_interval,
     format_number,
+    summarized,
     to_html,
     to_latex,
     to_markdown,
@@ -92,11 +93,10 @@ def test_html_and_csv(tmp_path):
 
 
 def test_a_summary_is_short_and_escaped():
+    @summarized
     class Shown(NamedTuple):
         left: np.ndarray
         right: str
-        __repr__ = Summary.__repr__
-        _repr_html_ = Summary._repr_html_
 
         def _contents(self):
             return {"left": f"{len(self.left)} numbers", "<right>": self.right}

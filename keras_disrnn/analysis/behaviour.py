@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis import behaviour_statistics as statistics
 from keras_disrnn.analysis.arrays import divide
 from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.bandit import better_arms
-from keras_disrnn.utils.tables import Summary
+from keras_disrnn.utils.tables import summarized
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
 
 
+@summarized
 class Behaviour(NamedTuple):
     """Statistics of the choices in a data set.
 
@@ -36,9 +36,6 @@ class Behaviour(NamedTuple):
     sessions: int
     trials: int
 
-    __repr__ = Summary.__repr__
-    _repr_html_ = Summary._repr_html_
-
     def _contents(self) -> Mapping[str, object]:
         return {
             "sessions": self.sessions,
@@ -51,7 +48,7 @@ class Behaviour(NamedTuple):
 def compute_behaviour(
     sessions: Sessions,
     *,
-    better: Sequence[ArrayLike] | None = None,
+    better: Sequence[np.ndarray] | None = None,
     lags: int = 5,
     autocorrelation_lags: int = 20,
     before: int = 10,
@@ -134,8 +131,8 @@ def compute_behaviour(
     if better is None:
         skipped["switch_curve"] = "it is not known which arm is better on each trial"
     else:
-        better = _padded(better, sessions)
-        switches = statistics.switch_curve(trials, better, before, after)
+        arms = _padded(better, sessions)
+        switches = statistics.switch_curve(trials, arms, before, after)
         if switches is None:
             skipped["switch_curve"] = "the better arm never changes within a session"
         else:
@@ -275,7 +272,7 @@ def better_arms_of(
     return better if any(np.ptp(arms) > 0 for arms in better) else None
 
 
-def _padded(better: Sequence[ArrayLike], sessions: Sessions) -> np.ndarray:
+def _padded(better: Sequence[np.ndarray], sessions: Sessions) -> np.ndarray:
     """The better arms as one array `[sessions, trials]`, -1 after the end of a session."""
     lengths = sessions.trials_per_session
     if len(better) != len(lengths):

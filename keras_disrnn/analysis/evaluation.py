@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import divide, log_softmax
 from keras_disrnn.analysis.predictions import Predictions, SessionTotals
-from keras_disrnn.utils.tables import Summary, format_error
+from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
 
 
+@summarized
 class Evaluation(NamedTuple):
     """Scores of a model on a data set.
 
@@ -36,9 +37,6 @@ class Evaluation(NamedTuple):
 
     per_session: pd.DataFrame
     summary: dict[str, Any]
-
-    __repr__ = Summary.__repr__
-    _repr_html_ = Summary._repr_html_
 
     def _contents(self) -> dict[str, object]:
         shown: dict[str, object] = {"sessions": len(self.per_session)}

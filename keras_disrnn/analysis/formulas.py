@@ -13,7 +13,7 @@ from keras_disrnn.analysis.arrays import to_numpy, to_tensor
 from keras_disrnn.analysis.bottlenecks import check_built, is_latent, latent_names
 from keras_disrnn.analysis.subjects import embedding_of
 from keras_disrnn.models.latents import predict_latents
-from keras_disrnn.utils.tables import Summary, escape_latex, format_number, to_markdown
+from keras_disrnn.utils.tables import escape_latex, format_number, summarized, to_markdown
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ CONSTANT_BELOW = 1e-4
 _ERRORS = ["r2", "rms_error", "max_error", "n"]
 
 
+@summarized
 class Formulas(NamedTuple):
     """Small formulas that were fitted to the networks of a model, each with its error.
 
@@ -55,8 +56,6 @@ class Formulas(NamedTuple):
     choice: pd.DataFrame
     dopamine: pd.DataFrame
     timing: str | None
-
-    __repr__ = Summary.__repr__
 
     def _contents(self) -> Mapping[str, object]:
         return {

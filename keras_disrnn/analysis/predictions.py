@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_disrnn.utils.tables import Summary
+from keras_disrnn.utils.tables import summarized
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
 
 
+@summarized
 class Predictions(NamedTuple):
     """Predictions of a data set, to be scored in place of a Keras model.
 
@@ -25,9 +26,6 @@ class Predictions(NamedTuple):
     choice: np.ndarray
     dopamine: np.ndarray | None = None
     parameter_count: int = 0
-
-    __repr__ = Summary.__repr__
-    _repr_html_ = Summary._repr_html_
 
     def _contents(self) -> dict[str, object]:
         shown: dict[str, object] = {"choice": list(np.shape(self.choice))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PAGE_WIDTH = 7.2
 """Inches: 183 mm, two columns of most journals."""
 
-STYLE = {
+STYLE: Any = {
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.labelsize": 7,
@@ -114,4 +114,5 @@ def plot_structure(bottlenecks: pd.DataFrame) -> Figure:
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.3, 2.1), layout="constrained")
-        return plot_bottlenecks(bottlenecks, figure)
+        plot_bottlenecks(bottlenecks, figure)
+    return figure

@@ -11,6 +11,7 @@ import html
 import os
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from keras_disrnn.utils.files import write_text
 
 MISSING = "–"
 """The cell of a value that does not exist."""
+
+Shown = TypeVar("Shown")
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 _VALUE = re.compile(rf"(?P<value>{_NUMBER})(?: ± (?P<error>{_NUMBER})| \[(?P<interval>.*)\])?")
@@ -219,8 +222,8 @@ def escape_latex(text: object) -> str:
 class Summary:
     """A mixin that shows an object as a short table of what is in it, not as a dump of arrays.
 
-    A class that inherits from it defines `_contents`. A `NamedTuple`, which cannot inherit, copies
-    `__repr__` and `_repr_html_` instead.
+    A class that inherits from it defines `_contents`. A `NamedTuple` cannot inherit; decorate it
+    with `summarized` instead.
 
     Example:
 
@@ -250,6 +253,29 @@ class Summary:
             for name, value in self._contents().items()
         )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def summarized(cls: type[Shown]) -> type[Shown]:
+    """Gives a class with a method `_contents` the representations of `Summary`.
+
+    Example:
+
+    >>> from typing import NamedTuple
+    >>> from keras_disrnn.utils.tables import summarized
+    >>> @summarized
+    ... class Pair(NamedTuple):
+    ...     left: list
+    ...     right: list
+    ...
+    ...     def _contents(self):
+    ...         return {"left": len(self.left), "right": len(self.right)}
+    >>> Pair([1, 2], [3])
+    Pair(left=2, right=1)
+    """
+    for name in ("__repr__", "_repr_html_"):
+        if name not in vars(cls) or name == "__repr__":
+            setattr(cls, name, vars(Summary)[name])
+    return cls
 
 
 def _as_text(table: pd.DataFrame, digits: int) -> pd.DataFrame:
