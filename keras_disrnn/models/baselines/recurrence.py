@@ -73,7 +73,7 @@ def prediction_error(rule: Rule, seen: Tensor, before: Tensor) -> Tensor:
     """
     variables = ops.moveaxis(before[..., :-1], -1, 0)
     chosen, reward = _trial(seen, rule.num_arms(variables))
-    return rule.prediction_error(variables, chosen, reward, TENSORS)
+    return rule.update(variables, chosen, reward, TENSORS)[1]
 
 
 def choice_logits(rule: Rule, state: Tensor) -> Tensor:
