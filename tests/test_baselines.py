@@ -12,10 +12,12 @@ from scipy.optimize import approx_fprime
 
 from keras_disrnn import bandit
 from keras_disrnn.analysis import compute_comparison, compute_evaluation
+from keras_disrnn.bandit.rules import NUMPY, is_chosen
 from keras_disrnn.data import Columns, Sessions, sessions_from_table, split_by_column
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models import baselines
 from keras_disrnn.models.baselines import fitting
+from keras_disrnn.models.baselines.recurrence import TENSORS
 
 PARAMETERS = {
     baselines.QLearning: {"alpha": 0.35, "kappa_1": 1.8, "kappa_2": 1.1},
@@ -125,6 +127,30 @@ def test_loss_and_gradient(model_type, targets, irregular):
     numeric = approx_fprime(point, lambda p: float(compute(tf.constant(p), *data)[0]), 1e-7)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4)
     assert np.abs(gradient).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("rule", "arms"),
+    [
+        (bandit.ValueRule(0.4, 0.1, 2.0, 0.5, beta=1.5, initial_value=0.5), 3),
+        (bandit.RewardSeekingRule(0.3, 1.5), 2),
+        (bandit.ActorCriticRule(0.3, 1.0, 0.05), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_rule_gives_the_same_on_arrays_and_on_tensors(rule, arms, rng):
+    state = rng.normal(size=(len(rule.initial_state(arms)), 20))
+    chosen = is_chosen(rng.integers(0, arms, 20), arms)
+    reward = rng.integers(0, 2, 20).astype(float)
+    tensors = (tf.constant(each) for each in (state, chosen, reward))
+    for array, tensor in zip(
+        rule.update(state, chosen, reward, NUMPY), rule.update(*tensors, TENSORS), strict=True
+    ):
+        np.testing.assert_allclose(tensor, array, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(
+        rule.logits(tf.constant(state), TENSORS), rule.logits(state, NUMPY)
+    )
+    assert rule.num_arms(tf.constant(state)) == rule.num_arms(state) == arms
 
 
 # === Fits ===

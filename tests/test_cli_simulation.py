@@ -148,7 +148,7 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     played = []
 
     def simulate(agent, world, **settings):
-        played.append((agent.name, world.sessions, settings))
+        played.append((agent.name, world.num_sessions, settings))
         sessions = bandit.simulate(agent, world, **settings)
         played[-1] += (sessions,)
         return sessions

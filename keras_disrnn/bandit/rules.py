@@ -68,22 +68,16 @@ class Rule(Protocol):
     def logits(self, state: Array, ops: ArrayOps) -> Array:
         """Return the logits of the next choice, `(arms, ...)`, from the state."""
 
-    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
-        """Return the prediction error of a trial, `(...)`, from the state before its outcome.
-
-        Args:
-            state: `(variables, ...)`.
-            chosen: Boolean `(arms, ...)`, true for the chosen arm.
-            reward: `(...)`.
-            ops: The functions of the arrays' library.
-        """
-
     def update(
         self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
     ) -> tuple[Array, Array]:
-        """Return the state after a trial, and the trial's prediction error.
+        """Return the state after a trial, and the trial's prediction error, `(...)`.
 
-        The arguments are those of `prediction_error`. The given state does not change.
+        Args:
+            state: The state before the trial's outcome, `(variables, ...)`. It does not change.
+            chosen: Boolean `(arms, ...)`, true for the chosen arm.
+            reward: `(...)`.
+            ops: The functions of the arrays' library.
         """
 
 
@@ -126,14 +120,11 @@ class ValueRule(NamedTuple):
     def logits(self, state: Array, ops: ArrayOps) -> Array:
         return self.beta * state
 
-    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
-        target = (self.kappa_1 + self.kappa_2) * reward - self.kappa_2
-        return target - value_of_chosen(state, chosen, ops.where)
-
     def update(
         self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
     ) -> tuple[Array, Array]:
-        error = self.prediction_error(state, chosen, reward, ops)
+        target = (self.kappa_1 + self.kappa_2) * reward - self.kappa_2
+        error = target - value_of_chosen(state, chosen, ops.where)
         learnt = state + self.alpha_1 * error
         return ops.where(chosen, learnt, (1 - self.alpha_2) * state), error
 
@@ -171,14 +162,11 @@ class RewardSeekingRule(NamedTuple):
         logit = self.beta * state
         return ops.concatenate([-logit, logit])
 
-    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
-        signed_reward, value = 2.0 * reward - 1.0, state[0]
-        return ops.where(chosen[1], signed_reward - value, signed_reward + value)
-
     def update(
         self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
     ) -> tuple[Array, Array]:
-        error = self.prediction_error(state, chosen, reward, ops)
+        signed_reward, value = 2.0 * reward - 1.0, state[0]
+        error = ops.where(chosen[1], signed_reward - value, signed_reward + value)
         step = self.alpha * error
         return state + ops.where(chosen[1], step, -step), error
 
@@ -220,14 +208,11 @@ class ActorCriticRule(NamedTuple):
     def logits(self, state: Array, ops: ArrayOps) -> Array:
         return state[:-1]
 
-    def prediction_error(self, state: Array, chosen: Array, reward: Array, ops: ArrayOps) -> Array:
-        return reward - state[-1]
-
     def update(
         self, state: Array, chosen: Array, reward: Array, ops: ArrayOps
     ) -> tuple[Array, Array]:
         theta = state[:-1]
-        error = self.prediction_error(state, chosen, reward, ops)
+        error = reward - state[-1]
         probability = ops.softmax(theta)
         gradient = ops.where(chosen, 1 - probability, -probability)
         theta = (1 - self.forget) * theta + self.learn * error * gradient

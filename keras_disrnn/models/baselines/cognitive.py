@@ -174,14 +174,8 @@ class CognitiveModel(Baseline):
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         self._check_features(features.shape)
         seen, real = remove_padding(features)
-        start = self.initial_latents
-        start = ops.broadcast_to(start, (ops.shape(seen)[0], start.shape[-1]))
-
-        def move(state, step):
-            return ops.where(step[1][:, None], self.advance(step[0], state), state)
-
         time_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
-        return ops.swapaxes(tf.scan(move, time_first, start), 0, 1)
+        return ops.swapaxes(recurrence.all_states(self._rule(), *time_first, self.num_arms), 0, 1)
 
     def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
         return recurrence.next_state(self._rule(), seen, latents)

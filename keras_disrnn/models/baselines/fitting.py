@@ -122,21 +122,16 @@ def loss_and_gradient(
             tape.watch(values)
             parameters = dict(zip(model_type.parameter_names(), tf.unstack(values), strict=True))
             rule = model_type.make_rule(parameters)
-            start = recurrence.start_state(rule, num_arms, "float64")
-            start = tf.broadcast_to(start, (seen.shape[1], start.shape[-1]))
-
-            def move(state, step):
-                new = recurrence.next_state(rule, step[0], state)
-                return tf.where(step[1][:, None], new, state)
-
-            after = tf.scan(move, (seen, real), start)
+            after = recurrence.all_states(rule, seen, real, num_arms)
             loss = tf.zeros((), values.dtype)
             if targets != "dopamine":
                 log_p = log_likelihood(choice, recurrence.choice_logits(rule, after))
                 loss -= tf.reduce_sum(choice_weight * log_p)
             affine_map = tf.zeros((2, dopamine.shape[-1]), values.dtype)
             if targets != "choice":
-                before = tf.concat([start[None], after[:-1]], axis=0)
+                start = recurrence.start_state(rule, num_arms, "float64")
+                start = tf.broadcast_to(start, (1, *after.shape[1:]))
+                before = tf.concat([start, after[:-1]], axis=0)
                 error = recurrence.prediction_error(rule, seen, before)[..., None]
                 all_steps = (0, 1)
                 count = tf.reduce_sum(dopamine_weight, all_steps)

@@ -7,6 +7,7 @@ time step is all zeros and describes no trial.
 
 from __future__ import annotations
 
+import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.bandit.rules import ArrayOps, Rule
@@ -15,7 +16,7 @@ from keras_disrnn.utils.types import Tensor
 
 def _softmax(logits: Tensor) -> Tensor:
     """Compute the softmax over the first axis."""
-    # Keras' softmax transposes unless the axis is the last; see `_move_axis`.
+    # Keras' softmax transposes for this axis. XLA cannot compile the gradient of that in a loop.
     weights = ops.exp(logits - ops.stop_gradient(ops.max(logits, axis=0)))
     return weights / ops.sum(weights, axis=0)
 
@@ -26,8 +27,27 @@ TENSORS = ArrayOps(ops.where, ops.concatenate, _softmax)
 
 def start_state(rule: Rule, num_arms: int, dtype: str) -> Tensor:
     """Return the state before the first time step, `(variables + 1,)`."""
-    start = [*rule.initial_state(num_arms), 0.0]
-    return ops.convert_to_tensor(start, dtype=dtype)
+    return ops.convert_to_tensor([*rule.initial_state(num_arms), 0.0], dtype=dtype)
+
+
+def all_states(rule: Rule, seen: Tensor, real: Tensor, num_arms: int) -> Tensor:
+    """Return the state after each time step, `(time steps, sessions, variables + 1)`.
+
+    Args:
+        rule: The rule.
+        seen: `(time steps, sessions, observations)`.
+        real: Boolean `(time steps, sessions)`; the state does not change where it is false.
+        num_arms: Number of arms.
+    """
+    chosen, reward = _trial(seen, num_arms)
+    start = start_state(rule, num_arms, seen.dtype)[:, None]
+    start = ops.broadcast_to(start, (start.shape[0], ops.shape(seen)[1]))
+
+    def move(state, step):
+        return _next(rule, state, *step)
+
+    after = tf.scan(move, (ops.swapaxes(chosen, 0, 1), reward, real), start)
+    return ops.swapaxes(after, 1, 2)
 
 
 def next_state(rule: Rule, seen: Tensor, state: Tensor) -> Tensor:
@@ -35,14 +55,12 @@ def next_state(rule: Rule, seen: Tensor, state: Tensor) -> Tensor:
 
     Args:
         rule: The rule.
-        seen: The time step, `(..., observations)`, not padding.
-        state: The state before it, `(..., variables + 1)`.
+        seen: The time step, `(sessions, observations)`, not padding.
+        state: The state before it, `(sessions, variables + 1)`.
     """
-    variables = _variables_first(state)
-    updated, _ = rule.update(variables, *_trial(rule, seen, variables), TENSORS)
-    begun = state[..., -1:]
-    updated = ops.where(begun > 0, _move_axis(updated, 0, -1), state[..., :-1])
-    return ops.concatenate([updated, ops.ones_like(begun)], axis=-1)
+    state = ops.moveaxis(state, -1, 0)
+    chosen, reward = _trial(seen, rule.num_arms(state[:-1]))
+    return ops.moveaxis(_next(rule, state, chosen, reward, True), 0, -1)
 
 
 def prediction_error(rule: Rule, seen: Tensor, before: Tensor) -> Tensor:
@@ -53,27 +71,28 @@ def prediction_error(rule: Rule, seen: Tensor, before: Tensor) -> Tensor:
         seen: The time step, `(..., observations)`.
         before: The state before it, `(..., variables + 1)`.
     """
-    variables = _variables_first(before)
-    return rule.prediction_error(variables, *_trial(rule, seen, variables), TENSORS)
+    variables = ops.moveaxis(before[..., :-1], -1, 0)
+    chosen, reward = _trial(seen, rule.num_arms(variables))
+    return rule.update(variables, chosen, reward, TENSORS)[1]
 
 
 def choice_logits(rule: Rule, state: Tensor) -> Tensor:
     """Return the logits of the next choice, `(..., arms)`, from the state."""
-    return _move_axis(rule.logits(_variables_first(state), TENSORS), 0, -1)
+    variables = ops.moveaxis(state[..., :-1], -1, 0)
+    return ops.moveaxis(rule.logits(variables, TENSORS), 0, -1)
 
 
-def _variables_first(state: Tensor) -> Tensor:
-    return _move_axis(state[..., :-1], -1, 0)
+def _next(rule: Rule, state: Tensor, chosen: Tensor, reward: Tensor, real: Tensor | bool) -> Tensor:
+    """Return the state after a time step, with the variables as the first axis."""
+    variables, begun = state[:-1], state[-1:]
+    updated, _ = rule.update(variables, chosen, reward, TENSORS)
+    updated = ops.where(ops.logical_and(begun > 0, real), updated, variables)
+    begun = ops.where(real, ops.ones_like(begun), begun)
+    return ops.concatenate([updated, begun])
 
 
-def _move_axis(values: Tensor, source: int, destination: int) -> Tensor:
-    """Move one axis of static size, as `moveaxis` does."""
-    # XLA cannot compile the gradient of a transpose within a loop.
-    return ops.stack(ops.unstack(values, axis=source), axis=destination)
-
-
-def _trial(rule: Rule, seen: Tensor, variables: Tensor) -> tuple[Tensor, Tensor]:
+def _trial(seen: Tensor, num_arms: int) -> tuple[Tensor, Tensor]:
     """Return which arm was chosen, `(arms, ...)`, and the reward, `(...)`."""
-    arms = ops.arange(rule.num_arms(variables), dtype=seen.dtype)
+    arms = ops.arange(num_arms, dtype=seen.dtype)
     arms = ops.reshape(arms, (-1, *[1] * (len(seen.shape) - 1)))
     return ops.equal(seen[..., 0], arms), seen[..., 1]
