@@ -260,15 +260,10 @@ class DisRNN(keras.layers.RNN):
         return (*sequences_shape[:-1], self.num_latents)
 
     def get_config(self) -> dict[str, Any]:
-        # keras.layers.RNN would add the cell, which has the same arguments.
+        # The arguments of the cell are those of this layer. keras.layers.RNN would store the cell.
         return {
+            **self.cell.get_config(),
             **keras.layers.Layer.get_config(self),
-            "num_latents": self.num_latents,
-            "update_units": self.update_units,
-            "num_update_layers": self.num_update_layers,
-            "activation": self.activation,
-            "max_latent_value": self.max_latent_value,
-            "seed": self.seed,
             "implementation": self.implementation,
             "penalty_weight": self.penalty_weight,
             "l2_scale": self.l2_scale,
