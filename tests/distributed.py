@@ -1,7 +1,7 @@
-"""What a process does that trains under a strategy; also run as a script, by test_distribute.py.
+"""Work of a process that trains under a strategy. test_distribute.py also runs it as a script.
 
-TensorFlow's devices and workers are set once, before it does anything, so each kind of strategy
-needs a process of its own.
+TensorFlow's devices and workers are set once, before it does anything. So each kind of strategy
+needs its own process.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 LENGTHS = (12, 2, 7, 12, 1)
-"""Trials of each session. Batches of two of them leave a replica without a session in the last."""
+"""Trials of each session. In the last batch of two, one replica has no session."""
 
 
 def make_sessions(lengths=LENGTHS):
-    """Sessions of these lengths, with forced trials and missing responses in some."""
+    """Make sessions of these lengths, with some forced trials and some missing responses."""
     from keras_disrnn import bandit
     from keras_disrnn.data import Columns, sessions_from_table
 
@@ -50,7 +50,7 @@ def make_model(strategy=None, **arguments):
 
 
 def outcome(model, history):
-    """Numbers to compare: of the history (without times), and the weights."""
+    """Return the numbers to compare: the history (without times) and the weights."""
     return {
         "history": {name: list(map(float, values)) for name, values in history.items()},
         "weights": [weight.numpy().tolist() for weight in model.weights],
@@ -58,7 +58,7 @@ def outcome(model, history):
 
 
 def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
-    """Two epochs of a stage with Keras' own `fit`."""
+    """Train two epochs of a stage with Keras' `fit`."""
     from keras_disrnn.training.fit import with_latents
     from keras_disrnn.training.stages import compile_stage
 
@@ -88,7 +88,7 @@ def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
 def train_all(
     strategy, batch_size, checkpoint=None, stop_after=None, returns_model=False, **arguments
 ):
-    """All four stages by `train`; perhaps stopped after so many epochs."""
+    """Train all four stages with `train`; `stop_after` stops it after that many epochs."""
     import keras
 
     from keras_disrnn import train
@@ -127,7 +127,7 @@ def train_all(
 
 
 def train_and_save(strategy, folder, **settings):
-    """`train_all`, its model as a `.keras` file and a SavedModel, and what it puts out."""
+    """Train, save the model as a `.keras` file and a SavedModel, and return its outputs."""
     from keras_disrnn.io.saved_model import export
 
     got, model = train_all(strategy, returns_model=True, **settings)
@@ -138,7 +138,7 @@ def train_and_save(strategy, folder, **settings):
 
 
 def run_folder(strategy, out, mirrored):
-    """What metrics.json of a small run has, without its times."""
+    """Return the contents of metrics.json of a small run, without its times."""
     from keras_disrnn.experiments.run import run
     from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, TrainingSettings
 
@@ -159,7 +159,7 @@ def run_folder(strategy, out, mirrored):
 
 
 def draw(strategy):
-    """The noise of five sessions, of the layers' Keras and native implementation."""
+    """Draw the noise of five sessions in both implementations of the layers."""
     from keras_disrnn.native import Parameters, Recurrence
     from keras_disrnn.utils import distribute
 
@@ -192,7 +192,7 @@ def draw(strategy):
 
 
 def refusals(strategy):
-    """The messages of errors."""
+    """Return the messages of the errors."""
     from keras_disrnn.training.stages import compile_stage
 
     sessions = make_sessions()
@@ -226,7 +226,7 @@ DOES = {
 
 
 def difference(one, other):
-    """The largest difference of weights, and of the history with its name."""
+    """Return the largest difference in weights, and in the history with its name."""
     weights = (
         max(
             float(np.abs(np.subtract(a, b)).max(initial=0.0))
@@ -258,7 +258,7 @@ def make_strategy(kind, replicas=2, worker=0, ports=()):
 
 
 def main(strategy, cases, compare=True):
-    """Prints, for each case, the outcome, or how it differs from that of a single process."""
+    """Print the outcome of each case, or its difference from that of a single process."""
     strategy = make_strategy(**strategy)
     for does, arguments in cases:
         got = DOES[does](strategy, **arguments)

@@ -1,4 +1,4 @@
-"""Training under tf.distribute strategies against training in a single process."""
+"""Training under tf.distribute strategies equals training in a single process."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ def run_mirrored(cases, replicas=2):
 
 
 def run_workers(cases):
-    """The outcomes of both workers of a MultiWorkerMirroredStrategy, side by side."""
+    """Return the results of both workers of a MultiWorkerMirroredStrategy, in pairs."""
     with socket.socket() as one, socket.socket() as other:
         for sock, port in ((one, 0), (other, 0)):
             sock.bind(("127.0.0.1", port))
@@ -72,7 +72,7 @@ def run_workers(cases):
 
 
 def check(got, dtype):
-    """Whether a single process and the replicas came to the same, having moved at all."""
+    """Check that a single process and the replicas have the same weights and history."""
     assert got["weights"] <= TOLERANCES[dtype], got
     assert got["history"] <= 1e-5, got
 
@@ -81,7 +81,7 @@ def check(got, dtype):
 
 
 def test_two_replicas_train_as_one_process():
-    # Batches of 2, 2 and 1 sessions of very unequal length: the last leaves a replica with none.
+    # Batches of 2, 2 and 1 sessions of unequal length: in the last, one replica has no session.
     case = {"stage": "joint", "batch_size": 2, "implementation": "native", "dtype": "float64"}
     train, noise, refusals = run_mirrored(
         [
@@ -95,24 +95,23 @@ def test_two_replicas_train_as_one_process():
     for refused, pattern in zip(
         refusals["messages"],
         (
-            r"x: under MirroredStrategy expected a tf\.data\.Dataset .*, got ndarray",
-            r"validation_data: under MirroredStrategy .*, got DistributedDataset",
+            r"x: expected a tf\.data\.Dataset .* under MirroredStrategy, got ndarray",
+            r"validation_data: expected .* under MirroredStrategy, got DistributedDataset",
             r"steps_per_execution: expected 1 under MirroredStrategy of 2 replicas, got 5",
-            r"the model was made outside the scope of this MirroredStrategy",
+            r"model: expected one made in the scope of this MirroredStrategy, got one made outside",
         ),
         strict=True,
     ):
         assert re.search(pattern, refused), refused
 
 
-def test_a_strategy_that_cannot_work_is_refused():
+def test_unsupported_strategies_are_refused():
     strategy = tf.distribute.experimental.CentralStorageStrategy()
     model = make_model(strategy)
-    with pytest.raises(
-        ValueError, match="cannot be trained under CentralStorageStrategy.*Mirrored"
-    ):
+    message = "model: expected one made under Mirrored.*, got one made under CentralStorageStrategy"
+    with pytest.raises(ValueError, match=message):
         compile_stage(model, "stage1")
-    with pytest.raises(ValueError, match="cannot be trained under CentralStorageStrategy"):
+    with pytest.raises(ValueError, match=message):
         keras_disrnn.train(model, make_sessions())
 
 
@@ -122,7 +121,7 @@ def test_a_strategy_that_cannot_work_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("implementation", ["native", "keras"])
-def test_every_stage_is_that_of_a_single_process(implementation, dtype):
+def test_every_stage_equals_that_of_a_single_process(implementation, dtype):
     stages, batches = ("warmup", "stage1", "stage2", "joint"), (None, 2)
     cases = [
         {"stage": s, "batch_size": b, "implementation": implementation, "dtype": dtype}
@@ -134,7 +133,7 @@ def test_every_stage_is_that_of_a_single_process(implementation, dtype):
 
 
 @pytest.mark.slow
-def test_one_device_is_one_process():
+def test_one_device_equals_one_process():
     case = {"stage": "joint", "batch_size": 2, "dtype": "float64"}
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     check(difference(fit_stage(None, **case), fit_stage(strategy, **case)), "float64")
@@ -146,13 +145,13 @@ def test_three_replicas_and_several_subjects():
     cases = [["fit_stage", {"stage": "joint", **case}]]
     cases.append(["fit_stage", {"stage": "joint", **case, "implementation": "native"}])
     for got in run_mirrored(cases, replicas=3):
-        # Adam divides by 1e-7 where a gradient is zero but for rounding, as unused dimensions' are.
+        # Unused dimensions have gradients of rounding size, which Adam divides by 1e-7.
         assert got["weights"] <= 1e-8, got
         assert got["history"] <= 1e-5, got
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_under_another_strategy_and_its_model_is_saved(tmp_path):
+def test_a_run_resumes_under_another_strategy_and_its_model_is_saved(tmp_path):
     checkpoint = str(tmp_path / "checkpoint.npz")
     settings = {"batch_size": 2, "dtype": "float64"}
     stopped = {**settings, "checkpoint": checkpoint, "stop_after": 5}
@@ -169,7 +168,7 @@ def test_a_run_goes_on_under_another_strategy_and_its_model_is_saved(tmp_path):
     resumed, saved = results_of(process)
     check(difference(whole, resumed), "float64")
     check(difference(whole, saved), "float64")
-    # A model that was trained under a strategy is one like any other.
+    # A model trained under a strategy loads without one.
     model = keras.models.load_model(tmp_path / "model.keras")
     features = make_sessions().features
     again = tf.saved_model.load(tmp_path / "saved_model")
@@ -201,7 +200,7 @@ def test_two_workers_train_as_one_process(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_folder_tells_of_the_strategy(tmp_path):
+def test_a_run_folder_records_the_strategy(tmp_path):
     process = start(
         {"kind": "mirrored"},
         [["run_folder", {"out": str(tmp_path / "mirrored"), "mirrored": True}]],

@@ -1,4 +1,4 @@
-"""The native library: the numbers of Keras, its gradients, its noise, and where it runs."""
+"""The native library: the same numbers as Keras, its gradients, its noise, and when it runs."""
 
 import logging
 import shutil
@@ -22,7 +22,7 @@ needs_library = pytest.mark.skipif(AVAILABLE is not None, reason=str(AVAILABLE))
 
 
 def twins(latents, observations, units, layers, activation="leaky_relu", dtype="float32", seed=0):
-    """A Keras and a native core with the same parameters, all of them random."""
+    """Make a Keras core and a native core with the same random parameters."""
     rng = np.random.default_rng(seed)
     cores = [
         DisRNN(
@@ -47,7 +47,7 @@ def twins(latents, observations, units, layers, activation="leaky_relu", dtype="
 
 
 def make_case(rng, sessions, rows, latents, observations, dtype="float32"):
-    """Ragged features with missed rows, a mask, given noise and weights that make a loss."""
+    """Make sessions of different lengths with missed trials, a mask, noise and loss weights."""
 
     def normal(*shape):
         return rng.normal(size=shape).astype(dtype)
@@ -66,13 +66,13 @@ def make_case(rng, sessions, rows, latents, observations, dtype="float32"):
 
 
 def evaluate(core, case, noisy):
-    """Latents, costs of the real rows, and the gradients of a loss of both, by name."""
+    """Return latents, costs of real time steps, and the gradients of a loss of both, by name."""
     features, mask, noise, initial, weights = case
     real = tf.constant(mask & ~np.isnan(features).all(-1))
     features, initial = tf.constant(features), tf.constant(initial)
     with tf.GradientTape() as tape:
         tape.watch([features, initial])
-        # The learned initial latents take part as well.
+        # Include the learned initial latents.
         start = initial + core.cell.get_initial_state(len(initial))[0]
         latents, costs = core(
             features, start, mask=mask, training=noisy, return_costs=True, noise=noise
@@ -105,7 +105,7 @@ def assert_same(got, expected, tolerance):
 @needs_library
 @pytest.mark.parametrize("activation", native.ACTIVATIONS)
 @pytest.mark.parametrize("noisy", [False, True])
-def test_every_activation_gives_the_numbers_of_keras(activation, noisy, rng):
+def test_every_activation_gives_the_same_numbers_as_keras(activation, noisy, rng):
     slow, fast = twins(3, 2, 5, 2, activation)
     case = make_case(rng, 37, 9, 3, 2)
     assert_same(evaluate(fast, case, noisy), evaluate(slow, case, noisy), 1e-5)
@@ -114,10 +114,10 @@ def test_every_activation_gives_the_numbers_of_keras(activation, noisy, rng):
 @needs_library
 @pytest.mark.parametrize(
     ("dtype", "activation", "tolerance"),
-    # TensorFlow keeps the slope of leaky ReLU in float32, also for float64.
+    # TensorFlow has the slope of leaky ReLU in float32, also for float64.
     [("float32", "leaky_relu", 1e-5), ("float32", "tanh", 1e-5), ("float64", "tanh", 1e-11)],
 )
-def test_long_sessions_give_the_numbers_of_keras(dtype, activation, tolerance, rng):
+def test_long_sessions_give_the_same_numbers_as_keras(dtype, activation, tolerance, rng):
     slow, fast = twins(4, 2, 8, 4, activation, dtype)
     case = make_case(rng, 70, 120, 4, 2, dtype)
     assert_same(evaluate(fast, case, True), evaluate(slow, case, True), tolerance)
@@ -136,7 +136,7 @@ def test_long_sessions_give_the_numbers_of_keras(dtype, activation, tolerance, r
     noisy=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_shape_gives_the_numbers_of_keras(
+def test_any_shape_gives_the_same_numbers_as_keras(
     sessions, rows, latents, observations, units, layers, activation, noisy, seed
 ):
     slow, fast = twins(latents, observations, units, layers, activation, seed=seed)
@@ -149,7 +149,7 @@ def arrays_of(core):
 
 
 def both_passes(recurrence, features, initial, parameters, weights, mask=None, **noise):
-    """All that a forward and a backward pass give, with the noise kept between them."""
+    """Return all results of a forward and a backward pass, which share the drawn noise."""
     inputs = features, initial
     latents, costs, kept = recurrence.forward(inputs, parameters, mask=mask, **noise, costs=True)
     upstream = weights, [weights[..., 0]] * len(costs)
@@ -161,7 +161,7 @@ def both_passes(recurrence, features, initial, parameters, weights, mask=None, *
 
 @needs_library
 @pytest.mark.parametrize("activation", sorted(set(native.ACTIVATIONS) - {"swish"}))
-def test_gradients_are_those_of_finite_differences(activation, rng):
+def test_gradients_equal_finite_differences(activation, rng):
     core = twins(3, 2, 4, 2, activation, "float64")[1]
     features, mask, _, initial, weights = make_case(rng, 9, 6, 3, 2, "float64")
     cost_weights = [rng.normal(size=weights.shape[:2]) for _ in native.COSTS]
@@ -196,7 +196,7 @@ def test_gradients_are_those_of_finite_differences(activation, rng):
 
 
 @needs_library
-def test_numbers_do_not_depend_on_the_threads(rng):
+def test_results_do_not_depend_on_the_number_of_threads(rng):
     core = twins(3, 2, 5, 2)[1]
     features, mask, _, initial, weights = make_case(rng, 333, 7, 3, 2)
     parameters = arrays_of(core)
@@ -226,7 +226,7 @@ def test_every_instruction_set_gives_the_same_numbers(dtype, rng):
 
 
 def philox(counters, keys):
-    """Philox4x32-10 of Salmon et al. (2011), by its definition: 4 x counters to 4 x words."""
+    """Compute Philox4x32-10 (Salmon et al. 2011) by its definition: 4 counters to 4 words."""
     x = [np.asarray(c, np.uint64) for c in np.broadcast_arrays(*counters)]
     low = np.uint64(0xFFFFFFFF)
     keys = list(keys)
@@ -243,7 +243,7 @@ def philox(counters, keys):
 
 
 def draws(latents, observations, sessions, rows, seed, dtype="float32"):
-    """The library's draws as one array, (rows, latents, observations + latents + 1, sessions)."""
+    """Return the draws as an array (time steps, latents, observations + latents + 1, sessions)."""
     core = twins(latents, observations, 4, 0, dtype=dtype)[1]
     recurrence = native.Recurrence("tanh", 2.0)
     features = np.zeros((sessions, rows, observations), dtype)
@@ -252,8 +252,8 @@ def draws(latents, observations, sessions, rows, seed, dtype="float32"):
     return np.concatenate([noise[0], noise[1], noise[2][:, :, None]], axis=2)
 
 
-def test_the_generator_of_this_test_gives_the_published_words():
-    # The known answers that its authors' library, Random123, is tested with.
+def test_the_generator_in_this_test_gives_the_published_words():
+    # The known answers in the tests of Random123, the library of its authors.
     words = philox((0, 0, 0, 0), (0, 0))
     assert [hex(word) for word in words] == ["0x6627e8d5", "0xe169c58d", "0xbc57ac4c", "0x9b00dbd8"]
     words = philox((2**32 - 1,) * 4, (2**32 - 1,) * 2)
@@ -292,7 +292,7 @@ def test_noise_is_standard_normal_and_independent():
     normal = 0.5 * (1 + tf.math.erf(ordered / np.sqrt(2)).numpy())
     assert np.abs(normal - (np.arange(count) + 0.5) / count).max() < 1.95 / np.sqrt(count)
 
-    # Elements, rows and sessions, neighbours and squares too, and other seeds.
+    # Between elements, time steps, sessions and seeds; for neighbours and for squares too.
     elements = noise.reshape(50, 18, 400).transpose(1, 0, 2).reshape(18, -1)
     for values in (elements, elements**2):
         correlations = np.corrcoef(values) - np.eye(18)
@@ -310,14 +310,14 @@ def test_noise_is_standard_normal_and_independent():
 
 
 @needs_library
-def test_a_draw_belongs_to_its_element_row_and_session():
+def test_a_draw_depends_only_on_its_element_time_step_and_session():
     few = draws(3, 2, 5, 4, (7, 1))
     np.testing.assert_array_equal(draws(3, 2, 90, 11, (7, 1))[:4, ..., :5], few)
 
 
 @needs_library
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_drawn_noise_is_used_as_given_noise_is(dtype, rng):
+def test_drawn_noise_and_given_noise_have_the_same_effect(dtype, rng):
     core = twins(3, 2, 5, 2, dtype=dtype)[1]
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2, dtype)
     parameters = arrays_of(core)
@@ -332,7 +332,7 @@ def test_drawn_noise_is_used_as_given_noise_is(dtype, rng):
 
 
 @needs_library
-def test_noise_that_is_too_much_to_keep_is_drawn_again(rng, monkeypatch):
+def test_noise_that_is_too_large_to_keep_is_drawn_again(rng, monkeypatch):
     core = twins(3, 2, 5, 2)[1]
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2)
     recurrence = native.Recurrence("leaky_relu", 1.5)
@@ -351,7 +351,7 @@ def test_noise_that_is_too_much_to_keep_is_drawn_again(rng, monkeypatch):
 
 @needs_library
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kept_noise_may_lie_anywhere_in_memory(dtype, rng):
+def test_kept_noise_may_be_anywhere_in_memory(dtype, rng):
     core = twins(3, 2, 5, 2, dtype=dtype)[1]
     features, mask, _, initial, weights = make_case(rng, 50, 6, 3, 2, dtype)
     recurrence = native.Recurrence("leaky_relu", 1.5)
@@ -371,7 +371,7 @@ def test_kept_noise_may_lie_anywhere_in_memory(dtype, rng):
 
 
 @needs_library
-def test_noise_follows_the_layers_seed(make_features):
+def test_noise_follows_from_the_seed_of_the_layer(make_features):
     def passes():
         core = DisRNN(3, seed=5, implementation="native")
         return [core(make_features(4, 6) * 0, training=True).numpy() for _ in range(2)]
@@ -383,7 +383,7 @@ def test_noise_follows_the_layers_seed(make_features):
 
 
 @needs_library
-def test_a_value_missing_from_a_row_is_not_hidden(make_features):
+def test_one_missing_value_in_a_time_step_gives_nan(make_features):
     features = make_features(3, 5)
     features[1, 2, 0] = np.nan
     latents = DisRNN(2, seed=1, implementation="native")(features).numpy()
@@ -392,7 +392,7 @@ def test_a_value_missing_from_a_row_is_not_hidden(make_features):
 
 
 @needs_library
-def test_fit_takes_the_same_course_in_both(make_features):
+def test_fit_has_the_same_history_in_both(make_features):
     features = make_features(40, 12, lengths=(12, 7, 5))
     targets = np.random.default_rng(0).integers(0, 2, (40, 12))
     weights = (~np.isnan(features).all(-1)).astype("float32")
@@ -423,7 +423,7 @@ def test_fit_takes_the_same_course_in_both(make_features):
 
 
 def operations(core, features, **options):
-    """Types of the operations that a graph of the core has."""
+    """Return the types of the operations in a graph of the core."""
     spec = tf.TensorSpec((None, None, features.shape[-1]), features.dtype)
     graph = tf.function(lambda x: core(x, **options)).get_concrete_function(spec).graph
     return {op.type for op in graph.get_operations()}
@@ -456,7 +456,7 @@ def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
 
 
 @needs_library
-def test_what_is_disabled_is_traced_in_keras_operations(make_features):
+def test_disabled_traces_keras_operations(make_features):
     features = make_features()
     for how in ("auto", "native"):
         core = DisRNN(3, seed=1, implementation=how)
@@ -469,7 +469,7 @@ def test_what_is_disabled_is_traced_in_keras_operations(make_features):
 
 
 @needs_library
-def test_a_graph_with_open_shapes_runs_natively(make_features):
+def test_a_graph_with_unknown_shapes_runs_natively(make_features):
     core = DisRNN(3, seed=1, implementation="native")
     features = make_features(5, 8, lengths=(8, 4))
     run = tf.function(core, input_signature=[tf.TensorSpec((None, None, 2))])
@@ -492,7 +492,7 @@ def fresh_log(monkeypatch, caplog):
         ({"dtype": "float16"}, "the dtype is float16"),
     ],
 )
-def test_auto_says_once_why_it_falls_back(options, reason, make_features, fresh_log):
+def test_auto_logs_once_why_it_runs_in_keras(options, reason, make_features, fresh_log):
     features = make_features()
     core = DisRNN(3, **options)
     for _ in range(2):
@@ -502,7 +502,7 @@ def test_auto_says_once_why_it_falls_back(options, reason, make_features, fresh_
         DisRNN(3, implementation="native", **options)(features)
 
 
-def test_auto_falls_back_under_xla(make_features, fresh_log):
+def test_auto_runs_in_keras_under_xla(make_features, fresh_log):
     core = DisRNN(2, num_update_layers=1, seed=1)
     features = make_features(3, 4)
     core.build(features.shape)
@@ -524,12 +524,12 @@ def test_without_the_library_auto_runs_in_keras(make_features, fresh_log, monkey
         native.Recurrence("tanh", 2.0)
 
 
-def test_auto_leaves_a_gpu_to_keras(monkeypatch):
+def test_auto_runs_in_keras_on_a_gpu(monkeypatch):
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [f"a {kind}"])
     assert "GPU" in native.why_not("tanh", keras.DTypePolicy("float32"))
 
 
-def test_implementation_is_checked_and_kept():
+def test_the_implementation_is_checked_and_saved():
     with pytest.raises(ValueError, match="implementation: expected one of .*, got 'cuda'"):
         DisRNN(3, implementation="cuda")
     assert (
@@ -594,7 +594,7 @@ def test_arrays_that_do_not_fit_are_refused(rng):
 
 
 @needs_library
-def test_the_order_of_an_array_in_memory_is_no_matter(rng):
+def test_the_memory_order_of_arrays_has_no_effect(rng):
     core = twins(3, 2, 5, 2)[1]
     features, mask, _, initial, weights = make_case(rng, 20, 6, 3, 2)
     parameters = arrays_of(core)
@@ -609,7 +609,7 @@ def test_the_order_of_an_array_in_memory_is_no_matter(rng):
 
 @needs_library
 @pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2)])
-def test_nothing_to_run_gives_nothing(shape):
+def test_empty_batches_give_empty_results(shape):
     core = twins(3, 2, 5, 2)[1]
     features = tf.zeros(shape)
     with tf.GradientTape() as tape:
@@ -624,7 +624,7 @@ def test_nothing_to_run_gives_nothing(shape):
 
 
 def readouts(kind, latents, units, layers, outputs, activation="leaky_relu", dtype="float32"):
-    """A Keras and a native readout with the same random parameters."""
+    """Make a Keras readout and a native readout with the same random parameters."""
     rng = np.random.default_rng(latents)
     pair = []
     for how in ("keras", "native"):
@@ -660,7 +660,7 @@ def readout_case(rng, kind, sessions, rows, latents, observations, outputs, dtyp
 
 
 def evaluate_readout(readout, case, noisy):
-    """Outputs, cost, and the gradients of a loss of both, by name."""
+    """Return outputs, cost, and the gradients of a loss of both, by name."""
     sources = {name: case[name] for name in ("latents", "features", "initial")}
     with tf.GradientTape() as tape:
         tape.watch(list(sources.values()))
@@ -670,7 +670,7 @@ def evaluate_readout(readout, case, noisy):
         loss = tf.reduce_sum(outputs * case["weights"]) + tf.reduce_sum(cost * case["cost_weights"])
     sources |= {variable.path: variable.value for variable in readout.trainable_variables}
     gradients = tape.gradient(loss, list(sources.values()), unconnected_gradients="zero")
-    # Keras numbers layers of a name.
+    # Keras adds a number to the names of layers.
     names = [name.partition("/")[2] or name for name in sources]
     return {
         "outputs": outputs,
@@ -693,7 +693,7 @@ def evaluate_readout(readout, case, noisy):
     activation=st.sampled_from(sorted(native.ACTIVATIONS)),
     noisy=st.booleans(),
 )
-def test_any_readout_gives_the_numbers_of_keras(
+def test_any_readout_gives_the_same_numbers_as_keras(
     kind, sessions, rows, latents, observations, units, layers, outputs, activation, noisy
 ):
     slow, fast = readouts(kind, latents, units, layers, outputs, activation)
@@ -705,7 +705,7 @@ def test_any_readout_gives_the_numbers_of_keras(
 
 @needs_library
 @pytest.mark.parametrize("kind", ["choice", "pre", "post"])
-def test_gradients_of_a_readout_are_those_of_finite_differences(kind, rng):
+def test_gradients_of_a_readout_equal_finite_differences(kind, rng):
     readout = readouts(kind, 3, 5, 2, 2, "tanh", "float64")[1]
     case = {
         name: value.numpy()
@@ -750,8 +750,7 @@ def passes_of_readout(run, case, parameters, **noise):
 
 @needs_library
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_readouts_noise_and_threads(dtype, rng, monkeypatch):
-    """Drawn noise is used as given noise is, in any number of threads, kept or drawn again."""
+def test_the_noise_of_a_readout_is_the_same_drawn_given_or_in_threads(dtype, rng, monkeypatch):
     readout = readouts("pre", 4, 5, 2, 2, dtype=dtype)[1]
     case = readout_case(rng, "pre", 41, 9, 4, 3, 2, dtype)
     parameters = native.ReadoutParameters(
@@ -770,14 +769,14 @@ def test_a_readouts_noise_and_threads(dtype, rng, monkeypatch):
     for results in drawn:
         for result, same in zip(results, expected, strict=True):
             np.testing.assert_array_equal(result, same)
-    # A draw belongs to its row and session.
+    # A draw depends only on its time step and session.
     few = [arrays[0][:7, :4], arrays[1][:7, :4], arrays[2]]
     (drawn_of_few,) = one.draws(few, parameters, (5, 6))
     np.testing.assert_array_equal(drawn_of_few, noise[0][:7, :4])
 
 
 @needs_library
-def test_a_readouts_noise_is_standard_normal_and_independent():
+def test_the_noise_of_a_readout_is_standard_normal_and_independent():
     readout = readouts("choice", 5, 4, 1, 2)[1]
     parameters = native.ReadoutParameters(
         *(t.numpy() for t in native.ReadoutParameters.of_readout(readout))
@@ -825,7 +824,7 @@ def test_log_likelihood_and_its_gradient(arms, dtype, tolerance, rng):
     assert_same(*results, tolerance)
 
 
-def test_the_loss_runs_natively_where_it_can_and_in_keras_elsewhere(rng):
+def test_the_loss_runs_natively_if_it_can(rng):
     logits = tf.constant(rng.normal(size=(4, 5, 2)), "float32")
     choice = tf.zeros((4, 5), "int32")
 
@@ -842,7 +841,7 @@ def test_the_loss_runs_natively_where_it_can_and_in_keras_elsewhere(rng):
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "joint"])
 @pytest.mark.parametrize("dopamine_timing", ["pre", "post"])
 def test_a_whole_step_is_the_same_in_both(stage, dopamine_timing, make_features, rng):
-    """Loss, penalties and every gradient of a step, without noise."""
+    """Compare loss, penalties and every gradient of a step without noise."""
     features = make_features(20, 9, lengths=(9, 5, 3))
     real = (~np.isnan(features).all(-1)).astype("float32")
     targets = {

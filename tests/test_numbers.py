@@ -1,4 +1,4 @@
-"""The numbers: the authors' package's golden files, a plain NumPy oracle, finite differences."""
+"""The numbers equal those of the authors' package, plain NumPy and finite differences."""
 
 import keras
 import numpy as np
@@ -9,12 +9,14 @@ from parameters import assert_same_parameters
 
 import keras_disrnn
 from keras_disrnn.io import reference as interop
+from keras_disrnn.objectives import metrics
 from keras_disrnn.objectives.losses import (
     ChoiceCrossentropy,
     DopamineMSE,
     LogDopamineMSE,
     log_likelihood,
 )
+from keras_disrnn.objectives.optimizer import FlatAdam
 
 GOLDEN = ("disrnn_small", "neuro_small")
 
@@ -49,7 +51,7 @@ def test_agrees_with_the_reference_in_training_mode(golden, name):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_parameters_come_back_exactly(golden, name, tmp_path):
+def test_parameters_survive_import_and_export_exactly(golden, name, tmp_path):
     params, config, _ = golden(name)
     model = interop.from_haiku(params, config)
     model.save(tmp_path / "model.keras")
@@ -73,7 +75,7 @@ def test_bad_reference_parameters_are_named(golden):
         interop.from_haiku({"linear": {"w": np.ones(2)}}, config)
 
 
-def test_the_reference_has_no_model_that_reads_latents_before_the_outcome():
+def test_models_that_read_latents_before_the_outcome_are_not_exported():
     model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
     with pytest.raises(ValueError, match="'post'"):
@@ -142,8 +144,8 @@ def test_whole_model_agrees_with_plain_numpy(make_features, which):
             assert np.all(penalty[session, rows:] == 0), name
 
 
-def test_loss_is_the_specified_one(make_features, rng):
-    """Stage 1's loss, term by term, with forced trials and padding."""
+def test_the_loss_is_as_specified(make_features, rng):
+    """Compare the loss of stage 1 term by term, with forced trials and padding."""
     features = make_features(sessions=4, rows=8, lengths=(8, 5, 7, 8))
     choice = rng.integers(0, 2, (4, 8)).astype("int32")
     weight = np.where(np.isnan(features[..., 0]), 0.0, 1.0).astype("float32")
@@ -174,7 +176,7 @@ def test_loss_is_the_specified_one(make_features, rng):
 
 
 @pytest.mark.parametrize("arms", [2, 4])
-def test_log_likelihood_survives_large_logits(rng, arms):
+def test_the_log_likelihood_is_exact_for_large_logits(rng, arms):
     logits = (100 * rng.normal(size=(3, 5, arms))).astype("float32")
     choice = rng.integers(0, arms, (3, 5))
     wide = logits.astype("float64")
@@ -202,16 +204,41 @@ def test_losses_ignore_targets_without_weight(rng):
     )
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        ChoiceCrossentropy("a"),
+        DopamineMSE("a", reduction="sum"),
+        LogDopamineMSE("a"),
+        metrics.NormalizedLikelihood("a", dtype="float64"),
+        metrics.DopamineR2(3, name="a"),
+        metrics.DopamineMeanSquaredError("a"),
+        FlatAdam(0.1, beta_1=0.5, beta_2=0.6, epsilon=0.01, global_clipnorm=2.0, name="a"),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_losses_metrics_and_the_optimizer_rebuild_from_their_configuration(made):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
+    assert type(again) is type(made)
+    assert again.get_config() == made.get_config()
+    assert again.name == "a"
+
+
+def test_the_number_of_signals_is_checked():
+    with pytest.raises(ValueError, match="num_signals: expected a whole number of at least 1"):
+        metrics.DopamineR2(0)
+
+
 @pytest.fixture
 def float64():
-    """Keras rounds every compiled loss to its default float type: widen that too."""
+    """Widen Keras' default float type, to which it rounds every compiled loss."""
     keras.config.set_floatx("float64")
     yield
     keras.config.set_floatx("float32")
 
 
 def test_gradients_agree_with_finite_differences(rng, make_features, float64):
-    """Every gradient of the joint loss in float64, with noise held fixed."""
+    """Compare every gradient of the joint loss in float64, with fixed noise."""
     features = make_features(sessions=3, rows=5, lengths=(5, 4, 5)).astype("float64")
     choice = rng.integers(0, 2, (3, 5))
     dopamine = rng.normal(size=(3, 5, 1))

@@ -1,4 +1,4 @@
-"""Adam over one vector, held against Keras' Adam."""
+"""Adam on one vector takes the same steps as Keras' Adam."""
 
 import keras
 import numpy as np
@@ -34,8 +34,8 @@ def run(optimizer, variables, gradients):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_takes_the_steps_of_keras_adam(rng, dtype, tolerance, clip):
-    """Also past the clipping, with a schedule, and with gradients from 1e-4 to 1e4."""
+def test_the_steps_equal_those_of_keras_adam(rng, dtype, tolerance, clip):
+    """Compare with clipping, a schedule, and gradients from 1e-4 to 1e4."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.03, 7, 0.5)
     theirs = make_variables(rng, dtype)
     ours = copies(theirs)
@@ -49,7 +49,7 @@ def test_takes_the_steps_of_keras_adam(rng, dtype, tolerance, clip):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
-def test_leaves_a_weight_without_gradient_alone(rng):
+def test_a_weight_without_a_gradient_does_not_move(rng):
     theirs = make_variables(rng)
     ours = copies(theirs)
     gradients = [tf.constant(rng.normal(size=shape), "float64") for shape in SHAPES]
@@ -75,7 +75,7 @@ def test_leaves_a_weight_without_gradient_alone(rng):
         pytest.param("joint", "mixed_float16", marks=pytest.mark.slow),
     ],
 )
-def test_trains_a_model_as_keras_adam_does(stage, dtype, monkeypatch):
+def test_a_model_trains_as_with_keras_adam(stage, dtype, monkeypatch):
     sessions = make_sessions()
     weights = []
     for kind in (FlatAdam, keras.optimizers.Adam):
@@ -91,7 +91,7 @@ def test_trains_a_model_as_keras_adam_does(stage, dtype, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
-def test_is_saved_with_its_state(rng, tmp_path):
+def test_the_state_is_saved_and_loaded(rng, tmp_path):
     sessions = make_sessions()
     model = make_model()
     compile_stage(model, "stage1", learning_rate=3e-3, clip_norm=0.5)

@@ -17,7 +17,7 @@ from keras_disrnn.layers.time_steps import (
     remove_padding,
 )
 from keras_disrnn.native import COSTS, run_core
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -136,9 +136,7 @@ class DisRNN(keras.layers.RNN):
         self.l2_scale = check_weight("l2_scale", l2_scale)
         self.supports_masking = True
 
-    def build(
-        self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None
-    ) -> None:
+    def build(self, sequences_shape: Shape, initial_state_shape: Any = None) -> None:
         if not self.cell.built:
             self.cell.build((sequences_shape[0], sequences_shape[-1]))
 
@@ -257,20 +255,15 @@ class DisRNN(keras.layers.RNN):
         return real if mask is None else ops.logical_and(real, mask)
 
     def compute_output_shape(
-        self, sequences_shape: tuple[int | None, ...], initial_state_shape: Any = None
-    ) -> tuple[int | None, ...]:
+        self, sequences_shape: Shape, initial_state_shape: Any = None
+    ) -> Shape:
         return (*sequences_shape[:-1], self.num_latents)
 
     def get_config(self) -> dict[str, Any]:
-        # keras.layers.RNN would add the cell, which has the same arguments.
+        # The arguments of the cell are those of this layer. keras.layers.RNN would store the cell.
         return {
+            **self.cell.get_config(),
             **keras.layers.Layer.get_config(self),
-            "num_latents": self.num_latents,
-            "update_units": self.update_units,
-            "num_update_layers": self.num_update_layers,
-            "activation": self.activation,
-            "max_latent_value": self.max_latent_value,
-            "seed": self.seed,
             "implementation": self.implementation,
             "penalty_weight": self.penalty_weight,
             "l2_scale": self.l2_scale,

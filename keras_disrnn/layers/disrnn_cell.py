@@ -12,7 +12,7 @@ from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.residual_mlp import ResidualMLP
 from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -103,7 +103,7 @@ class DisRNNCell(keras.layers.Layer):
         )
         self._initial_seed = seeds[4]
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         observations = input_shape[-1]
         self.num_observations = observations
         self.initial_latents = self.add_weight(
@@ -261,7 +261,7 @@ class DisRNNCell(keras.layers.Layer):
         }
 
     def compute_output_shape(
-        self, input_shape: tuple[int | None, ...], states_shape: Any = None
+        self, input_shape: Shape, states_shape: Any = None
     ) -> tuple[tuple[int | None, int], list[tuple[int | None, int]]]:
         shape = (input_shape[0], self.num_latents)
         return shape, [shape]

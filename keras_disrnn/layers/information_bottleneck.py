@@ -11,7 +11,7 @@ from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.distribute import draw_share
 from keras_disrnn.utils.seeds import check_seed
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 MIN_SIGMA = 1e-5
 INITIAL_SIGMA_RANGE = (0.0, 0.05)
@@ -83,7 +83,7 @@ class InformationBottleneck(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         elements = input_shape[-1] if self.num_networks is None else input_shape[-2]
         shape = (elements,) if self.num_networks is None else (self.num_networks, elements)
         # No autocast: in float16 the square of 1e-5 is 0.
@@ -191,10 +191,11 @@ class InformationBottleneck(keras.layers.Layer):
         variance = ops.square(ops.cast(self.sigma[..., elements], dtype))
         constant = ops.sum(variance - 1.0 - ops.log(variance))
         squares = ops.square(ops.cast(inputs, dtype))
-        if self.raw_multiplier is None:
+        multiplier = self.multiplier
+        if multiplier is None:
             information = ops.sum(squares, axis=-1)
         else:
-            weights = ops.square(ops.cast(self.multiplier[..., elements], dtype))
+            weights = ops.square(ops.cast(multiplier[..., elements], dtype))
             if self.num_networks is not None:
                 weights = ops.sum(weights, axis=0)
             # A product with a vector: multiply and sum take TensorFlow twice as long.
@@ -202,7 +203,7 @@ class InformationBottleneck(keras.layers.Layer):
             information = ops.reshape(ops.matmul(rows, weights[:, None]), ops.shape(squares)[:-1])
         return 0.5 * (information + constant)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.num_networks is None:
             return tuple(input_shape)
         return (*input_shape[:-2], self.num_networks, *input_shape[-2:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import keras
 from keras import ops
 
@@ -9,6 +11,10 @@ from keras_disrnn.utils.checks import check_number
 from keras_disrnn.utils.types import Tensor
 
 
+@overload
+def check_weight(name: str, weight: float) -> float: ...
+@overload
+def check_weight(name: str, weight: None) -> None: ...
 def check_weight(name: str, weight: float | None) -> float | None:
     """Check that a penalty weight is a finite number of at least 0, or `None` for no penalty.
 

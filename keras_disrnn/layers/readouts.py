@@ -15,7 +15,7 @@ from keras_disrnn.layers.time_steps import get_previous_latents, remove_padding
 from keras_disrnn.native import run_readout
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 CHOICE_AND_REWARD = 2
 """The first two observations are the trial's choice and reward; the dopamine readout reads them."""
@@ -29,8 +29,6 @@ class _Readout(keras.layers.Layer):
 
     _num_own_observations = 0
     """How many observations of the time step it reads, after the latents."""
-    reads_previous = False
-    """Whether it reads the latents before the time step, not after it."""
 
     def __init__(
         self,
@@ -75,11 +73,16 @@ class _Readout(keras.layers.Layer):
         )
 
     @property
+    def reads_previous(self) -> bool:
+        """Whether it reads the latents before the time step, not after it."""
+        return False
+
+    @property
     def num_observed(self) -> int:
         """Number of inputs after the latents: observations, then the subject's embedding."""
         return self._num_own_observations + self.subject_units
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.bottleneck.build(input_shape)
         self.network.build(input_shape)
 
@@ -153,7 +156,7 @@ class _Readout(keras.layers.Layer):
             noise = noise * ops.cast(switch, noise.dtype)
         return self(inputs, training=noisy, noise=noise), cost
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.num_outputs)
 
     def get_config(self) -> dict[str, Any]:
@@ -269,7 +272,6 @@ class DopamineReadout(_Readout):
 
     @property
     def reads_previous(self) -> bool:
-        """Whether it reads the latents before the time step, not after it."""
         return self.timing == "pre"
 
     def get_config(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from keras import ops
 from keras_disrnn.layers.penalty import add_penalty, check_weight
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import check_seed
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 LEAKY_SLOPE = 0.01
 """Slope of leaky ReLU in the authors' package; Keras' default is 0.2."""
@@ -106,19 +106,19 @@ class ResidualMLP(keras.layers.Layer):
         self.supports_masking = True
         self._activate = get_activation(activation)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         inputs = input_shape[-1] if self.num_networks is None else input_shape[-2]
         networks = () if self.num_networks is None else (self.num_networks,)
         generator = keras.random.SeedGenerator(self.seed)
 
-        def kernel(name: str, shape: tuple[int, ...], fan: int) -> keras.Variable:
+        def kernel(name: str, shape: Shape, fan: int) -> keras.Variable:
             # The fan is 0 for an empty stack of hidden layers, which has no values to draw.
             initializer = keras.initializers.RandomNormal(
                 stddev=1.0 / max(fan, 1) ** 0.5, seed=generator
             )
             return self.add_weight(shape=shape, initializer=initializer, name=name)
 
-        def bias(name: str, shape: tuple[int, ...]) -> keras.Variable:
+        def bias(name: str, shape: Shape) -> keras.Variable:
             return self.add_weight(shape=shape, initializer="zeros", name=name)
 
         units, layers = self.units, self.num_layers
@@ -186,7 +186,7 @@ class ResidualMLP(keras.layers.Layer):
         """
         return ops.sum(ops.square(ops.convert_to_tensor(self.hidden_kernel)))
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.num_networks is None:
             return (*input_shape[:-1], self.num_outputs)
         return (*input_shape[:-2], self.num_outputs, input_shape[-1])

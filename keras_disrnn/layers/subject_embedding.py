@@ -13,7 +13,7 @@ from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Shape, Tensor
 
 _LARGEST_INDEX = {"float16": 2**11, "bfloat16": 2**8}
 """Up to here half precision represents every whole number."""
@@ -84,7 +84,7 @@ class SubjectEmbedding(keras.layers.Layer):
         )
         self._initial_seed = seeds[1]
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.kernel = self.add_weight(
             shape=(self.num_subjects, self.units),
             # Haiku's default for a linear map, which the authors' package has.
@@ -159,7 +159,7 @@ class SubjectEmbedding(keras.layers.Layer):
             embedding = self.bottleneck(embedding, training=True, noise=noise)
         return embedding, ops.where(real, self.bottleneck.kl(mean), 0.0)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.units)
 
     def get_config(self) -> dict[str, Any]:

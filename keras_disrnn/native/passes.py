@@ -291,27 +291,32 @@ def run(
     names = tuple(extras)
     first, last = len(inputs), len(inputs) + len(parameters)
 
-    def unpack(arrays: tuple[np.ndarray, ...]) -> tuple[tuple, dict[str, Any]]:
+    def unpack(arrays: tuple[np.ndarray, ...]) -> dict[str, Any]:
         given = dict(zip(names, arrays[last:], strict=False))
-        options = {"mask": given.get("mask")}
+        options: dict[str, Any] = {
+            "inputs": arrays[:first],
+            "parameters": type(parameters)(*arrays[first:last]),
+            "mask": given.get("mask"),
+        }
         if given.get("switch", True):
             options["seed"] = given.get("seed")
             if noise is not None:
                 options["noise"] = [given[name] for name in native.noise]
-        return (arrays[:first], type(parameters)(*arrays[first:last])), options
+        return options
 
     def forward(*arrays: np.ndarray) -> list[np.ndarray]:
-        passed, options = unpack(arrays)
-        outputs, found, kept = native.forward(*passed, **options, costs=costs)
+        outputs, found, kept = native.forward(**unpack(arrays), costs=costs)
         return [outputs, *found, kept]
 
     def backward(*arrays: np.ndarray) -> list[np.ndarray]:
-        passed, options = unpack(arrays)
         outputs, *rest = arrays[last + len(names) :]
-        count = len(native.costs) if costs else 0
-        kept, upstream, *cost_gradients = rest[count:]
+        kept, outputs_gradient, *cost_gradients = rest[len(native.costs) if costs else 0 :]
         results, gradients = native.backward(
-            *passed, outputs, upstream, cost_gradients, **options, kept=kept
+            **unpack(arrays),
+            outputs=outputs,
+            outputs_gradient=outputs_gradient,
+            cost_gradients=cost_gradients,
+            kept=kept,
         )
         return [*results, *gradients]
 

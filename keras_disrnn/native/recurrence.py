@@ -14,6 +14,9 @@ from keras_disrnn.utils.types import Tensor
 COSTS = ("latent", "update_obs", "update_latent")
 """Names of the costs of the core's bottlenecks."""
 
+NOISE = ("update_obs", "update_latent", "latent")
+"""Keys of the noise that `DisRNNCell.draw_noise` gives, in the order of the library."""
+
 
 class Parameters(NamedTuple):
     """The cell's parameters or their gradients, in the layout of the weights of `DisRNNCell`.
@@ -142,7 +145,7 @@ def run_core(
         initial.shape[1],
         mask=mask,
         seed=seed,
-        noise=noise and [noise[name] for name in ("update_obs", "update_latent", "latent")],
+        noise=None if noise is None else [noise[name] for name in NOISE],
         switch=switch,
         costs=costs,
     )

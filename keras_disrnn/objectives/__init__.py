@@ -1,1 +1,1 @@
-"""Losses, metrics and the optimizer."""
+"""Losses, metrics and the optimizer of the training stages."""

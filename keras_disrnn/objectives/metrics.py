@@ -1,66 +1,113 @@
-"""Metrics of the fit and of the bottlenecks, as Keras metrics."""
+"""Keras metrics of the fit and of the bottlenecks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_disrnn.objectives.losses import log_likelihood
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.distribute import sum_over_replicas
 from keras_disrnn.utils.thresholds import OPEN_BELOW
+from keras_disrnn.utils.types import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class NormalizedLikelihood(keras.metrics.Metric):
-    """`exp(mean log p(choice))`: 0.5 is chance for two arms, higher is better.
+    """Normalized likelihood of the choices, `exp(mean log p(choice))`.
 
-    The paper's Table 1 calls it "Choice NLL". Called with choices `(sessions, rows)`, logits
-    `(sessions, rows, arms)` and weights `(sessions, rows)`.
+    Higher is better; 0.5 is chance for two arms. Table 1 of Jain et al. (2025) calls it "Choice
+    NLL".
+
+    Args:
+        name: Name of the metric.
+        **kwargs: As for `keras.metrics.Metric`.
+
+    Call arguments:
+        y_true: Choices `(sessions, time steps)`, counted from 0.
+        y_pred: Logits `(sessions, time steps, arms)`.
+        sample_weight: `(sessions, time steps)`.
+
+    Example:
+
+    >>> import numpy
+    >>> from keras_disrnn.objectives.metrics import NormalizedLikelihood
+    >>> metric = NormalizedLikelihood()
+    >>> metric.update_state(numpy.array([[0, 1]]), numpy.zeros((1, 2, 2), "float32"))
+    >>> float(metric.result())
+    0.5
     """
 
-    def __init__(self, name="normalized_likelihood", **kwargs):
+    def __init__(self, name: str = "normalized_likelihood", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.log_likelihood = self.add_variable((), "zeros", name="log_likelihood")
         self.choices = self.add_variable((), "zeros", name="choices")
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         log_p = log_likelihood(y_true, ops.cast(y_pred, self.dtype))
         weight = ops.ones_like(log_p) if sample_weight is None else sample_weight
         weight = ops.cast(weight, self.dtype)
         self.log_likelihood.assign_add(ops.sum(weight * log_p))
         self.choices.assign_add(ops.sum(weight))
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.exp(ops.divide_no_nan(self.log_likelihood, self.choices))
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class DopamineR2(keras.metrics.Metric):
-    """Explained variance of the dopamine responses, `1 - SSE / SST`, about the targets' own mean.
+    """Explained variance of the dopamine responses, `1 - SSE / SST`, about the targets' mean.
 
-    With several signals, the mean over signals of each one's R^2. Called with responses and
-    predictions `(sessions, rows, signals)` and weights of that shape.
+    With several signals it is the mean of their R^2.
 
     Args:
         num_signals: Number of dopamine signals.
+        name: Name of the metric.
+        **kwargs: As for `keras.metrics.Metric`.
+
+    Call arguments:
+        y_true: Responses `(sessions, time steps, signals)`.
+        y_pred: Predictions of the same shape.
+        sample_weight: Weights of the same shape.
+
+    Raises:
+        ValueError: If `num_signals` is no whole number of at least 1.
+
+    Example:
+
+    >>> import numpy
+    >>> from keras_disrnn.objectives.metrics import DopamineR2
+    >>> metric, target = DopamineR2(), numpy.array([[[1.0], [2.0], [3.0]]], "float32")
+    >>> metric.update_state(target, target)
+    >>> float(metric.result())
+    1.0
     """
 
-    def __init__(self, num_signals=1, name="r2", **kwargs):
+    def __init__(self, num_signals: int = 1, *, name: str = "r2", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.num_signals = num_signals
-        # Every replica has the sums of all: means could not be added.
+        self.num_signals = check_integer("num_signals", num_signals)
+        # Each replica keeps the sums of all replicas, because means cannot be added.
         self.count, self.mean, self.deviation, self.error = (
             self.add_variable((num_signals,), "zeros", aggregation="only_first_replica", name=name)
             for name in ("count", "mean", "deviation", "error")
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         y_true = ops.cast(y_true, self.dtype)
         y_pred = ops.cast(y_pred, self.dtype)
         weight = ops.ones_like(y_true) if sample_weight is None else sample_weight
         weight = ops.cast(weight, self.dtype)
         over = (0, 1)
         error = ops.sum(weight * ops.square(y_true - y_pred), axis=over)
-        # Batches are merged by their means (Chan et al. 1979): a sum of squares would lose the
-        # variance of a signal with a large offset to rounding.
+        # Merge batches by their means (Chan et al. 1979). With a sum of squares, rounding would
+        # lose the variance of a signal with a large offset.
         error, count, total = sum_over_replicas(
             (error, ops.sum(weight, axis=over), ops.sum(weight * y_true, axis=over))
         )
@@ -74,42 +121,76 @@ class DopamineR2(keras.metrics.Metric):
         self.mean.assign_add(gap * step)
         self.count.assign(total)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.mean(1.0 - ops.divide_no_nan(self.error, self.deviation))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_signals": self.num_signals}
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class DopamineMeanSquaredError(keras.metrics.Mean):
-    """Mean squared error over the dopamine targets with weight, in the targets' units squared."""
+    """Mean squared error of the dopamine responses over the targets with weight.
 
-    def __init__(self, name="mse", **kwargs):
+    The unit is that of the targets, squared.
+
+    Args:
+        name: Name of the metric.
+        **kwargs: As for `keras.metrics.Mean`.
+
+    Call arguments:
+        y_true: Responses `(sessions, time steps, signals)`.
+        y_pred: Predictions of the same shape.
+        sample_weight: Weights of the same shape.
+    """
+
+    def __init__(self, name: str = "mse", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
         error = ops.square(ops.cast(y_pred, self.dtype) - ops.cast(y_true, self.dtype))
         super().update_state(error, sample_weight=sample_weight)
 
 
 class OpenBottlenecks(keras.metrics.Metric):
-    """How many bottlenecks of a group have `sigma` below a threshold, read from the weights.
+    """Number of open bottlenecks of a group, read from the weights.
+
+    `DisRNNModel` makes these metrics itself. They are not saved, because they hold layers.
 
     Args:
         bottlenecks: The built `InformationBottleneck` layers of the group.
-        threshold: Open is below this sigma.
+        threshold: A bottleneck is open if its sigma is below this.
+        name: Name of the metric.
+        **kwargs: As for `keras.metrics.Metric`.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.objectives.metrics import OpenBottlenecks
+    >>> bottleneck = keras_disrnn.InformationBottleneck()
+    >>> bottleneck.build((None, 3))
+    >>> float(OpenBottlenecks([bottleneck]).result())
+    3.0
     """
 
-    def __init__(self, bottlenecks, threshold=OPEN_BELOW, name="open", **kwargs):
+    def __init__(
+        self,
+        bottlenecks: Sequence[keras.layers.Layer],
+        *,
+        threshold: float = OPEN_BELOW,
+        name: str = "open",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
         self._bottlenecks = bottlenecks
         self.threshold = threshold
 
-    def update_state(self, *args, **kwargs):
-        """Nothing to gather: the weights are read when the result is asked for."""
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: `result` reads the weights."""
 
-    def result(self):
+    def result(self) -> Tensor:
         counts = [
             ops.sum(ops.cast(bottleneck.sigma < self.threshold, self.dtype))
             for bottleneck in self._bottlenecks

@@ -1,1 +1,1 @@
-"""What every other package may use: checks, files, distribution."""
+"""What every other package may use: checks, files, seeds, types and distribution."""

@@ -1,28 +1,37 @@
-"""Checks of numbers that a user gives."""
+"""Checks of arguments, with one form of message: `name: expected X, got Y`."""
 
 from __future__ import annotations
 
 import difflib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 
-def check_integer(name, value, least=1, most=None):
-    """Returns `value` as an `int` of at least `least` (and at most `most`), or raises.
+def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
+    """Check that a value is a whole number in a range.
 
     Args:
-        name: What the number is called in the error.
-        value: Any integer type, NumPy's included; not a `bool`.
-        least: The smallest value allowed; `None` for no such bound.
-        most: The largest value allowed; `None` for no such bound.
+        name: The argument's name, for the message.
+        value: A value of any integer type, NumPy's included. A `bool` is refused.
+        least: The smallest allowed value, or `None` for no bound.
+        most: The largest allowed value, or `None` for no bound.
+
+    Returns:
+        The value as an `int`.
 
     Raises:
-        ValueError: If `value` is no integer or out of range.
+        ValueError: If the value is no integer or out of range.
+
+    Example:
+
+    >>> from keras_disrnn.utils.checks import check_integer
+    >>> check_integer("num_latents", 0)
+    Traceback (most recent call last):
+        ...
+    ValueError: num_latents: expected a whole number of at least 1, got 0
     """
-    bounds = "" if least is None else f" of at least {least}"
-    if most is not None:
-        bounds = f" from {least} to {most}"
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -32,36 +41,68 @@ def check_integer(name, value, least=1, most=None):
         or (least is not None and number < least)
         or (most is not None and number > most)
     ):
-        raise ValueError(f"{name}: expected a whole number{bounds}, got {value!r}")
+        raise ValueError(f"{name}: expected a whole number{_bounds(least, most)}, got {value!r}")
     return number
 
 
-def check_number(name, value, least, most=math.inf):
-    """Returns `value` as a finite `float` from `least` to `most`, or raises.
+def check_number(name: str, value: Any, least: float, most: float = math.inf) -> float:
+    """Check that a value is a finite number in a range.
 
     Args:
-        name: What the number is called in the error.
-        value: Any real number; not a `bool`.
-        least: The smallest value allowed; `-math.inf` for no such bound.
-        most: The largest value allowed; by default there is no such bound.
+        name: The argument's name, for the message.
+        value: Any real number. A `bool` is refused.
+        least: The smallest allowed value; `-math.inf` for no bound.
+        most: The largest allowed value; `math.inf` for no bound.
+
+    Returns:
+        The value as a `float`.
 
     Raises:
-        ValueError: If `value` is no number, not finite or out of range.
+        ValueError: If the value is no number, not finite, or out of range.
+
+    Example:
+
+    >>> from keras_disrnn.utils.checks import check_number
+    >>> check_number("alpha", 1.5, 0, 1)
+    Traceback (most recent call last):
+        ...
+    ValueError: alpha: expected a finite number from 0 to 1, got 1.5
     """
-    bounds = "" if math.isinf(least) else f" of at least {least}"
-    if math.isfinite(most):
-        bounds = f" from {least} to {most}"
     try:
         number = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and least <= number <= most):
+        bounds = _bounds(
+            None if math.isinf(least) else least, most if math.isfinite(most) else None
+        )
         raise ValueError(f"{name}: expected a finite number{bounds}, got {value!r}")
     return number
 
 
-def suggest(name: str, candidates: Sequence[str]) -> str:
-    """Ends an error message about an unknown name with the ones most like it, if any are."""
+def _bounds(least: float | None, most: float | None) -> str:
+    """Describe a range for a message."""
+    if most is not None:
+        return f" from {least} to {most}"
+    return "" if least is None else f" of at least {least}"
+
+
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """Make the end of a message about an unknown name: the most similar known names.
+
+    Args:
+        name: The unknown name.
+        candidates: The known names.
+
+    Returns:
+        A text such as `; did you mean 'reward'?`, or an empty text if no name is similar.
+
+    Example:
+
+    >>> from keras_disrnn.utils.checks import suggest
+    >>> suggest("Rewrd", ["choice", "reward"])
+    "; did you mean 'reward'?"
+    """
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), by_lower, n=3)
     if not close:

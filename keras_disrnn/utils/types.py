@@ -3,4 +3,7 @@
 from typing import Any, TypeAlias
 
 Tensor: TypeAlias = Any
-"""A tensor of the backend, or what Keras turns into one: TensorFlow and Keras have no types."""
+"""A tensor or anything that Keras converts to one. TensorFlow and Keras come without types."""
+
+Shape: TypeAlias = tuple[Any, ...]
+"""A shape: integers, and `None` for an axis of unknown size."""
