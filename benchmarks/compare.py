@@ -1,25 +1,30 @@
-"""Our training step and the reference's, side by side in one run.
+"""Compare our training step with the reference's, side by side in one run.
 
     python benchmarks/compare.py --reference-python PATH/TO/python --shapes A B C D
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`), in an environment of its own. The programs take turns, some steps
-each, so that a change of the machine's speed meets all; only one of them computes at a time. The
-table gives medians over the turns, and the ratio turn by turn (reference / ours, above 1: ours is
-faster) with its smallest and largest value.
+disentangled-rnns==0.1.8`), in an environment of its own. The programs take turns of a few steps
+each, so that a change of the machine's speed affects all of them. Only one of them computes at a
+time. The table shows medians over the turns. It also shows the ratio of each turn (reference /
+ours; above 1, ours is faster) with its smallest and largest value.
 
-Shapes: A, the reference's example (300 sessions x 200 trials, 5 latents, update networks 8 x 4,
-choice 4 x 2); B, its neural notebook (50 x 100, 7 latents, 16 x 4, choice 2 x 2, dopamine 4 x 2,
-everything trained together); C, a laboratory's set (1,000 x 500, 5 latents, 16 x 5); D, the dLight
-recordings beside the repository.
-Both train from the same sessions with the same penalties: whole steps of `fit` with its metrics on
-our side, steps of `train_network` on the reference's. Rows of the table:
+Shapes:
+
+- A: the reference's example (300 sessions x 200 trials, 5 latents, update networks 8 x 4, choice
+  4 x 2);
+- B: its neural notebook (50 x 100, 7 latents, 16 x 4, choice 2 x 2, dopamine 4 x 2, everything
+  trained together);
+- C: the data of a laboratory (1,000 x 500, 5 latents, 16 x 5);
+- D: the dLight recordings beside the repository.
+
+Both train on the same sessions with the same penalties. Our side runs whole steps of `fit` with
+its metrics, the reference runs steps of `train_network`. Rows of the table:
 
 - a training step (of stage 1; of the joint stage in B);
-- the time to the first step, imports and compilation included (on our side to the end of the first
+- the time to the first step, with imports and compilation (on our side, to the end of the first
   turn, which is more than one step);
-- a prediction pass: the noiseless outputs of all sessions, once compiled;
-- a step of stage 2 on latents computed once, held against the reference's training step;
+- a prediction pass: the noiseless outputs of all sessions, after compilation;
+- a step of stage 2 on latents that were computed once, beside the reference's training step;
 - peak memory.
 """
 
@@ -46,15 +51,15 @@ DLIGHT = Path(__file__).parents[2] / "shared" / "data" / "dlight_bandit" / "tria
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What both sides fit, and how many steps make a turn."""
+    """The model and data that both sides fit, and the number of steps in a turn."""
 
-    sessions: int
-    trials: int
-    latents: int
+    num_sessions: int
+    num_trials: int
+    num_latents: int
     update: tuple[int, int]
     choice: tuple[int, int] = (4, 2)
     dopamine: tuple[int, int] | None = None
-    """Of the readout trained together with the rest; where there is none, stage 2 has 8 x 2."""
+    """Of the readout that trains with the rest. Without one, stage 2 has 8 x 2."""
     steps: int = 10
 
 
@@ -70,11 +75,11 @@ SHAPES = {
 
 
 class Turns:
-    """A program's side of the turns: reports how long each took, and waits for the next.
+    """The turns of a program: report the time of each, and wait for the next.
 
     Args:
         steps: Steps in a turn.
-        first: Steps in the first one.
+        first: Steps in the first turn.
         predict: Function for a prediction pass, or `None`.
     """
 
@@ -83,10 +88,10 @@ class Turns:
         self._first = first
         self._predict = predict
         self._count = 0
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
 
     def after(self, steps):
-        """Called when that many steps are done."""
+        """Count steps that are done."""
         self._count += steps
         if self._count < self._first or (self._count - self._first) % self._steps:
             return
@@ -94,23 +99,23 @@ class Turns:
         self._wait()
 
     def _report(self, **values):
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self.began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "mebibytes": memory, **values}), flush=True)
 
     def _wait(self):
         gc.collect()
         while (order := sys.stdin.readline().strip()) == "predict":
-            self._began = time.perf_counter()
+            self.began = time.perf_counter()
             self._predict()
             self._report(steps=1)
         if order != "go":
             os._exit(0)
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
 
 
 def make_model(shape, signals, implementation="auto"):
-    """Our model of a shape, built."""
+    """Make our model of a shape, and build it."""
     import keras_disrnn
 
     dopamine_units, num_dopamine_layers = shape.dopamine or (8, 2)
@@ -142,18 +147,18 @@ def run_ours(shape, arrays, implementation, stage2):
     import keras
 
     import keras_disrnn
-    from keras_disrnn.models.latents import predict_latents
+    from keras_disrnn import native
 
-    keras_disrnn.native.yield_processors()  # as the command line does
+    native.yield_processors()  # as the command line does
     signals = 1 if shape.dopamine or stage2 else 0
     model = make_model(shape, signals, implementation)
     stage = "stage2" if stage2 else "joint" if signals else "stage1"
     keras_disrnn.compile_stage(model, stage, steps_per_execution=shape.steps)
     inputs = features = arrays["features"]
     if stage2:
-        inputs = {"features": features, "latents": predict_latents(model, features)}
+        inputs = {"features": features, "latents": keras_disrnn.predict_latents(model, features)}
     turns = Turns(shape.steps, shape.steps, lambda: model.predict_on_batch(features))
-    turns._began = began
+    turns.began = began
     targets = {"choice": arrays["choice"]}
     weights = {"choice": arrays["choice_weight"]}
     if signals:
@@ -211,7 +216,7 @@ def run_reference(shape, arrays):
         data = rnn_utils.DatasetRNNCategorical(features, choice, n_classes=2)
         loss = "penalized_categorical"
 
-    # Its own eval_network compiles at every call.
+    # The reference's own eval_network compiles at every call.
     def unroll(xs):
         core = make(dataclasses.replace(config, noiseless_mode=True))
         return haiku.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
@@ -227,17 +232,17 @@ def run_reference(shape, arrays):
         jax.block_until_ready(apply(params[0], key, features))
 
     turns = Turns(shape.steps, 1, predict)
-    turns._began = began
+    turns.began = began
 
     class Batches:
-        """Always the whole data set; a call for it means that the step before is done."""
+        """Return the whole data set at each call. A call means that the step before is done."""
 
         batch_mode = "whole"
         calls = 0
 
         def __next__(self):
             self.calls += 1
-            # The first two calls only tell shapes and come before the first step is asked for.
+            # The first two calls only read shapes. They come before the first step.
             if self.calls > 3:
                 turns.after(1)
             return data.get_all()
@@ -245,7 +250,7 @@ def run_reference(shape, arrays):
         def get_all(self):
             return data.get_all()
 
-    # Its loss is fetched (so the steps are really done) whenever a turn ends.
+    # It fetches the loss at the end of each turn, so the steps are really done by then.
     rnn_utils.train_network(
         lambda: make(config),
         Batches(),
@@ -262,13 +267,13 @@ def run_reference(shape, arrays):
 
 
 def make_arrays(name):
-    """The sessions that both sides fit, as arrays of our `Sessions`."""
+    """Return the sessions that both sides fit, as arrays of our `Sessions`."""
     from keras_disrnn import bandit
     from keras_disrnn.data import Columns, sessions_from_table
 
     if name == "D":
         if not DLIGHT.exists():
-            sys.exit(f"shape D: {DLIGHT} is not there")
+            sys.exit(f"shape D: expected the recordings in {DLIGHT}, got no such file")
         sessions = sessions_from_table(
             DLIGHT,
             Columns(
@@ -283,8 +288,8 @@ def make_arrays(name):
         played = bandit.simulate(
             bandit.QLearning(),
             bandit.DriftingBandit(),
-            num_sessions=shape.sessions,
-            num_trials=shape.trials,
+            num_sessions=shape.num_sessions,
+            num_trials=shape.num_trials,
             seed=0,
         )
         sessions = sessions_from_table(played.to_table(), Columns(dopamine="dopamine"))
@@ -311,7 +316,7 @@ class Program:
         )
 
     def turn(self, order="go"):
-        """Seconds a step, and the peak memory in MiB."""
+        """Return the seconds of a step, and the peak memory in MiB."""
         if order:
             self._process.stdin.write(f"{order}\n")
             self._process.stdin.flush()
@@ -328,7 +333,7 @@ class Program:
 
 
 def compare(name, reference_python, turns, implementation):
-    """What was measured of a shape, each a list over the turns: quantity to side to values."""
+    """Measure a shape. Return {quantity: {side: values of the turns}}."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         np.savez(folder / "arrays.npz", **make_arrays(name))
@@ -341,7 +346,7 @@ def compare(name, reference_python, turns, implementation):
             programs[side] = Program(python, side, name, folder, implementation)
             steps = SHAPES[name].steps if side != "reference" else 1
             found["first"][side] = [programs[side].turn(order=None)[0] * steps]
-            # What the first steps still set up, and compiling the prediction, is not counted.
+            # Do not count the set-up in the first steps and the compilation of the prediction.
             programs[side].turn()
             if side != "stage2":
                 programs[side].turn("predict")
@@ -359,7 +364,7 @@ def compare(name, reference_python, turns, implementation):
 
 
 def row(ours, reference):
-    """Cells of a line of the table: both medians, and the ratios turn by turn."""
+    """Return the cells of a row of the table: both medians, and the ratios of the turns."""
     cells = [f"{statistics.median(ours):.4g}"]
     if reference is None:
         return [*cells, "–", "–"]

@@ -1,10 +1,11 @@
-"""What getting data in costs, and that nothing is lost on the way.
+"""Measure the readers of data, and check that they lose nothing.
 
     python benchmarks/data_in.py [--shared ../shared]
 
-Prints trials a second and peak memory for each way in, each in a process of its own, on random
-sessions of 200 trials; how much padding bucketed batches spare; and, where the folder of recordings
-is there, the agreement with its example session and the rows in and out of every recording.
+The program prints trials per second and peak memory of each reader, on random sessions of 200
+trials. Each reader runs in a process of its own. If the folder of recordings exists, the program
+also prints the agreement with the example session, the number of rows before and after reading, and
+how much padding bucketed batches save.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def write_nwb(path, table):
 
 
 def prepare(folder, way, trials):
-    """What the reader is given, made before the clock starts."""
+    """Make the input of a reader, before the clock starts."""
     from keras_disrnn.data import Recording
 
     table = make_table(trials)
@@ -116,7 +117,7 @@ def read(way, given):
 
 
 def peak(reset=False):
-    """Peak resident memory in MB, of this process since the last reset (Linux)."""
+    """Return the peak resident memory of this process since the last reset, in MB (Linux)."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -124,11 +125,11 @@ def peak(reset=False):
 
 
 def measure(way, trials):
-    """One way, in this process: prints one line of JSON. The first, small read warms up."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    """Measure one reader in this process, after a small read, and print one line of JSON."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         read(way, prepare(folder, way, TRIALS))
-        # The files are made in another process, whose memory is not counted here.
+        # Another process writes the files, so its memory does not count here.
         if way in ("csv", "csv.gz", "parquet"):
             command = [sys.executable, __file__, "--make", way, str(trials), str(folder)]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
@@ -144,7 +145,7 @@ def measure(way, trials):
 
 
 def ways(sizes):
-    print("way in | trials | trials a second | added peak memory, MB\n---|---|---|---")
+    print("reader | trials | trials per second | added peak memory, MB\n---|---|---|---")
     for way in WAYS:
         for trials in (NWB_TRIALS,) if way in ("nwb", "photometry") else sizes:
             command = [sys.executable, __file__, "--one", way, str(trials)]
@@ -152,8 +153,10 @@ def ways(sizes):
             if done.returncode:
                 print(f"{way} | {trials:,} | failed: {done.stderr.strip().splitlines()[-1]} |")
                 continue
-            told = json.loads(done.stdout.splitlines()[-1])
-            print(f"{way} | {trials:,} | {told['rate']:,.0f} | {told['memory']:,.0f}", flush=True)
+            result = json.loads(done.stdout.splitlines()[-1])
+            print(
+                f"{way} | {trials:,} | {result['rate']:,.0f} | {result['memory']:,.0f}", flush=True
+            )
 
 
 def padding(name, sessions, batch_size):
@@ -210,11 +213,11 @@ def recordings(folder):
     for name, rows, sessions in (
         ("dlight_bandit", len(table), dlight),
         ("mouse_bandit", len(mouse), mice),
-        ("matching_pennies (the outcome of a session's last trial is not in it)",
+        ("matching_pennies (without the outcome of the last trial of a session)",
          pennies.shape[0] * pennies.shape[1], monkey),
     ):  # fmt: skip
         print(f"{name} | {rows:,} | {sessions.n_sessions} | {sessions.n_trials:,}")
-    print("\npadding, of the rows computed | 1 bucket | 2 | 4 | 8\n---|---|---|---|---")
+    print("\npadding, share of the computed time steps | 1 bucket | 2 | 4 | 8\n---|---|---|---|---")
     padding("dlight_bandit", dlight, 4)
     padding("mouse_bandit", mice, 16)
 
@@ -236,7 +239,7 @@ def main():
         if (arguments.shared / "data").is_dir():
             recordings(arguments.shared / "data")
         else:
-            print(f"\n{arguments.shared}/data is absent: no recordings to hold this against")
+            print(f"\n{arguments.shared}/data does not exist; no recordings to compare with")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Building and reading `bandit_dopamine` at growing sizes: trials a second, and peak memory.
+"""Build and read `bandit_dopamine` at growing sizes: trials per second, and peak memory.
 
     python benchmarks/data_streaming.py --trials 1e6 1e7 1e8
 
-Each size is built by one process, read as batches by another and as in-memory sessions by a third,
-so that each has a peak of its own; the peak of a stream is told after each quarter of it, with up
-to 16 files read side by side (as TFDS does by itself) and with one at a time. `--fit` also trains a
-small model on the streamed batches; `--beam N` builds the smallest size once more with Apache Beam
-on N local worker processes and compares the examples. What was built is deleted.
+One process builds each size, another reads it as batches, and a third reads it as sessions in
+memory, so that each has its own peak. The peak of a stream is printed after each quarter. Up to 16
+files are read in parallel (the default of TFDS), and then one at a time. `--fit` also trains a
+small model on the streamed batches. `--beam N` builds the smallest size again with Apache Beam on N
+local worker processes, and compares the examples. The program deletes what it built.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def builder_of(folder, trials):
 def split_of(folder, trials, files=16):
     import tensorflow_datasets as tfds
 
-    # So many files are read side by side; 16 is the default of TFDS.
+    # How many files are read in parallel. 16 is the default of TFDS.
     read_config = tfds.ReadConfig(interleave_cycle_length=int(files))
     wanted = tfds.decode.PartialDecoding(dict.fromkeys(FEATURES, True))
     return builder_of(folder, trials).as_dataset(
@@ -83,7 +83,7 @@ def fit(folder, trials):
     import keras_disrnn
     from keras_disrnn.data import stream_from_tfds
 
-    batches = stream_from_tfds(split_of(folder, trials), BATCH, trials=TRIALS)
+    batches = stream_from_tfds(split_of(folder, trials), BATCH, num_trials=TRIALS)
     model = keras_disrnn.DisRNNModel(num_latents=2, update_units=4, num_update_layers=1, seed=0)
     keras_disrnn.compile_stage(model, "warmup")
     model.fit(batches, epochs=1, shuffle=False, verbose=0)
@@ -110,12 +110,12 @@ def compare(folder, trials, other):
 
 
 def peak_memory():
-    """Of this process so far, MB."""
+    """Return the peak memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run(what, *arguments):
-    """Runs one of the functions above in a process of its own: seconds, and its peaks in MB."""
+    """Run a function in a process of its own. Return its seconds and its peaks in MB."""
     command = [sys.executable, __file__, "--worker", what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -124,7 +124,7 @@ def run(what, *arguments):
 
 
 def worker(what, folder, trials, *rest):
-    import keras_disrnn.datasets  # noqa: F401  imports are not part of the time
+    import keras_disrnn.datasets  # noqa: F401  imports do not count
 
     started = time.perf_counter()
     by_quarter = globals()[what](folder, int(trials), *rest)
@@ -148,13 +148,13 @@ def main():
     if arguments.worker:
         worker(*arguments.worker)
         return
-    print("trials | what | trials a second | peak memory, MB\n---|---|---|---")
+    print("trials | what | trials per second | peak memory, MB\n---|---|---|---")
     for index, size in enumerate(sorted(arguments.trials)):
         trials = int(size) // TRIALS * TRIALS
         with tempfile.TemporaryDirectory() as folder:
             report(trials, "build", *run("build", folder, trials))
             report(trials, "stream", *run("stream", folder, trials))
-            report(trials, "stream, a file at a time", *run("stream", folder, trials, 1))
+            report(trials, "stream, one file at a time", *run("stream", folder, trials, 1))
             if arguments.fit:
                 report(trials, "stream and fit, one pass", *run("fit", folder, trials))
             if size <= arguments.in_memory_up_to:
@@ -164,7 +164,7 @@ def main():
                 done = run("build_beam", other, trials, arguments.beam)
                 report(trials, f"build, Beam, {arguments.beam} workers", *done)
                 run("compare", folder, trials, other)
-                print(f"{trials:,} | Beam's examples are the same, in the same order | | ")
+                print(f"{trials:,} | Beam's examples are identical, in the same order | | ")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""One trial of one session at a time, as a rig runs it: exported models against the reference.
+"""Compare exported models with the reference, one trial of one session at a time.
 
     python benchmarks/export_step.py --reference-python PATH/TO/python
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`), whose `step_network` is given its compiled function back at each call.
-All have 5 latents and update networks 8 x 4 of random weights, and run in one thread on one
-processor, each in a process of its own and in turns. A step is one call, from NumPy arrays of
-choice, reward and latents to NumPy arrays of the logits and the new latents (in C from and to
-its own memory). Ours predicts dopamine too. Milliseconds: the median of a turn's steps in the
-fastest turn and in the middle one, and what 95 % of a turn's steps stay below, in the middle one.
+disentangled-rnns==0.1.8`). Its `step_network` receives its compiled function again at each call.
+All models have 5 latents and update networks 8 x 4 with random weights. Each runs in one thread on
+one processor, in a process of its own, and they take turns. A step is one call: from NumPy arrays
+of choice, reward and latents to NumPy arrays of the logits and the new latents (in C, from and to
+its own memory). Our models predict dopamine too. The table shows milliseconds: the median step of
+the fastest turn and of the middle turn, and the 95 % quantile of the middle turn.
 
 - ours, endpoint: `model.step` of `tensorflow.saved_model.load`.
-- ours, C: `exports/step.c`, compiled by gcc (left out without it).
-- ours, LiteRT: what `exports/to_litert.py` makes, in the interpreter `ai-edge-litert` (left out
-  where that is not installed).
-- reference: `step_network` as it is; and with `convert_params_to_np=False`, which spares a
+- ours, C: `exports/step.c`, compiled by gcc (left out without gcc).
+- ours, LiteRT: the file of `exports/to_litert.py`, in the interpreter `ai-edge-litert` (left out if
+  it is not installed).
+- reference: `step_network` as it is, and with `convert_params_to_np=False`, which saves a
   conversion at each call.
 """
 
@@ -36,7 +36,7 @@ LATENTS = 5
 
 
 def take_turns(step, trials):
-    """Times `step(features, state)`, which gives the new state, whenever a line comes in."""
+    """Time `step(features, state)`, which returns the new state, after each input line."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 2, (trials, 1, 2)).astype("float32")
     state = None
@@ -81,7 +81,7 @@ def run_litert(folder, trials):
     take_turns(step, trials)
 
 
-def run_reference(folder, trials, convert=True):
+def run_reference(_folder, trials, convert=True):
     import jax
     from disentangled_rnns.library import disrnn, rnn_utils
 
@@ -164,7 +164,7 @@ class Program:
         sys.exit(f"a program ended early:\n{self._log.read_text()[-3000:]}")
 
     def turn(self):
-        """The median, and what 95 % of the steps stay below, in seconds."""
+        """Return the median and the 95 % quantile of the steps, in seconds."""
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
         return np.quantile(json.loads(self._read()), (0.5, 0.95))
@@ -175,7 +175,7 @@ class Program:
 
 
 class CProgram:
-    """exports/step.c, which sums up a turn by itself."""
+    """The program exports/step.c, which computes the median of a turn itself."""
 
     def __init__(self, folder, trials):
         import tensorflow as tf

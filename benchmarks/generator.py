@@ -1,13 +1,13 @@
-"""How many synthetic trials a second, ours and the reference's, in turns.
+"""Compare the rate of synthetic trials with the reference's, in turns.
 
     python benchmarks/generator.py --reference-python PATH/TO/python
     python benchmarks/generator.py --models
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`) and plays Q-learning. Without it only ours is timed. With `--models`
-fitted models play in place of the agents: cognitive baselines, a GRU, and a DisRNN of the example's
-size (5 latents, update networks 8 x 4, choice readout 4 x 2), as it is, as a SavedModel, and with
-its step compiled without XLA.
+disentangled-rnns==0.1.8`), which plays Q-learning. Without it, the program times only our agents.
+With `--models`, fitted models play instead of agents: cognitive baselines, a GRU, and a DisRNN of
+the size of the example (5 latents, update networks 8 x 4, choice readout 4 x 2). The DisRNN plays
+as it is, as a SavedModel, and with its step compiled without XLA.
 """
 
 import argparse
@@ -40,15 +40,13 @@ def ours(agent, sessions, trials):
 
 
 def models():
-    """The agents of models, by name. Weights do not matter to the time that they take."""
+    """Return agents made from models, by name. Their weights do not change the time."""
     import tempfile
 
     import tensorflow as tf
 
-    from keras_disrnn import DisRNNModel
+    from keras_disrnn import DisRNNModel, baselines, export
     from keras_disrnn.bandit import agent_from_model
-    from keras_disrnn.io import saved_model as export
-    from keras_disrnn.models import baselines
 
     disrnn = DisRNNModel(num_latents=5, seed=0)
     disrnn.build((None, None, 2))
@@ -56,9 +54,11 @@ def models():
     export.export(disrnn, f"{folder.name}/model")
     saved = tf.saved_model.load(f"{folder.name}/model")
     agents = {
-        "Q baseline": baselines.QLearning(0.3, kappa_1=1.5, kappa_2=1.5),
-        "actor-critic baseline": baselines.LeakyActorCritic(0.3, learn=1.0, forget=0.05),
-        "GRU of 16 units": baselines.GRU(16),
+        "Q baseline": baselines.QLearning(alpha=0.3, kappa_1=1.5, kappa_2=1.5),
+        "actor-critic baseline": baselines.LeakyActorCritic(
+            alpha_critic=0.3, learn=1.0, forget=0.05
+        ),
+        "GRU of 16 units": baselines.GRU(units=16),
         "DisRNN": disrnn,
         "DisRNN, SavedModel": saved,
     }
@@ -71,7 +71,7 @@ def models():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference-python", help="interpreter with the authors' package")
-    parser.add_argument("--models", action="store_true", help="time models in place of agents")
+    parser.add_argument("--models", action="store_true", help="time models instead of agents")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--trials", type=int, default=200)
     arguments = parser.parse_args()
@@ -124,7 +124,8 @@ def main():
         reference.stdin.close()
         reference.wait()
     print(
-        "what | trials a second | a processor second | ratio to the reference (smallest to largest)"
+        "what | trials per second | per processor second | "
+        "ratio to the reference (smallest to largest)"
     )
     print("---|---|---|---")
     for name, values in rates.items():

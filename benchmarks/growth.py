@@ -1,12 +1,12 @@
-"""How the cost of a training step grows, against the arithmetic that it cannot do without.
+"""Measure how the time of a training step grows, beside the arithmetic that it needs.
 
     python benchmarks/growth.py
 
-One quantity at a time is changed from the shape of the reference's example (300 sessions x 200
-trials, 5 latents, update networks of 8 units x 4 layers). A line gives the median time of a step of
-`fit` in stage 1, the multiplications and additions of the update networks in it (forward, once
-more in the backward pass, and twice for its gradients), and which part of the machine's peak
-they make, which is measured before each shape as the rate of a large float32 matrix product.
+The program changes one quantity at a time from the shape of the reference's example (300 sessions
+x 200 trials, 5 latents, update networks of 8 units x 4 layers). A row shows the median time of a
+step of `fit` in stage 1, and the multiplications and additions of the update networks in it
+(forward, again in the backward pass, and twice for the gradients). It also shows their share of the
+machine's peak: the rate of a large float32 matrix product, measured before each shape.
 """
 
 import argparse
@@ -29,7 +29,7 @@ VALUES = {
 
 
 def peak():
-    """Floating point operations a second of a matrix product, the best of some."""
+    """Return the floating point operations per second of a matrix product, the best of five."""
     size = 1536
     a = np.random.default_rng(0).random((size, size), dtype=np.float32)
     times = []
@@ -41,13 +41,13 @@ def peak():
 
 
 def operations(sessions, trials, latents, units):
-    """Multiplications and additions of the update networks in one step."""
+    """Count the multiplications and additions of the update networks in one step."""
     weights = (latents + 2) * units + LAYERS * units**2 + 2 * units
     return 4 * 2 * weights * latents * sessions * (trials + 1)
 
 
 def step_seconds(turns, sessions, trials, latents, units):
-    """Times of a step of `fit`, turn by turn."""
+    """Return the time of a step of `fit` in each turn."""
     import keras
     import tensorflow as tf
 
@@ -79,7 +79,7 @@ def step_seconds(turns, sessions, trials, latents, units):
     model.fit(
         batches, steps_per_epoch=steps * (turns + 1), shuffle=False, verbose=0, callbacks=[Clock()]
     )
-    return times[1:]  # the first one compiles
+    return times[1:]  # the first turn compiles
 
 
 def main():
@@ -90,7 +90,9 @@ def main():
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--quantities", nargs="+", choices=VALUES, default=list(VALUES))
     arguments = parser.parse_args()
-    print("quantity | value | step, ms | arithmetic, Gflop | Gflop/s | of the peak", flush=True)
+    print(
+        "quantity | value | step, ms | arithmetic, Gflop | Gflop/s | share of the peak", flush=True
+    )
     print("---|---|---|---|---|---")
     for quantity in arguments.quantities:
         for value in VALUES[quantity]:

@@ -1,10 +1,10 @@
-"""The table and the figure of docs/recovery.md, of the folders that `keras-disrnn recover` made.
+"""Write the table and the figure of docs/recovery.md from folders of `keras-disrnn recover`.
 
     python benchmarks/recovery_table.py FOLDER [FOLDER ...] --out recovery [--failures]
 
-A folder is one that `keras-disrnn recover --out` was given, or, with `--sizes`, one of the folders
-in it. Folders of the same agent and size are put together; of a seed that is in several of them the
-last one counts. Writes `OUT.md`, `OUT.png` and `OUT.pdf`.
+FOLDER is the folder of `keras-disrnn recover --out`, or, with `--sizes`, one of the folders in it.
+Folders of the same agent and size are combined. If several contain the same seed, the last one
+counts. The program writes `OUT.md`, `OUT.png` and `OUT.pdf`.
 """
 
 import argparse
@@ -28,11 +28,15 @@ HEAD = (
 
 
 def read(folders):
-    """One row a seed: what `recover` wrote, and `size`."""
+    """Return one row per seed: the results of `recover`, and `size`."""
     results = {}
     for folder in map(Path, folders):
-        data = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
-        size = f"{data['num_sessions']} x {data['num_trials']}"
+        config = folder / "config.yaml"
+        if not config.exists():
+            config = folder / "config.json"  # version 0.1.0
+        data = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+        sessions, trials = (data.get(f"num_{n}", data.get(n)) for n in ("sessions", "trials"))
+        size = f"{sessions} x {trials}"
         for file in folder.glob("seed-*/result.json"):
             result = json.loads(file.read_text(encoding="utf-8"))
             results[result["agent"], size, result["seed"]] = {**result, "size": size}
@@ -63,7 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--out", required=True, help="path of the files without their ending")
-    parser.add_argument("--failures", action="store_true", help="print what was found instead")
+    parser.add_argument("--failures", action="store_true", help="print the graphs of failures")
     given = parser.parse_args()
 
     from keras_disrnn.plots import plot_recovery, save_figure
@@ -72,7 +76,7 @@ def main():
     table = read(given.folders)
     groups = list(table.groupby(["agent", "size"], sort=False))
     lines = [f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD)]
-    lines += [table_row(*names, rows) for names, rows in groups]
+    lines += [table_row(agent, size, rows) for (agent, size), rows in groups]
     write_text(f"{given.out}.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     for (agent, size), rows in groups:

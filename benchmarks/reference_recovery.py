@@ -1,15 +1,15 @@
-"""How often the authors' package finds known agents again, with its own settings, on our seeds.
+"""Count how often the authors' package recovers known agents, with its settings, on our seeds.
 
     python benchmarks/reference_recovery.py --reference-python PYTHON --agent q_learning \
         --sessions 100 --trials 100 --seeds 3 --out runs/reference
 
-The sessions of each seed are those of `keras-disrnn recover`. The reference is trained as its own
-example does it (1,000 steps of warm-up without noise and penalties, then penalties of 1e-2 on
-latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step), on choices alone. Its
-parameters are read by `keras_disrnn.interop` and held against the agent as ours are, but for
-dopamine. PYTHON has `disentangled-rnns`. Without `--reference-python` this package trains with the
-same settings and course, in a tenth of the time; what differs is then the draws, and that gradients
-are clipped before Adam and not after. Seeds that are in the folder already are not fitted again.
+The sessions of each seed are those of `keras-disrnn recover`. The reference trains as in its own
+example, on choices only: 1,000 steps of warm-up without noise and penalties, then penalties of 1e-2
+on latents and 1e-3 elsewhere, Adam at 1e-3, all sessions at each step. `keras_disrnn.io.reference`
+reads its parameters, and the program compares them with the agent as it compares ours, without
+dopamine. PYTHON has `disentangled-rnns`. Without `--reference-python`, this package trains with the
+same settings and stages, in a tenth of the time. Then the draws differ, and gradients are clipped
+before Adam instead of after. Seeds that are in the folder are not fitted again.
 """
 
 import argparse
@@ -40,11 +40,11 @@ CONFIG = {
     "activation": "leaky_relu",
     "max_latent_value": 2.0,
 }
-"""Of the reference's example."""
+"""Settings of the reference's example."""
 
 
 def fit_reference(source, target, warmup, steps, seed):
-    """Runs in the reference's own environment: trains and writes its parameters."""
+    """Train in the reference's own environment, and write the parameters."""
     import dataclasses
 
     import jax
@@ -63,7 +63,7 @@ def fit_reference(source, target, warmup, steps, seed):
     calm = dataclasses.replace(config, noiseless_mode=True, **free)
     params = None
     for stage, settings, count in (("warm-up", calm, warmup), ("penalised", config, steps)):
-        # As in its example, each stage has an optimizer of its own.
+        # As in its example, each stage has its own optimizer.
         params, _, _ = rnn_utils.train_network(
             lambda settings=settings: disrnn.HkDisentangledRNN(settings),
             data,
@@ -86,7 +86,7 @@ def fit_reference(source, target, warmup, steps, seed):
 
 
 def fit_here(sessions, warmup, steps, seed):
-    """Trains a model of this package in the same way."""
+    """Train a model of this package in the same way."""
     from keras_disrnn import DisRNNModel, train
 
     # The other settings of the example are this package's defaults.
@@ -106,7 +106,7 @@ def fit_here(sessions, warmup, steps, seed):
 
 
 def fit_there(python, sessions, fitted, warmup, steps, seed):
-    """Has the reference train, in a process of its own, and reads its parameters."""
+    """Let the reference train in a process of its own, and read its parameters."""
     from keras_disrnn.io.reference import from_haiku
 
     source = fitted.with_name(f"{fitted.stem}-data.npz")
@@ -148,7 +148,7 @@ def main():
 
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)
-    data = SyntheticData(given.sessions, 300, given.trials, given.agent)
+    data = SyntheticData(num_sessions=given.sessions, num_trials=given.trials, agent=given.agent)
     rows = []
     for seed in range(given.seeds):
         stem = "reference" if given.reference_python else "here"
@@ -163,9 +163,9 @@ def main():
                 model = fit_there(given.reference_python, parts["train"][0], fitted, *course)
             else:
                 model = fit_here(parts["train"][0], *course)
-            sessions, played = parts["held_out"]
-            row = compute_recovery(model, data.make_agent(), sessions=sessions, played=played)
-            # No dopamine readout is trained: only the graph of choice counts.
+            held_out, played = parts["held_out"]
+            row = compute_recovery(model, data.make_agent(), sessions=held_out, played=played)
+            # No dopamine readout was trained, so only the graph of choice counts.
             row = {"seed": seed, **row, "seconds": time.monotonic() - began}
             result.write_text(json.dumps(row, indent=2))
         rows.append(json.loads(result.read_text()))

@@ -1,12 +1,12 @@
-"""What ending a fit early costs, and what it saves: `settle_steps` on agents whose graph is known.
+"""Measure what `settle_steps` saves and costs, on agents with a known graph.
 
     python benchmarks/settling.py --agents q_learning reward_seeking --seeds 6
 
-For each agent and seed a model is trained as `keras-disrnn fit` does it (its defaults, but for the
-number of steps), once, with every step. Where each of the windows would have ended a stage is noted
-on the way, with the weights it would have ended at; these and the last weights are held against
-the agent as `keras-disrnn recover` does it: graph and held-out likelihood after stage 1, graph
-and dopamine R^2 after stage 2. Fits that are in the folder already are not made again.
+For each agent and seed, the program trains one model as `keras-disrnn fit` does, with every step.
+It records where each window would have ended a stage, and the weights at that step. It compares
+these weights and the last ones with the agent, as `keras-disrnn recover` does: graph and held-out
+likelihood after stage 1, graph and dopamine R^2 after stage 2. Fits that are in the folder are not
+repeated.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pandas as pd
 
 
 def make_watch(windows, steps_per_epoch):
-    """A callback that notes where each window would end a stage, and the weights there."""
+    """Return a callback that records where each window would end a stage, and the weights."""
     from keras_disrnn.training.settling import has_settled, trained_sigmas
 
     class Watch(keras.callbacks.Callback):
@@ -42,7 +42,7 @@ def make_watch(windows, steps_per_epoch):
 
 
 def fit(data, seed, given):
-    """The rows of one seed: of each stage at the end of each window, and of all steps."""
+    """Return the rows of one seed: each stage after each window, and after all steps."""
     from keras_disrnn import DisRNNModel, train
     from keras_disrnn.experiments.data import simulate_data
     from keras_disrnn.experiments.recovery import compute_recovery
@@ -66,9 +66,9 @@ def fit(data, seed, given):
         ends |= {window: watch.ends.get(window, ends["all steps"]) for window in given.windows}
         for window, (end, weights) in ends.items():
             model.set_weights(weights)
-            sessions, played = parts["held_out"]
-            found = compute_recovery(model, data.make_agent(), sessions=sessions, played=played)
-            # Before stage 2 the dopamine readout tells nothing.
+            held_out, played = parts["held_out"]
+            found = compute_recovery(model, data.make_agent(), sessions=held_out, played=played)
+            # Before stage 2, the dopamine readout is untrained.
             names = (
                 {"graph": "choice_graph", "score": "difference"}
                 if stage == "stage1"
@@ -128,7 +128,9 @@ def main():
         for seed in range(given.seeds):
             file = out / f"{agent}-{settings}-{seed}.json"
             if not file.exists():
-                data = SyntheticData(given.sessions, 300, given.trials, agent)
+                data = SyntheticData(
+                    num_sessions=given.sessions, num_trials=given.trials, agent=agent
+                )
                 made = fit(data, seed, given)
                 write_text(file, json.dumps(made, indent=2))
             rows += json.loads(file.read_text())

@@ -1,10 +1,10 @@
-"""Where the time of our training step goes.
+"""Measure the parts of our training step.
 
     python benchmarks/step.py --shapes A B
 
-For shapes of compare.py: the time of a step of `fit`, that of each pass of the native library in
-it (the pass itself, and the Python around it), and what is left, TensorFlow's operations (Adam,
-sums, metrics) and Keras. Passes that run side by side are counted in full.
+For the shapes of compare.py, the program prints the time of a step of `fit`, and of each pass of
+the native library in it. The rest is TensorFlow's operations (Adam, sums, metrics) and Keras.
+Passes that run in parallel are counted in full.
 """
 
 import argparse
@@ -15,13 +15,13 @@ import numpy as np
 from compare import SHAPES, make_arrays, make_model
 
 
-def profile(name, steps=40):
-    """Milliseconds a step by part; the first part is the whole."""
+def profile(shape_name, steps=40):
+    """Return the seconds of each part of a step. The first part is the whole step."""
     import keras
     import tensorflow as tf
 
     import keras_disrnn
-    from keras_disrnn.native import likelihood, passes
+    from keras_disrnn.native import Pass, likelihood
 
     times = {}
 
@@ -29,28 +29,23 @@ def profile(name, steps=40):
         def timed(*arguments, **options):
             start = time.perf_counter()
             result = function(*arguments, **options)
-            times.setdefault(label, []).append(time.perf_counter() - start)
+            times.setdefault(label(*arguments), []).append(time.perf_counter() - start)
             return result
 
         return timed
 
-    def watch(module, label):
-        whole = module.differentiable
-
-        def differentiable(forward, backward, *arguments, **options):
-            return whole(
-                clock(f"{label}, forward", forward),
-                clock(f"{label}, backward", backward),
-                *arguments,
-                **options,
+    plain = {}
+    for owner, names in ((Pass, ("forward", "backward")), (likelihood, ("_forward", "_backward"))):
+        for name in names:
+            way = name.strip("_")
+            label = (
+                (lambda native, *_, way=way: f"{type(native).__name__.lower()}, {way}")
+                if owner is Pass
+                else (lambda *_, way=way: f"likelihood, {way}")
             )
-
-        module.differentiable = differentiable
-        return whole
-
-    modules = {passes: "core and readouts", likelihood: "likelihood"}
-    plain = {module: watch(module, label) for module, label in modules.items()}
-    arrays, shape = make_arrays(name), SHAPES[name]
+            plain[owner, name] = getattr(owner, name)
+            setattr(owner, name, clock(label, plain[owner, name]))
+    arrays, shape = make_arrays(shape_name), SHAPES[shape_name]
     signals = 1 if shape.dopamine else 0
     model = make_model(shape, signals)
     keras_disrnn.compile_stage(model, "joint" if signals else "stage1", steps_per_execution=10)
@@ -63,12 +58,12 @@ def profile(name, steps=40):
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             ends.append(time.perf_counter())
-            if len(ends) == 1:  # what was traced does not count
+            if len(ends) == 1:  # the traced step does not count
                 times.clear()
 
     model.fit(batches, steps_per_epoch=steps + 10, shuffle=False, verbose=0, callbacks=[Clock()])
-    for module, function in plain.items():
-        module.differentiable = function
+    for (owner, name), function in plain.items():
+        setattr(owner, name, function)
     whole = statistics.median(np.diff(ends)) / 10
     parts = {name: sum(values) / steps for name, values in sorted(times.items())}
     return {"whole step": whole, **parts, "all else": whole - sum(parts.values())}
@@ -81,7 +76,7 @@ def main():
     from keras_disrnn import native
 
     native.yield_processors()
-    print("shape | part | ms a step\n---|---|---")
+    print("shape | part | ms per step\n---|---|---")
     for name in arguments.shapes:
         for part, seconds in profile(name).items():
             print(f"{name} | {part} | {np.round(1e3 * seconds, 2)}", flush=True)

@@ -1,19 +1,19 @@
-"""What a study costs beside its fits, what a kill costs, and a study of twelve mice.
+"""Measure what a study costs beside its fits, what a kill costs, and a study of twelve mice.
 
     python benchmarks/study.py engine [--engines local ray] [--workers 1 2]
     python benchmarks/study.py kill [--kills 3]
     python benchmarks/study.py mice [--steps 300 700] [--reference-python PATH/TO/python]
 
-- `engine`: tasks that do nothing, for the time to the first result (starting workers, importing
-  TensorFlow) and the time of each further task; then the same small study by each engine and
-  number of workers, in turns: its wall time, throughput against one local worker, the part of the
-  workers' time that no fit used, and the largest memory of a worker.
-- `kill`: the study again, ended by SIGKILL at random moments and begun again each time: the sum of
-  the wall times against that of a study left alone, and whether the numbers are the same.
-- `mice`: 12 mice x 4 penalties x 2 seeds = 96 fits of the mouse_bandit recordings beside the
-  repository. With the reference's interpreter, also the time of its training step on each mouse's
-  training sessions, times the same number of steps, one fit after another (its compilation, once a
-  fit, apart).
+- `engine`: empty tasks show the time to the first result (starting workers, importing TensorFlow)
+  and the time of each further task. Then each engine and number of workers runs the same small
+  study. The table shows wall time, throughput relative to one local worker, the share of the
+  workers' time without a fit, and the largest memory of a worker.
+- `kill`: SIGKILL ends the study at random moments, and it starts again each time. The program
+  compares the sum of the wall times with a study without kills, and the numbers of both.
+- `mice`: 12 mice x 4 penalty scales x 2 seeds = 96 fits of the mouse_bandit recordings beside the
+  repository. With the reference's interpreter, the program also measures the reference's training
+  step on the sessions of each mouse, times the same number of steps. Its compilation, once per fit,
+  is listed separately.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def nothing(number):
 
 
 def write_small(folder):
-    """A table of four Q-learners, and the config of a study of eight fits of it."""
+    """Write a table of four Q-learners, and the config of a study with eight fits of it."""
     from keras_disrnn import bandit
 
     tables = []
@@ -91,7 +91,7 @@ def command(config, out, **options):
 
 
 def run_to_end(config, out, **options):
-    """Wall seconds of a study in a process of its own."""
+    """Run a study in a process of its own, and return its wall seconds."""
     began = time.monotonic()
     subprocess.run(command(config, out, **options), check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
@@ -116,7 +116,7 @@ def measure_engines(folder, engines, workers):
         print(f"{engine} | {times[0]:.1f} | {1000 * further:.2f}", flush=True)
     config = write_small(folder)
     print(
-        "\nengine | workers | wall, s | fits a minute against one local worker | "
+        "\nengine | workers | wall, s | throughput relative to one local worker | "
         "workers' time without a fit | a fit, s | memory of a worker, MiB\n" + "---|" * 6 + "---"
     )
     base = None
@@ -141,7 +141,7 @@ def measure_kills(folder, kills):
     config = write_small(folder)
     whole = run_to_end(config, folder / "whole", workers=1)
     generator = random.Random(0)
-    print(f"left alone: {whole:.1f} s", flush=True)
+    print(f"without kills: {whole:.1f} s", flush=True)
     spent, out = 0.0, folder / "killed"
     for number in range(kills):
         wait = generator.uniform(0.3, 0.9) * whole / (1 + number / 2)
@@ -158,8 +158,8 @@ def measure_kills(folder, kills):
     columns = ["key", "likelihood", "loss", "graph"]
     same = fits_of(out)[columns].equals(fits_of(folder / "whole")[columns])
     print(
-        f"last {last:.1f} s; together {spent:.1f} s, {spent / whole:.2f} times the study left "
-        f"alone, {(spent - whole) / kills:.1f} s a kill; the same numbers: {same}"
+        f"last {last:.1f} s; together {spent:.1f} s, {spent / whole:.2f} times the study "
+        f"without kills, {(spent - whole) / kills:.1f} s per kill; the same numbers: {same}"
     )
 
 
@@ -193,7 +193,7 @@ def write_mice(folder, steps, sessions):
 
 def measure_mice(folder, out, steps, sessions, engine, workers, reference_python):
     if not MICE.exists():
-        sys.exit(f"{MICE} is not there")
+        sys.exit(f"mice: expected the recordings in {MICE}, got no such file")
     config = write_mice(folder, steps, sessions)
     wall = run_to_end(config, out, engine=engine, workers=workers)
     fits = fits_of(out)
@@ -221,7 +221,7 @@ def measure_reference(folder, config, own, wall, steps, reference_python):
     for mouse, fits in own.groupby("subject"):
         train = load_data(TableData(table.table, table.columns, subjects=[mouse]), 0).train
         names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
-        # As the reference would have them, without rows that no session has.
+        # As the reference has them, without time steps that no session has.
         rows = int(train.trials_per_session.max()) + 1
         place = folder / f"reference-{mouse}"
         place.mkdir()
@@ -231,7 +231,7 @@ def measure_reference(folder, config, own, wall, steps, reference_python):
         seconds = min(program.turn()[0] for _ in range(3))
         program.stop()
         total += seconds * sum(steps) * len(fits)
-        print(f"{mouse}: {seconds:.3f} s a step of the reference", flush=True)
+        print(f"{mouse}: {seconds:.3f} s per step of the reference", flush=True)
     print(
         f"reference, one fit after another: {total:.0f} s for the same steps, and {first:.0f} s "
         f"for imports and compilation, {(total + first) / wall:.1f} times the study's wall time "
@@ -247,10 +247,12 @@ def main():
     )
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--steps", nargs=2, type=int, default=[300, 700], help="warm-up, stage 1")
+    parser.add_argument(
+        "--steps", nargs=2, type=int, default=[300, 700], help="of the warm-up and of stage 1"
+    )
     parser.add_argument("--sessions", type=int, default=25, help="of each mouse, at most")
     parser.add_argument("--reference-python", help="interpreter with the authors' package")
-    parser.add_argument("--out", help="of `mice`: a folder to keep the study in")
+    parser.add_argument("--out", help="folder that keeps the study (mice only)")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:

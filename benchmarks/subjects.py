@@ -1,9 +1,9 @@
-"""Tables of Q-learners of many learning rates, to fit a model of several subjects to.
+"""Write tables of Q-learners with many learning rates, for a model of several subjects.
 
     python benchmarks/subjects.py --out FOLDER
 
-writes `trials.csv`, `new_trials.csv` (subjects that the model is not to see in training) and
-`known.csv`, the learning rate of each subject. docs/subjects.md says what is done with them.
+The program writes `trials.csv`, `new_trials.csv` (subjects that the model must not see in training)
+and `known.csv` (the learning rate of each subject). docs/subjects.md describes their use.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from keras_disrnn import bandit
 
 
 def play(names, alphas, sessions, trials, seed):
-    """One table of all subjects, and what is known of them."""
+    """Return one table of all subjects, and their learning rates."""
     tables = []
     for number, (name, alpha) in enumerate(zip(names, alphas, strict=True)):
         played = bandit.simulate(
@@ -48,7 +48,7 @@ def main():
         ("q", given.subjects, "trials.csv"),
         ("new", given.new_subjects, "new_trials.csv"),
     ):
-        # In an order that tells nothing, so that a subject's number has no part in its rate.
+        # In random order, so that the number of a subject says nothing about its rate.
         alphas = rng.permutation(np.linspace(0.1, 0.9, count)).round(3)
         names = [f"{kind}{index:02d}" for index in range(count)]
         seed = 1000 * given.seed + (0 if kind == "q" else 500)

@@ -23,7 +23,8 @@ _register_classes()
 
 if TYPE_CHECKING:
     # The same names as in the table below, for type checkers and editors.
-    from keras_disrnn import analysis, bandit, data, datasets, experiments, plots
+    import keras_disrnn.datasets as datasets
+    from keras_disrnn import analysis, bandit, data, experiments, plots
     from keras_disrnn.io import saved_model as export
     from keras_disrnn.io.keras_file import load_model
     from keras_disrnn.layers.disrnn import DisRNN

@@ -1,4 +1,4 @@
-"""What the tests share: quiet TensorFlow, the reference data, small random sessions."""
+"""Shared fixtures: quiet TensorFlow, the reference data, small random sessions."""
 
 import os
 
@@ -20,15 +20,15 @@ def rng():
 
 @pytest.fixture
 def shared():
-    """The folder of measured data and golden files, which is not part of the project."""
+    """The folder of recordings and golden files. It is not part of the project."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is absent: nothing to measure against")
+        pytest.skip(f"{SHARED} does not exist, so there is nothing to compare with")
     return SHARED
 
 
 @pytest.fixture
 def golden(shared):
-    """Loads a golden file: (parameters, configuration, arrays batch first)."""
+    """A function that loads a golden file: (parameters, configuration, arrays, batch first)."""
 
     def load(name):
         arrays = np.load(shared / "golden" / f"{name}.npz")
@@ -47,7 +47,7 @@ def golden(shared):
 
 @pytest.fixture
 def make_features(rng):
-    """Random binary features `(sessions, rows, observations)`; padding after `lengths` rows."""
+    """A function that makes random binary features, with padding after `lengths` time steps."""
 
     def make(sessions=6, rows=9, observations=2, lengths=None):
         features = rng.integers(0, 2, (sessions, rows, observations)).astype("float32")

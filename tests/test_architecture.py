@@ -30,7 +30,7 @@ def test_the_root_holds_packages_and_four_modules():
     modules = {path.name for path in PACKAGE.iterdir() if path.is_file()}
     assert modules == {"__init__.py", "__main__.py", "cli.py", "version.py", "py.typed"}
     for folder in PACKAGE.iterdir():
-        if folder.is_dir() and folder.name != "__pycache__":
+        if folder.is_dir() and not folder.name.startswith((".", "__")):
             assert (folder / "__init__.py").is_file(), folder
 
 

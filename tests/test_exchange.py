@@ -1,4 +1,4 @@
-"""Files of the authors' package: in, out, refused without running them; and there and back."""
+"""Files of the authors' package: reading, writing, refusals without execution, and round trips."""
 
 import dataclasses
 import json
@@ -30,12 +30,12 @@ def lists(params):
 
 
 def subject_last(features, kind):
-    """The reference's features in our order: it has the subject first."""
+    """The reference's features in our order. The reference has the subject first."""
     return np.roll(features, -1, axis=-1) if kind.startswith("multisubject") else features
 
 
 @pytest.mark.parametrize("name", ["disrnn_small", "neuro_small", "multisubject_small"])
-def test_json_comes_in_and_goes_out_exactly(golden, tmp_path, name, capsys):
+def test_json_is_read_and_written_exactly(golden, tmp_path, name, capsys):
     params, config, arrays = golden(name)
     (tmp_path / "p.json").write_text(json.dumps(lists(params)))
     (tmp_path / "c.json").write_text(json.dumps(config))
@@ -78,7 +78,7 @@ def test_pickles_of_every_protocol_are_read(golden, tmp_path, protocol):
     protocol=st.integers(2, 5),
 )
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_arrays_of_any_kind_come_back(tmp_path_factory, array, shape, by_columns, protocol):
+def test_arrays_of_any_type_are_read(tmp_path_factory, array, shape, by_columns, protocol):
     value = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(array)
     value = np.asfortranarray(value) if by_columns else value
     path = tmp_path_factory.mktemp("pickles") / "a.pkl"
@@ -90,7 +90,7 @@ def test_arrays_of_any_kind_come_back(tmp_path_factory, array, shape, by_columns
 
 
 class _Call:
-    """Pickles as a call of a function, which a reader that trusts the file would make."""
+    """Pickles as a call of a function. A reader that trusts the file would execute it."""
 
     def __init__(self, function, *arguments):
         self._call = function, arguments
@@ -129,7 +129,7 @@ def test_an_array_of_objects_is_refused(tmp_path):
 
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=300, deadline=None)
-def test_a_damaged_pickle_is_one_clear_error(tmp_path_factory, data):
+def test_a_damaged_pickle_raises_one_error(tmp_path_factory, data):
     whole = pickle.dumps({"m": {"n": np.arange(6, dtype="float32").reshape(2, 3)}})
     damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
     for _ in range(data.draw(st.integers(0, 4))):
@@ -143,7 +143,7 @@ def test_a_damaged_pickle_is_one_clear_error(tmp_path_factory, data):
         assert str(path) in str(error)
 
 
-def test_bad_files_are_named(golden, tmp_path):
+def test_errors_name_the_bad_file(golden, tmp_path):
     params, config, _ = golden("disrnn_small")
     good, plain = tmp_path / "p.json", tmp_path / "c.json"
     good.write_text(json.dumps(lists(params)))
@@ -180,7 +180,7 @@ def test_bad_files_are_named(golden, tmp_path):
         reference.read_reference(tmp_path / "none.json", plain)
 
 
-def test_a_model_that_the_reference_lacks_is_not_exported(tmp_path, capsys):
+def test_a_model_without_counterpart_is_not_exported(tmp_path, capsys):
     model = keras_disrnn.DisRNNModel(num_latents=2)
     model.build((None, None, 2))
     save_model(model, tmp_path / "model.keras")
@@ -198,8 +198,8 @@ THERE = Path(__file__).with_name("reference_steps.py")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "neural", "multisubject"])
 @pytest.mark.parametrize("ending", ["json", "pkl", "jax.pkl"])
-def test_training_there_continues_here_and_back(tmp_path, kind, ending):
-    """A few steps in the authors' package, a few here, and the result scored there."""
+def test_training_continues_here_and_there(tmp_path, kind, ending):
+    """Train a few steps in the authors' package and a few here, then score the result there."""
     python = os.environ.get(REFERENCE_PYTHON)
     if python is None:
         pytest.skip(f"{REFERENCE_PYTHON} names no interpreter with disentangled-rnns")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -172,7 +173,7 @@ def _parts(record: Record) -> list[tuple[str, int, int, int]]:
     ]
 
 
-def _interval(scores: dict[str, Any], key: str) -> str:
+def _interval(scores: Mapping[str, Any], key: str) -> str:
     """Format a score with its 95 % interval."""
     value, error = scores.get(key), scores.get(f"{key}_se")
     if value is None:

@@ -424,8 +424,8 @@ def _places(model: DisRNNModel, root: str) -> dict[tuple[str, str], tuple[Any, A
     bottleneck("update_net_obs", update, transposed=True, elements=slice(observed))
     bottleneck("update_net_latent", cell.update_latent_bottleneck, transposed=True)
     bottleneck("latent", cell.latent_bottleneck)
-    if model.subjects:
-        embedding = model.subject_embedding
+    embedding = model.subject_embedding
+    if embedding is not None:
         places[f"{root}/subject_embedding_weights", "w"] = (embedding.kernel, ..., False)
         places[f"{root}/subject_embedding_weights", "b"] = (embedding.bias, ..., False)
         bottleneck("subj_emb_global", embedding.bottleneck)
