@@ -30,10 +30,10 @@ def builder_of(folder, trials):
 
     config = SimulatedConfig(
         name=f"trials_{trials}",
-        train_sessions=trials // TRIALS,
-        validation_sessions=1,
-        test_sessions=1,
-        trials=TRIALS,
+        num_train_sessions=trials // TRIALS,
+        num_validation_sessions=1,
+        num_test_sessions=1,
+        num_trials=TRIALS,
     )
     return Builder(config=config, data_dir=folder)
 
@@ -83,7 +83,7 @@ def fit(folder, trials):
     import keras_disrnn
     from keras_disrnn.data import stream_from_tfds
 
-    batches = stream_from_tfds(split_of(folder, trials), BATCH, trials=TRIALS)
+    batches = stream_from_tfds(split_of(folder, trials), BATCH, num_trials=TRIALS)
     model = keras_disrnn.DisRNNModel(num_latents=2, update_units=4, num_update_layers=1, seed=0)
     keras_disrnn.compile_stage(model, "warmup")
     model.fit(batches, epochs=1, shuffle=False, verbose=0)

@@ -22,13 +22,10 @@ from keras_disrnn.analysis import (
     open_embeddings,
 )
 from keras_disrnn.data import (
-    Photometry,
-    Source1Columns,
-    Source2Columns,
-    read_source_data_1,
-    read_source_data_2,
+    EventSettings,
     read_table,
     sessions_from_table,
+    write_trials,
 )
 from keras_disrnn.experiments import behaviour as simulation
 from keras_disrnn.experiments import comparison as comparisons
@@ -486,40 +483,18 @@ def study(
     print(f"Report: {Path(out) / 'report.html'}")
 
 
-def parker(
-    out: str,
-    source_1: str | None = None,
-    source_2: str | None = None,
-    columns_1: Source1Columns = Source1Columns(),  # noqa: B008
-    columns_2: Source2Columns = Source2Columns(),  # noqa: B008
-    photometry: Photometry = Photometry(step=1 / 15),  # noqa: B008
-):
-    """Make a table of trials of the published files of Parker et al. (2016).
-
-    It has not been run on the original files.
+def events(events: str, out: str, settings: EventSettings):
+    """Make a table of trials from a table with one row an event.
 
     Args:
+        events: The table of events (CSV, TSV or Parquet).
         out: The new CSV file.
-        source_1: "Source data 1" of Lee et al. (2019), one row a timepoint; or
-        source_2: "Source data 2", one row a trial.
-        columns_1: Where things stand in "Source data 1".
-        columns_2: Where things stand in "Source data 2".
-        photometry: How the signal of "Source data 1" becomes a response.
+        settings: The columns and the events, such as `--settings.arms='{left: 0, right: 1}'`.
     """
-    if Path(out).exists():
-        raise FileExistsError(f"{out}: exists already; choose a new file")
-    if Path(out).suffix != ".csv":
-        raise ValueError(f"{out}: expected a file that ends in .csv")
-    if (source_1 is None) == (source_2 is None):
-        raise ValueError("source_1 and source_2: expected one of them")
-    flags = "--data.columns.dopamine=dopamine"
-    if source_2 is not None:
-        table = read_source_data_2(source_2, columns_2)
-    else:
-        table = read_source_data_1(source_1, columns_1, photometry)
-        flags += " --data.columns.missed=missed --data.columns.trial=trial"
-    write_text(out, table.to_csv(index=False))
-    print(f"Wrote {out}; read it with --data.table={out} {flags}")
+    write_trials(events, out, settings)
+    flags = "--data.columns.missed=missed --data.columns.trial=trial"
+    forced = "" if settings.forced is None else " --data.columns.forced=forced"
+    print(f"Wrote {out}; read it with --data.table={out} {flags}{forced}")
 
 
 def simulate(
@@ -583,7 +558,7 @@ COMMANDS = (
     adapt,
     compare,
     study,
-    parker,
+    events,
     simulate,
     behaviour,
 )
