@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -410,7 +412,7 @@ def test_errors_name_the_file(tmp_path):
         (
             {"session": list("aababb")},
             Columns(),
-            "rows of a session together, got session 'a' again in row 3, after rows of session 'b'; sort",
+            "together, got session 'a' again in row 3, after rows of session 'b'; sort",
         ),
         (
             {"n": [1, 3, 2, 1, 2, 3]},
@@ -442,7 +444,7 @@ def test_errors_name_the_file(tmp_path):
         (
             {"d": [1, NAN, -np.inf, 1, 1, 1]},
             Columns(dopamine="d"),
-            "'d' .dopamine.: expected a finite number, or NaN where it is missing, got -inf in row 2",
+            "'d' .dopamine.: expected a finite number, or NaN .*, got -inf in row 2",
         ),
         ({"d": list("abcdef")}, Columns(dopamine="d"), "'d' .dopamine.: expected numbers"),
         (
@@ -635,6 +637,51 @@ def test_subset():
     ):
         with pytest.raises(ValueError, match=message):
             sessions.subset(indices)
+
+
+def test_sessions_have_a_length_and_an_index():
+    sessions = many_sessions()
+    assert len(sessions) == 10
+    assert sessions[3].ids == sessions["s3"].ids == sessions[-7].ids == ("s3",)
+    assert sessions[np.int64(3)].ids == ("s3",)
+    assert sessions[2:5].ids == ("s2", "s3", "s4")
+    assert sessions[[4, 1]].ids == ("s4", "s1")
+    assert sessions[np.arange(10) > 7].ids == ("s8", "s9")
+    assert [part.ids[0] for part in sessions] == list(sessions.ids)
+    assert "s3" in sessions and "s33" not in sessions
+    np.testing.assert_array_equal(sessions["s3"].features[0], sessions.features[3])
+    for key, error, message in (
+        ("s33", KeyError, "no session 's33'.*did you mean 's3'"),
+        (10, IndexError, "expected a position below 10, got 10"),
+        (-11, IndexError, "expected a position below 10, got -11"),
+        (1.0, TypeError, "expected a position, an id, a slice or an array .* got 1.0"),
+        (True, TypeError, "expected a position, an id, a slice or an array .* got True"),
+        ([10], ValueError, "positions in 10 sessions"),
+    ):
+        with pytest.raises(error, match=message):
+            sessions[key]
+
+
+def test_sessions_show_what_they_hold():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    assert repr(sessions) == (
+        "<Sessions: 2 subjects, 2 sessions, 6 trials (4 free choices, 1 forced, 1 missed), "
+        "4 values of dlight>"
+    )
+    shown = dataclasses.replace(sessions, signal_names=("<d>",))._repr_html_()
+    assert "<th>forced</th><td>1</td>" in shown
+    assert "<th>values of &lt;d&gt;</th><td>4</td>" in shown
+
+
+def test_reading_tables_does_not_import_tensorflow(tmp_path):
+    plain_table().to_csv(tmp_path / "a.csv", index=False)
+    code = (
+        "import sys, keras_disrnn.data as data\n"
+        f"sessions = data.sessions_from_table({str(tmp_path / 'a.csv')!r})\n"
+        "data.summary(sessions)\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_part_may_have_no_target():

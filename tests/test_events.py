@@ -107,9 +107,10 @@ def test_amounts_forced_missed_and_other_events():
     np.testing.assert_array_equal(
         trials_from_events(table, others)["omission_time"], [NAN, NAN, 12, NAN, NAN]
     )
-    with pytest.raises(ValueError, match="either a choice or the event 'omission'.* in row 7"):
-        trials_from_events(table.assign(event=table["event"].replace({"left": "omission"})),
-                           EventSettings(arms={"forced": 0, "right": 1}, missed="omission"))  # fmt: skip
+    table.loc[4, "event"] = "omission"
+    both = EventSettings(arms={"left": 0, "right": 1}, missed="omission")
+    with pytest.raises(ValueError, match="either a choice or the event 'omission'.* in row 3"):
+        trials_from_events(table, both)
 
 
 def test_without_a_subject():

@@ -138,8 +138,8 @@ def _recording(
         if not same:
             raise ValueError(
                 f"{path}: time series {control[0]!r}: expected the times of {signal[0]!r} "
-                f"({len(times)} samples from {times[0]:g} s), got {len(control_times)} samples from "
-                f"{control_times[0]:g} s; interpolate it first"
+                f"({len(times)} samples from {times[0]:g} s), got {len(control_times)} samples "
+                f"from {control_times[0]:g} s; interpolate it first"
             )
     return Recording(times, values, control=other, name=f"{path}: {signal[0]}")
 

@@ -295,8 +295,8 @@ def photometry_responses(
             row, before = there[1:][falls][0], there[:-1][falls][0]
             raise ValueError(
                 f"table: column {event!r}: expected rising times in a session, got {times[row]:g} "
-                f"after {times[before]:g} in row {row} (session {name!r}); sort the rows, or correct the "
-                "clock"
+                f"after {times[before]:g} in row {row} (session {name!r}); sort the rows, or "
+                "correct the clock"
             )
         recording = recordings[name]
         if recording is None:

@@ -54,8 +54,8 @@ class Recording:
             if np.isinf(values).any():
                 at = int(np.flatnonzero(np.isinf(values))[0])
                 raise self.error(
-                    f"{field}: expected finite numbers, or NaN where missing, got {values[at]:g} in "
-                    f"sample {at} ({self.times[at]:g} s); put NaN there"
+                    f"{field}: expected finite numbers, or NaN where missing, got {values[at]:g} "
+                    f"in sample {at} ({self.times[at]:g} s); put NaN there"
                 )
             if np.isnan(values).all():
                 raise self.error(
