@@ -435,7 +435,7 @@ def test_parker2016_reads_events_and_photometry(tmp_path):
         ("site,session,rewarded\na,1,0\n", "a.csv: .*expected a column 'signal'"),
         (
             "site,session,signal,trial_start,ipsi_press,contra_press,rewarded\na,1,0,0,0,0,0\n",
-            "a.csv: samples.*|expected a column 'reward'.*did you mean 'rewarded'",
+            "a.csv: .*expected a column 'reward'.*did you mean 'rewarded'",
         ),
     ],
 )
@@ -605,6 +605,26 @@ def test_bad_examples_in_a_stream_are_named(change, arguments, message):
     split = dataset_of([fine, {**GOOD, **change}])
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         list(stream_from_tfds(split, 2, **arguments))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"choice": np.array([0.0, 0.5])},
+        {"reward": np.array([1.0, 0.5])},
+        {"dopamine": np.array([1.0, 1e6])},
+        {"dopamine": np.array([1.0])},
+        {"observations": np.array([1.0, np.nan])},
+        {"missed": np.array([True, True])},
+    ],
+)
+def test_memory_and_stream_raise_the_same_error(change):
+    example = {**GOOD, **change}
+    with pytest.raises(ValueError) as in_memory:
+        sessions_from_tfds([example], num_arms=2)
+    with pytest.raises(tf.errors.InvalidArgumentError) as streamed:
+        list(stream_from_tfds(dataset_of([example]), 1))
+    assert f"ValueError: {in_memory.value}\n" in str(streamed.value)
 
 
 @pytest.mark.parametrize(

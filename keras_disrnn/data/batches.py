@@ -60,7 +60,7 @@ def make_batches(
     target, weight = {"choice": sessions.choice}, {"choice": sessions.choice_weight}
     if sessions.num_signals:
         target["dopamine"], weight["dopamine"] = sessions.dopamine, sessions.dopamine_weight
-    inputs = sessions.features
+    inputs: Any = sessions.features
     if sessions.latents is not None:
         inputs = {"features": sessions.features, "latents": sessions.latents}
     # tf.data runs on the host, which can read the arrays in place.

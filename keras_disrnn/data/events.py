@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def trials_from_events(
     """
     reader = open_table("events", events, settings)
     sessions, ids, subjects = reader.sessions()
-    time = _read_times(reader, sessions, ids)
+    time = _read_times(reader, settings.time, sessions, ids)
     codes, names = reader.categories("event")
     for name in settings.event_names:
         if name not in names:
@@ -148,7 +149,7 @@ def trials_from_events(
     def times(rows: np.ndarray) -> np.ndarray:
         return np.where(rows < 0, np.nan, time[rows])
 
-    arm = _read_arms(reader, kind)
+    arm = _read_arms(reader, settings, kind)
     presses = np.flatnonzero(~np.isnan(arm))
     choice = first(presses)
     rival = np.zeros(len(kind), bool)
@@ -161,7 +162,7 @@ def trials_from_events(
     unearned[rewards] = missed[trial[rewards]]
     _refuse(reader, unearned, "a reward only in trials with a choice", kind, ids, sessions)
     reward = np.zeros(len(starts))
-    if settings.amounts:
+    if settings.amounts and settings.value is not None:
         amounts = reader.numbers("value", settings.value, kind != settings.reward)
         np.add.at(reward, trial[rewards], amounts[rewards])
     else:
@@ -192,8 +193,10 @@ def trials_from_events(
     return table
 
 
-def _read_times(reader: TableReader, sessions: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-    time, label = reader.numbers("time", reader.columns.time), reader.origin.label("time")
+def _read_times(
+    reader: TableReader, column: str, sessions: np.ndarray, ids: Sequence[str]
+) -> np.ndarray:
+    time, label = reader.numbers("time", column), reader.origin.label("time")
     absent = np.flatnonzero(~np.isfinite(time))
     if len(absent):
         raise reader.origin.error(
@@ -209,9 +212,8 @@ def _read_times(reader: TableReader, sessions: np.ndarray, ids: Sequence[str]) -
     return time
 
 
-def _read_arms(reader: TableReader, kind: np.ndarray) -> np.ndarray:
+def _read_arms(reader: TableReader, settings: EventSettings, kind: np.ndarray) -> np.ndarray:
     """Return the arm of each row, NaN for other events than choices."""
-    settings = reader.columns
     if settings.choice is None:
         return pd.Series(kind).map(settings.arms).to_numpy(np.float64)
     rows = np.flatnonzero(kind == settings.choice)
@@ -228,7 +230,7 @@ def _read_arms(reader: TableReader, kind: np.ndarray) -> np.ndarray:
     return arm
 
 
-def _plain(value: object) -> str:
+def _plain(value: Any) -> str:
     """Return a cell as text, whole numbers without a point."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)

@@ -185,7 +185,7 @@ def _check_cells(path: pathlib.Path, data: bytes, separator: str) -> tuple[list[
             f"{path}: expected {len(header)} cells in every row, as there are column names, got "
             f"{widths[first]} in {where}; {how}"
         )
-    return header, len(widths) if len(header) == 1 else np.count_nonzero(widths)
+    return header, len(widths) if len(header) == 1 else int(np.count_nonzero(widths))
 
 
 def _widths(data: bytes, separator: str) -> np.ndarray:

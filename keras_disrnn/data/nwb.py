@@ -80,7 +80,7 @@ def read_nwb(
             except Exception as error:
                 raise _unreadable(path, error) from error
             table = _trials(path, file)
-            if series is not None:
+            if series is not None and event is not None:
                 names = ((series, channel), (control, control_channel))
                 recording = _recording(path, file, *names)
                 try:
@@ -128,7 +128,7 @@ def _recording(
     path: pathlib.Path,
     file: Any,
     signal: tuple[str, int | None],
-    control: tuple[str | None, int | None],
+    control: tuple[Any, int | None],
 ) -> Recording:
     times, values = _series(path, file, *signal)
     other = None

@@ -111,7 +111,7 @@ class Sessions:
     num_arms: int
     observation_names: tuple[str, ...] = ("choice", "reward")
     signal_names: tuple[str, ...] = ()
-    trials_per_session: np.ndarray | None = None
+    trials_per_session: np.ndarray = None  # type: ignore[assignment]
     rows: tuple[np.ndarray, ...] | None = None
     latents: np.ndarray | None = None
     dropped: tuple[Dropped, ...] = ()
@@ -182,7 +182,7 @@ class Sessions:
             raise ValueError("choice: expected at least one session, got none")
         ids = [str(i) for i in range(count)] if ids is None else list(ids)
         subjects = ["unnamed"] * count if subjects is None else list(subjects)
-        by_trial = {
+        by_trial: dict[str, Any] = {
             "reward": reward,
             "dopamine": dopamine,
             "forced": forced,
@@ -241,12 +241,14 @@ class Sessions:
 
     # === Parts ===
 
-    def __getitem__(self, key: int | str | slice | Sequence[int] | np.ndarray) -> Sessions:
+    def __getitem__(
+        self, key: int | str | slice | Sequence[int] | Sequence[bool] | np.ndarray
+    ) -> Sessions:
         if isinstance(key, str):
             if key not in self.ids:
                 raise KeyError(f"no session {key!r}{suggest(key, self.ids)}")
             key = self.ids.index(key)
-        if np.ndim(key) == 0 and not isinstance(key, slice):
+        if not isinstance(key, slice) and np.ndim(key) == 0:  # type: ignore[arg-type]
             if isinstance(key, bool) or not isinstance(key, int | np.integer):
                 raise TypeError(
                     "sessions: expected a position, an id, a slice or an array as the index, got "
@@ -254,8 +256,8 @@ class Sessions:
                 )
             if not -len(self) <= key < len(self):
                 raise IndexError(f"sessions: expected a position below {len(self)}, got {key}")
-            key = [key]
-        return self.subset(key)
+            return self.subset([key])
+        return self.subset(key)  # type: ignore[arg-type]
 
     def __contains__(self, session: object) -> bool:
         """Return whether there is a session of this id."""
@@ -438,8 +440,9 @@ def assemble(
     """
     trials.check(num_arms=num_arms, reward_kind=reward_kind)
     trials.check_whole()
+    layout: dict[str, Any] = trials.lay_out()
     return Sessions(
-        **trials.lay_out(),
+        **layout,
         subjects=tuple(subjects),
         ids=tuple(trials.ids),
         num_arms=trials.count_arms() if num_arms is None else num_arms,

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -85,8 +85,14 @@ class Columns:
 class TableColumns(Protocol):
     """Settings that say which column of a table has which role."""
 
-    subject: str | None
-    session: str
+    @property
+    def subject(self) -> str | None:
+        """Column of the subject, or None."""
+
+    @property
+    def session(self) -> str:
+        """Column of the session id."""
+        ...
 
     def roles(self) -> list[tuple[str, str]]:
         """Return pairs of a role and its column, one for each column in use."""
@@ -161,7 +167,8 @@ def sessions_from_table(
     reader = open_table("table", table, columns)
     codes, ids, subjects = reader.sessions()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    reader.check_trial_order(codes, ids)
+    if columns.trial is not None:
+        reader.check_trial_order(columns.trial, codes, ids)
 
     missed = reader.flags("missed")
     choice = reader.numbers("choice", columns.choice, missed)
@@ -307,12 +314,10 @@ class TableReader:
             )
         return codes, ids, owners
 
-    def check_trial_order(self, codes: np.ndarray, ids: Sequence[str]) -> None:
-        """Raise ValueError if the trial number does not rise within a session."""
-        if self.columns.trial is None:
-            return
+    def check_trial_order(self, trial: str, codes: np.ndarray, ids: Sequence[str]) -> None:
+        """Raise ValueError if the column `trial` does not rise within a session."""
         label = self.origin.label("trial")
-        number = self.numbers("trial", self.columns.trial)
+        number = self.numbers("trial", trial)
         absent = ~np.isfinite(number)
         if absent.any():
             row = int(np.flatnonzero(absent)[0])
@@ -433,7 +438,7 @@ def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return values, present & np.isnan(values)
 
 
-def _to_number(value: object) -> float:
+def _to_number(value: Any) -> float:
     try:
         return float(value) if not isinstance(value, bytes) else np.nan
     except (TypeError, ValueError, OverflowError):

@@ -74,6 +74,13 @@ class Trials:
     signal_names: Sequence[str] = ()
     observation_names: Sequence[str] = ()
     origin: Origin = Origin()
+    _session: np.ndarray = dataclasses.field(init=False)
+    _trial: np.ndarray = dataclasses.field(init=False)
+    _made: np.ndarray = dataclasses.field(init=False)
+    _free: np.ndarray = dataclasses.field(init=False)
+    _observed: np.ndarray = dataclasses.field(init=False)
+    _response: np.ndarray = dataclasses.field(init=False)
+    _recorded: np.ndarray = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         count = len(self.choice)
