@@ -42,6 +42,12 @@ class EventSettings:
     Raises:
         ValueError: If a name is not a string, an event has two roles, there is only one arm, or
             `value` is required but absent.
+
+    Example:
+        >>> import keras_disrnn
+        >>> settings = keras_disrnn.data.EventSettings(arms={"left": 0, "right": 1})
+        >>> settings.event_names
+        ('trial_start', 'left', 'right', 'reward')
     """
 
     arms: dict[str, int]
@@ -131,14 +137,21 @@ def trials_from_events(
                 f"{', '.join(map(repr, names[:20]))}{suggest(name, names)}"
             )
     kind = np.asarray(names, object)[codes]
+
+    def refuse(bad: np.ndarray, expected: str) -> None:
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise reader.origin.error(
+                f"{reader.origin.label('event')}: expected {expected}, got {kind[row]!r} in row "
+                f"{row} (session {ids[sessions[row]]!r})"
+            )
+
     starts = np.flatnonzero(kind == settings.start)
     trial = np.cumsum(kind == settings.start) - 1
     early = np.isin(kind, settings.event_names) & (
         (trial < 0) | (sessions[starts[trial]] != sessions)
     )
-    _refuse(
-        reader, early, "the first trial of the session before any other event", kind, ids, sessions
-    )
+    refuse(early, "the first trial of the session before any other event")
 
     def first(rows: np.ndarray) -> np.ndarray:
         """Return the first of some rows in each trial, -1 without one."""
@@ -155,12 +168,12 @@ def trials_from_events(
     rival = np.zeros(len(kind), bool)
     chosen = choice[trial[presses]]
     rival[presses] = (time[presses] == time[chosen]) & (arm[presses] != arm[chosen])
-    _refuse(reader, rival, "one choice at a time", kind, ids, sessions)
+    refuse(rival, "one choice at a time")
     missed = choice < 0
     rewards = np.flatnonzero(kind == settings.reward)
     unearned = np.zeros(len(kind), bool)
     unearned[rewards] = missed[trial[rewards]]
-    _refuse(reader, unearned, "a reward only in trials with a choice", kind, ids, sessions)
+    refuse(unearned, "a reward only in trials with a choice")
     reward = np.zeros(len(starts))
     if settings.amounts and settings.value is not None:
         amounts = reader.numbers("value", settings.value, kind != settings.reward)
@@ -172,7 +185,7 @@ def trials_from_events(
         differs = np.zeros(len(kind), bool)
         differs[starts[marked != missed]] = True
         expected = f"either a choice or the event {settings.missed!r} in the trial"
-        _refuse(reader, differs, expected, kind, ids, sessions)
+        refuse(differs, expected)
     owner = sessions[starts]
     table = pd.DataFrame(
         {
@@ -234,22 +247,6 @@ def _plain(value: Any) -> str:
     """Return a cell as text, whole numbers without a point."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)
-
-
-def _refuse(
-    reader: TableReader,
-    bad: np.ndarray,
-    expected: str,
-    kind: np.ndarray,
-    ids: Sequence[str],
-    sessions: np.ndarray,
-) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise reader.origin.error(
-            f"{reader.origin.label('event')}: expected {expected}, got {kind[row]!r} in row {row} "
-            f"(session {ids[sessions[row]]!r})"
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -346,6 +343,20 @@ def write_trials(
     Raises:
         FileExistsError: If `out` exists.
         ValueError: If `out` does not end in .csv, or the events are not as described.
+
+    Example:
+        >>> import keras_disrnn, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> _ = (folder / "events.csv").write_text(
+        ...     "session,time,event\\na,0,trial_start\\na,1,left\\na,2,trial_start\\n"
+        ...     "a,3,right\\na,4,reward\\n"
+        ... )
+        >>> settings = keras_disrnn.data.EventSettings(arms={"left": 0, "right": 1}, subject=None)
+        >>> trials = keras_disrnn.data.write_trials(
+        ...     folder / "events.csv", folder / "trials.csv", settings
+        ... )
+        >>> trials["choice"].tolist()
+        [0.0, 1.0]
     """
     if Path(out).exists():
         raise FileExistsError(f"{out}: expected a new file, got one that exists; choose another")

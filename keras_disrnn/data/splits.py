@@ -79,6 +79,14 @@ def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
 
     Raises:
         ValueError: If there is no session of such an id, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> keras_disrnn.data.split_by_id(sessions, ["b"]).train.ids
+        ('a',)
     """
     return _split_by_name(sessions, "session", sessions.ids, held_out)
 
@@ -95,6 +103,14 @@ def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
 
     Raises:
         ValueError: If there is no such subject, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> keras_disrnn.data.split_by_subject(sessions, ["m2"]).held_out.ids
+        ('b',)
     """
     return _split_by_name(sessions, "subject", sessions.subjects, held_out)
 
@@ -113,6 +129,15 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
     Raises:
         ValueError: If the sessions are not from a table of that length, the column changes within a
             session, it never has one of the values, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"subject": "m1", "session": ["a", "b"], "choice": [0, 1],
+        ...                       "reward": [1, 0], "day": [1, 2]})
+        >>> sessions = keras_disrnn.data.sessions_from_table(table)
+        >>> keras_disrnn.data.split_by_column(sessions, table["day"], [2]).held_out.ids
+        ('b',)
     """
     if sessions.rows is None:
         raise ValueError("sessions: expected sessions read from a table, got sessions without rows")
@@ -192,6 +217,16 @@ def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
 
     Raises:
         ValueError: If there is only one subject.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> for train, held_out in keras_disrnn.data.leave_one_subject_out(sessions):
+        ...     print(held_out.subjects[0])
+        m1
+        m2
     """
     subjects = list(dict.fromkeys(sessions.subjects))
     if len(subjects) < 2:
