@@ -534,7 +534,7 @@ def test_a_stream_has_the_index_of_the_subject():
     streamed = stream_from_tfds(split, 2, num_trials=longest, subject_names=names)
     assert_same_batches(streamed, sessions.with_subjects(names).dataset(2))
     unknown = stream_from_tfds(split, 2, subject_names=names[:2])
-    wrong = f"subject: expected one of the model's 2 .'another', '{names[1]}'., got"
+    wrong = f"subject: expected one of the model's 2 .'another', '{names[1]}'., got subject"
     with pytest.raises(tf.errors.InvalidArgumentError, match=wrong):
         list(unknown)
 

@@ -116,7 +116,7 @@ def test_behaviour_alone_and_missing_events(tmp_path):
             "expected a column 'choice_tim'.* did you mean 'choice_time'",
         ),
         ({}, {"event": "note"}, "column 'note': expected seconds, got 'n0' in row 0"),
-        ({}, {"channel": 1}, "expected channel 0 or None .it has one channel., got 1"),
+        ({}, {"channel": 1}, "expected channel 0 or None .it has one., got 1"),
         ({"dlight": np.ones((1200, 3))}, {}, "expected a channel from 0 to 2, got None"),
         ({"dlight": np.ones((1200, 3))}, {"channel": 3}, "expected a channel from 0 to 2, got 3"),
         ({"dlight": np.full(1200, NAN)}, {}, "signal: expected a value in some sample"),

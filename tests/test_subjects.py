@@ -318,7 +318,7 @@ def test_sessions_tell_the_subject_by_its_place_among_the_names(rng):
     assert told.for_model(make_model()) is told
     (first, *_) = examples_from_sessions(told)
     assert "observations" not in first
-    with pytest.raises(ValueError, match="features: expected 0 for 'subject' .subject 'ada'., got 1"):
+    with pytest.raises(ValueError, match="expected 0 for 'subject' .subject 'ada'., got 1"):
         features = told.features.copy()
         features[0, 0, -1] = 1
         dataclasses.replace(told, features=features)

@@ -383,9 +383,9 @@ def subject_index(subjects: Sequence[str], ids: Sequence[str], names: Sequence[s
         if subject not in place:
             listed = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise ValueError(
-                f"subject: expected one of the model's {len(names)} ({listed}), got subject {subject!r} "
-                f"in session {session!r}{suggest(subject, names)}; leave its sessions out, or adapt "
-                "the model to it (keras-disrnn adapt)"
+                f"subject: expected one of the model's {len(names)} ({listed}), got subject "
+                f"{subject!r} in session {session!r}{suggest(subject, names)}; leave its sessions "
+                "out, or adapt the model to it (keras-disrnn adapt)"
             )
     return np.array([place[subject] for subject in subjects])
 
