@@ -134,7 +134,11 @@ def test_without_a_subject():
         ),
         ({}, {"arms": {"left": 0, "rigth": 1}}, "expected an event 'rigth'.* did you mean 'right'"),
         ({"time": list("abcdefghijklm")}, {}, "'time'.* expected numbers, got 'a' in row 0"),
-        ({"time": [0, NAN] + [5.0] * 11}, {}, "'time'.* expected seconds .* got nan in row 1"),
+        (
+            {"time": [0, NAN] + [5.0] * 11},
+            {},
+            "'time'.* expected a finite number, got nan in row 1",
+        ),
         (
             {"time": [0, 2, 1] + [5.0] * 10},
             {},

@@ -128,7 +128,7 @@ def trials_from_events(
     """
     reader = open_table("events", events, settings)
     sessions, ids, subjects = reader.sessions()
-    time = _read_times(reader, settings.time, sessions, ids)
+    time = reader.ordered("time", settings.time, sessions, ids, strict=False)
     codes, names = reader.categories("event")
     for name in settings.event_names:
         if name not in names:
@@ -204,25 +204,6 @@ def trials_from_events(
     for column, name in (("reward", settings.reward), *((n, n) for n in settings.others)):
         table[f"{column}_time"] = times(first(np.flatnonzero(kind == name)))
     return table
-
-
-def _read_times(
-    reader: TableReader, column: str, sessions: np.ndarray, ids: Sequence[str]
-) -> np.ndarray:
-    time, label = reader.numbers("time", column), reader.origin.label("time")
-    absent = np.flatnonzero(~np.isfinite(time))
-    if len(absent):
-        raise reader.origin.error(
-            f"{label}: expected seconds in every row, got {time[absent[0]]:g} in row {absent[0]}"
-        )
-    falls = np.flatnonzero((np.diff(sessions) == 0) & (np.diff(time) < 0))
-    if len(falls):
-        row = falls[0] + 1
-        raise reader.origin.error(
-            f"{label}: expected times that do not fall within a session, got {time[row]:g} after "
-            f"{time[row - 1]:g} in row {row} (session {ids[sessions[row]]!r}); sort the rows"
-        )
-    return time
 
 
 def _read_arms(reader: TableReader, settings: EventSettings, kind: np.ndarray) -> np.ndarray:

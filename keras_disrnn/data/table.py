@@ -168,7 +168,7 @@ def sessions_from_table(
     codes, ids, subjects = reader.sessions()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     if columns.trial is not None:
-        reader.check_trial_order(columns.trial, codes, ids)
+        reader.ordered("trial", columns.trial, codes, ids, strict=True)
 
     missed = reader.flags("missed")
     choice = reader.numbers("choice", columns.choice, missed)
@@ -314,23 +314,27 @@ class TableReader:
             )
         return codes, ids, owners
 
-    def check_trial_order(self, trial: str, codes: np.ndarray, ids: Sequence[str]) -> None:
-        """Raise ValueError if the column `trial` does not rise within a session."""
-        label = self.origin.label("trial")
-        number = self.numbers("trial", trial)
-        absent = ~np.isfinite(number)
-        if absent.any():
-            row = int(np.flatnonzero(absent)[0])
+    def ordered(
+        self, role: str, column: str, codes: np.ndarray, ids: Sequence[str], *, strict: bool
+    ) -> np.ndarray:
+        """Read finite numbers that rise (or, if not `strict`, do not fall) within a session."""
+        label, values = self.origin.label(role), self.numbers(role, column)
+        absent = np.flatnonzero(~np.isfinite(values))
+        if len(absent):
+            row = absent[0]
             raise self.origin.error(
-                f"{label}: expected a finite number, got {number[row]:g} in row {row}"
+                f"{label}: expected a finite number, got {values[row]:g} in row {row}"
             )
-        falls = (np.diff(codes) == 0) & (np.diff(number) <= 0)
-        if falls.any():
-            row = int(np.flatnonzero(falls)[0]) + 1
+        steps = np.diff(values)
+        wrong = np.flatnonzero((np.diff(codes) == 0) & ((steps < 0) | (strict & (steps == 0))))
+        if len(wrong):
+            row = wrong[0] + 1
             raise self.origin.error(
-                f"{label}: expected numbers that rise within a session, got {number[row]:g} after "
-                f"{number[row - 1]:g} in row {row} (session {ids[codes[row]]!r}); sort the rows"
+                f"{label}: expected numbers that {'rise' if strict else 'do not fall'} within a "
+                f"session, got {values[row]:g} after {values[row - 1]:g} in row {row} (session "
+                f"{ids[codes[row]]!r}); sort the rows"
             )
+        return values
 
     def flags(self, role: str) -> np.ndarray | None:
         """Read a column of true and false, bool `(N,)`; None if no column has the role."""
