@@ -95,7 +95,7 @@ def prepare(folder, way, trials):
             write_nwb(paths[-1], part)
         return paths
     times, signal = make_signal()
-    recording = Recording(times, signal, signal + np.sin(times))
+    recording = Recording(times, signal, control=signal + np.sin(times))
     return table, dict.fromkeys(table["session"].unique(), recording)
 
 
@@ -186,7 +186,7 @@ def recordings(folder):
         ("dlight_base", (0.3, 0.5), None),
         ("dlight_response", (0.7, 1.2), (0.3, 0.5)),
     ):
-        found = data.response(recording, events, data.Photometry(window, baseline))
+        found = data.response(recording, events, data.Photometry(window=window, baseline=baseline))
         print(f"{column} | {np.abs(found - table.loc[here, column]).max():.1e}")
     windows = np.load(folder / "dlight_bandit" / "windows.npz")["dlight"]
     _, found = data.align(recording, events, (-1, 4))

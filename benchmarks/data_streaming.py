@@ -30,10 +30,10 @@ def builder_of(folder, trials):
 
     config = SimulatedConfig(
         name=f"trials_{trials}",
-        train_sessions=trials // TRIALS,
-        validation_sessions=1,
-        test_sessions=1,
-        trials=TRIALS,
+        num_train_sessions=trials // TRIALS,
+        num_validation_sessions=1,
+        num_test_sessions=1,
+        num_trials=TRIALS,
     )
     return Builder(config=config, data_dir=folder)
 

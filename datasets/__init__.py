@@ -1,11 +1,13 @@
-"""TensorFlow Datasets builders. Importing this package registers them for `tfds.load`:
+"""TensorFlow Datasets builders. Importing this package registers them for `tfds.load`.
 
->>> import keras_disrnn.datasets
->>> examples = tfds.load("bandit_dopamine/q_learning", split="train")
+Example:
+    >>> import keras_disrnn.datasets
+    >>> keras_disrnn.datasets.Builder.name
+    'bandit_dopamine'
 """
 
-from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import (
-    Builder,
+from keras_disrnn.datasets.bandit_dopamine.bandit_dopamine_dataset_builder import Builder
+from keras_disrnn.datasets.bandit_dopamine.configs import (
     Parker2016Config,
     SimulatedConfig,
     TrialsTableConfig,

@@ -16,7 +16,7 @@ import jsonargparse
 
 from keras_disrnn import native
 from keras_disrnn.analysis import comparison_markdown
-from keras_disrnn.data import Photometry, Source1Columns, Source2Columns
+from keras_disrnn.data import EventSettings, write_trials
 from keras_disrnn.experiments import behaviour as simulation
 from keras_disrnn.experiments import commands
 from keras_disrnn.experiments import comparison as comparisons
@@ -342,35 +342,18 @@ def study(
     print(f"Report: {Path(out) / 'report.html'}")
 
 
-def parker(
-    out: str,
-    source_1: str | None = None,
-    source_2: str | None = None,
-    columns_1: Source1Columns = Source1Columns(),
-    columns_2: Source2Columns = Source2Columns(),
-    photometry: Photometry = Photometry(step=1 / 15),
-) -> None:
-    """Convert the published files of Parker et al. (2016) to a table of trials.
-
-    This has not been run on the original files.
+def events(events: str, out: str, settings: EventSettings) -> None:
+    """Make a table of trials from a table with one row per event.
 
     Args:
+        events: The table of events (CSV, TSV or Parquet).
         out: The new CSV file.
-        source_1: "Source data 1" of Lee et al. (2019), one row per time point; or
-        source_2: "Source data 2", one row per trial.
-        columns_1: The columns of "Source data 1".
-        columns_2: The columns of "Source data 2".
-        photometry: How the signal of "Source data 1" becomes a response.
+        settings: The columns and the events, such as `--settings.arms='{left: 0, right: 1}'`.
     """
-    flags = commands.make_parker_table(
-        out,
-        source_1=source_1,
-        source_2=source_2,
-        columns_1=columns_1,
-        columns_2=columns_2,
-        photometry=photometry,
-    )
-    print(f"Wrote {out}; read it with --data.table={out} {flags}")
+    write_trials(events, out, settings)
+    flags = "--data.columns.missed=missed --data.columns.trial=trial"
+    forced = "" if settings.forced is None else " --data.columns.forced=forced"
+    print(f"Wrote {out}; read it with --data.table={out} {flags}{forced}")
 
 
 def simulate(
@@ -431,7 +414,7 @@ def behaviour(
 # fmt: off
 COMMANDS = (
     demo, fit, select, recover, evaluate, export, import_, plot, ablate, subjects, adapt, compare,
-    study, parker, simulate, behaviour,
+    study, events, simulate, behaviour,
 )
 # fmt: on
 

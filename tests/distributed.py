@@ -148,7 +148,10 @@ def run_folder(strategy, out, mirrored):
         data=SyntheticData(num_sessions=5, num_held_out_sessions=3, num_trials=9),
         model=ModelSettings(num_latents=2, update_units=3, num_update_layers=1),
         training=TrainingSettings(
-            warmup_steps=2, stage1_steps=2, stage2_steps=2, steps_per_epoch=2,
+            warmup_steps=2,
+            stage1_steps=2,
+            stage2_steps=2,
+            steps_per_epoch=2,
             strategy="mirrored" if mirrored else None,
         ),
         seed=0,

@@ -80,12 +80,12 @@ BROKEN_FILES = {
     "decimal commas quoted": (
         "a.csv",
         lambda: text().replace("-0.25", '"-0,25"').encode(),
-        "'dlight' .dopamine. must hold numbers, got '-0,25' in row 1; .*decimal=','",
+        "'dlight' .dopamine.: expected numbers, got '-0,25' in row 1; .*decimal=','",
     ),
     "decimal commas in a tsv": (
         "a.tsv",
         lambda: text(sep="\t", decimal=",").encode(),
-        "'dlight' .dopamine. must hold numbers, got '0,5' in row 0; .*decimal=','",
+        "'dlight' .dopamine.: expected numbers, got '0,5' in row 0; .*decimal=','",
     ),
     "a short line in the middle": (
         "a.csv",
@@ -116,27 +116,27 @@ BROKEN_FILES = {
     "a cell of a megabyte": (
         "a.csv",
         lambda: swap(text(), "z-1", '"' + "z" * 1_000_000 + '"').encode(),
-        "line 2 could not be read: field larger",
+        "got an error in line 2: field larger",
     ),
     "no line of names": (
         "a.csv",
         lambda: "".join(LINES[1:]).encode(),
         "unique column names, got .'1', 'False'. more",
     ),
-    "html": ("a.csv", lambda: b"<html>\n<body>404</body>\n</html>", "no column 'session'"),
+    "html": ("a.csv", lambda: b"<html>\n<body>404</body>\n</html>", "expected a column 'session'"),
     "half a parquet file": ("a.parquet", lambda: parquet(good())[:-40], "parquet file, .* cut"),
     "a parquet file with a hole": (
         "a.parquet",
         lambda: (lambda d: d[:4] + bytes(len(d) // 2) + d[4 + len(d) // 2 :])(parquet(good())),
         "expected a parquet file",
     ),
-    "a csv called parquet": ("a.parquet", lambda: text().encode(), "parquet file, but it could"),
+    "a csv called parquet": ("a.parquet", lambda: text().encode(), "parquet file, got one that"),
     "a parquet file called csv": ("a.csv", lambda: parquet(good()), "binary data or another enc"),
     "parquet without rows": ("a.parquet", lambda: parquet(good()[:0]), "at least one row"),
     "parquet with the session as index": (
         "a.parquet",
         lambda: parquet(good().set_index("session")),
-        "no column 'session'.* in the index: pass table.reset_index()",
+        "expected a column 'session'.* in the index: pass table.reset_index()",
     ),
     "gzip with a flipped bit": (
         "a.csv.gz",
@@ -177,9 +177,9 @@ def test_impossible_paths(path):
 
 @pytest.mark.parametrize("table", [None, 3, b"a.csv", np.zeros((3, 3)), {"choice": [0]}, [[0, 1]]])
 def test_what_is_no_table(table):
-    with pytest.raises(TypeError, match=r"a pandas.DataFrame or the path of a file, got .*make it"):
+    with pytest.raises(TypeError, match=r"table: expected a pandas.DataFrame or .*, got .*make it"):
         sessions_from_table(table)
-    with pytest.raises(TypeError, match="path must name a table file"):
+    with pytest.raises(TypeError, match="path: expected a table file"):
         read_table(table)
 
 
@@ -189,32 +189,33 @@ def test_what_is_no_table(table):
 BROKEN_TABLES = {
     "a response of 1e6": (
         {"dlight": [0.5, 1, 1e6, 0, 1, 1]},
-        r"'dlight' .dopamine. must be from -10000 to 10000, got 1e\+06 in row 2 \(session 'z-1'\); "
-        "that cannot be dF/F or a z-score: convert it",
+        r"'dlight' .dopamine.: expected a number from -10000 to 10000, got 1e\+06 in row 2 "
+        r"\(session 'z-1'\); "
+        "this is neither dF/F nor a z-score: convert it",
     ),
     "raw counts": ({"dlight": np.arange(6) + 30000.0}, "got 30000 in row 0 .* and in 5 more"),
-    "responses as intervals": ({"dlight": pd.interval_range(0, 6)}, "'dlight'.* hold numbers"),
-    "responses as time": ({"dlight": pd.to_timedelta(range(6), "s")}, "'dlight'.* must hold num"),
-    "complex responses": ({"dlight": np.arange(6) * 1j}, "'dlight'.* must hold numbers, got"),
-    "responses as lists": ({"dlight": [[0.1]] * 6}, r"'dlight'.* hold numbers, got .* in row 0"),
-    "responses as bytes": ({"dlight": [b"-"] * 6}, "'dlight'.* must hold numbers, got b'-'"),
-    "a unit in the cell": ({"dlight": ["0.5 %"] + [1] * 5}, "must hold numbers, got '0.5 %' in r"),
+    "responses as intervals": ({"dlight": pd.interval_range(0, 6)}, "'dlight'.* expected numbers"),
+    "responses as time": ({"dlight": pd.to_timedelta(range(6), "s")}, "'dlight'.* expected num"),
+    "complex responses": ({"dlight": np.arange(6) * 1j}, "'dlight'.* expected numbers, got"),
+    "responses as lists": ({"dlight": [[0.1]] * 6}, r"'dlight'.* expected numbers, got .* row 0"),
+    "responses as bytes": ({"dlight": [b"-"] * 6}, "'dlight'.* expected numbers, got b'-'"),
+    "a unit in the cell": ({"dlight": ["0.5 %"] + [1] * 5}, "expected numbers, got '0.5 %' in r"),
     "a number beyond any": ({"dlight": [10**400] + [0] * 5}, "'dlight'"),
-    "clocks that run backwards": ({"trial": [3, 2, 1, 1, 2, 3]}, "must rise .* got 2 after 3 in r"),
-    "trial dates": ({"trial": pd.date_range("2024", periods=6)}, "'trial' .trial. must hold num"),
-    "an infinite trial": ({"trial": [1, 2, np.inf, 1, 2, 3]}, "must be finite, got inf in row 2"),
+    "clocks that run backwards": ({"trial": [3, 2, 1, 1, 2, 3]}, "that rise .* got 2 after 3 in r"),
+    "trial dates": ({"trial": pd.date_range("2024", periods=6)}, "'trial' .trial.: expected num"),
+    "an infinite trial": ({"trial": [1, 2, np.inf, 1, 2, 3]}, "a finite number, got inf in row 2"),
     "two subjects, one session": (
         {"session": ["s"] * 6},
-        "one subject, got session 's' with 'Zoé' and, in row 3, 'm2'; make the ids unique",
+        "one subject in a session, got 'Zoé' and, in row 3, 'm2' in session 's'; make the ids",
     ),
     "subjects as lists": ({"subject": [["m1"]] * 6}, r"one plain value a row, got \['m1'\] in row"),
     "sessions as dicts": ({"session": [{"day": 1}] * 6}, "'session' .* plain value .* in row 0"),
     "sessions as arrays": ({"session": [np.zeros(2)] * 6}, "'session' .* plain value a row"),
     "sessions half numbers": ({"session": [1, 1, "1", 2, 2, 2]}, "unique.* got '1' 2 times"),
-    "blank session ids": ({"session": ["\t"] * 3 + ["b"] * 3}, "filled in every row"),
+    "blank session ids": ({"session": ["\t"] * 3 + ["b"] * 3}, "expected a value in every row"),
     "not a time": ({"session": pd.to_datetime([None] * 6)}, "'session'.* got an empty cell in row"),
-    "choices as lists": ({"choice": [[0]] * 6}, "'choice' .choice. must hold numbers, got"),
-    "choices from -1": ({"choice": [-1, 1, 1, -1, 1, 1]}, "counting the arms from 0, got -1 in r"),
+    "choices as lists": ({"choice": [[0]] * 6}, "'choice' .choice.: expected numbers, got"),
+    "choices from -1": ({"choice": [-1, 1, 1, -1, 1, 1]}, "arms count from 0., got -1 in r"),
     "choices of 1e12": ({"choice": [0, 1, 1e12, 0, 1, 0]}, r"whole number.* got 1e\+12 in row 2"),
     "yes and no": ({"choice": list("ynynyn")}, "'choice'.* got 'y' in row 0; recode .*map"),
     "rewards in words": ({"reward": ["water"] + [0] * 5}, "'reward'.* got 'water' in row 0"),
@@ -243,10 +244,10 @@ def test_broken_frames():
     with pytest.raises(ValueError, match="one line of column names, got 2 levels; flatten"):
         sessions_from_table(levels)
     indexed = good().set_index(["subject", "session"])
-    with pytest.raises(ValueError, match=r"no column .* in the index: pass table.reset_index\(\)"):
+    with pytest.raises(ValueError, match=r"a column .* in the index: pass table.reset_index\(\)"):
         sessions_from_table(indexed)
     numbered = pd.DataFrame(np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="no column 'session' for .*, got the columns 0, 1, 2"):
+    with pytest.raises(ValueError, match="expected a column 'session', got the columns 0, 1, 2"):
         sessions_from_table(numbered)
     with pytest.raises(ValueError, match=r"dopamine.* got 1e\+06 in trial 1 of session 'x"):
         Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0, 1e6]], ids=["x"])

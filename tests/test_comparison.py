@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import test_parker
+import test_events
 import yaml
 
 from keras_disrnn import bandit
@@ -114,7 +114,7 @@ def test_days_one_and_two_train_and_day_three_tests(shared):
     sessions = sessions_from_table(
         path, Columns(session="session_id", choice="choice_right", forced="forced_choice")
     )
-    split = split_by_session(sessions, 3, 2, within_subject=True)
+    split = split_by_session(sessions, 3, offset=2, within_subject=True)
     day = pd.read_csv(path).groupby("session_id")["day"].first()
     assert set(day[list(split.train.ids)]) == {1, 2}
     assert set(day[list(split.held_out.ids)]) == {3}
@@ -374,32 +374,19 @@ def test_a_bad_setting_is_named_before_any_fit(tmp_path, capsys, arguments, mess
     assert not out.exists()
 
 
-# === Parker et al. (2016) ===
+# === Events ===
 
 
-def test_the_published_files_become_a_table_of_trials(tmp_path, capsys):
-    test_parker.source_2().to_csv(tmp_path / "source2.csv", index=False)
+def test_a_table_of_events_becomes_a_table_of_trials(tmp_path, capsys):
+    test_events.event_table().to_csv(tmp_path / "events.csv", index=False)
     out = tmp_path / "trials.csv"
-    arguments = ["parker", f"--out={out}", f"--source_2={tmp_path / 'source2.csv'}"]
-    columns = [
-        "--columns_2.levers=[ipsi, contra]",
-        "--columns_2.signal=[press_0, press_1, press_2, press_3]",
-        "--columns_2.times=[-0.5, 0.0, 0.5, 1.0]", "--columns_2.window=[0.0, 1.0]",
-    ]  # fmt: skip
+    arguments = ["events", f"--out={out}", f"--events={tmp_path / 'events.csv'}"]
+    assert main([*arguments, "--settings.arms={lever: 0, right: 1}"]) == 1
+    assert "expected an event 'lever'" in capsys.readouterr().err
+    arguments.append("--settings.arms={left: 0, right: 1}")
+    assert main(arguments) == 0
+    assert f"--data.table={out} --data.columns.missed=missed" in capsys.readouterr().out
+    sessions = sessions_from_table(out, Columns(missed="missed", trial="trial"))
+    assert (sessions.n_sessions, sessions.n_trials) == (2, 5)
     assert main(arguments) == 1
-    assert "no column 'reward_signal'" in capsys.readouterr().err
-    assert main([*arguments, *columns]) == 0
-    assert f"--data.table={out} --data.columns.dopamine=dopamine" in capsys.readouterr().out
-    sessions = sessions_from_table(out, Columns(dopamine="dopamine"))
-    assert (sessions.n_sessions, sessions.n_trials) == (3, 6)
-    np.testing.assert_allclose(
-        sessions.dopamine[sessions.dopamine_weight > 0], 1.5 + np.arange(6) / 10, rtol=1e-6
-    )
-    assert main([*arguments, *columns]) == 1
-    assert "got one that exists" in capsys.readouterr().err
-    test_parker.source_1().to_csv(tmp_path / "source1.csv", index=False)
-    other = tmp_path / "trials1.csv"
-    assert main(["parker", f"--out={other}", f"--source_1={tmp_path / 'source1.csv'}"]) == 0
-    assert "--data.columns.missed=missed" in capsys.readouterr().out
-    assert main(["parker", f"--out={tmp_path / 'x.csv'}"]) == 1
-    assert "expected one of them" in capsys.readouterr().err
+    assert "expected a new file" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -240,11 +242,11 @@ def test_dlight_trials(shared):
     train, held_out = split_by_column(sessions, table["day"], [2])
     assert (train.n_sessions, held_out.n_sessions) == (18, 9)
     assert held_out.n_trials == (table.day == 2).sum()
-    told = summary(sessions)
-    assert told.loc["(all)", "forced"] == 2422
+    counted = summary(sessions)
+    assert counted.loc["(all)", "forced"] == 2422
     expected = table.groupby("subject").dlight_response.agg(["mean", "std"])
     np.testing.assert_allclose(
-        told.iloc[:-1][["dlight_response_mean", "dlight_response_sd"]], expected, rtol=1e-5
+        counted.iloc[:-1][["dlight_response_mean", "dlight_response_sd"]], expected, rtol=1e-5
     )
 
 
@@ -252,16 +254,16 @@ def test_mouse_bandit(shared):
     table = pd.read_csv(shared / "data" / "mouse_bandit" / "trials.csv.gz")
     columns = Columns(subject="mouse", session="date", choice="right", trial="trial")
     # Dates are shared between mice, so they are not session ids; the error says what to do.
-    with pytest.raises(ValueError, match=r"a session must have one subject.*table\['mouse"):
+    with pytest.raises(ValueError, match=r"expected one subject in a session.*table\['mouse"):
         sessions_from_table(table, columns)
     table["date"] = table["mouse"].astype(str) + " " + table["date"].astype(str)
     sessions = sessions_from_table(table, columns)
     assert (sessions.n_sessions, sessions.n_trials) == (255, len(table))
     assert sessions.choice_weight.sum() == len(table)
     assert sessions.num_signals == 0
-    told = summary(sessions)
-    assert told.loc["(all)", "reward_rate"] == pytest.approx(table.reward.mean())
-    assert told.loc["(all)", "choice_1"] == pytest.approx(table.right.mean())
+    counted = summary(sessions)
+    assert counted.loc["(all)", "reward_rate"] == pytest.approx(table.reward.mean())
+    assert counted.loc["(all)", "choice_1"] == pytest.approx(table.right.mean())
 
 
 def test_matching_pennies(shared):
@@ -351,7 +353,9 @@ def test_bad_files(tmp_path, make, error, message):
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "mine.csv"
     plain_table(reward=[1, 0, 2, 0, 0, 0]).to_csv(path, index=False)
-    with pytest.raises(ValueError, match=r"mine.csv: column 'reward' .* 2 in row 2 .session 'a'"):
+    with pytest.raises(
+        ValueError, match=r"mine.csv: column 'reward' .*: expected .* got 2 in row 2 .session 'a'"
+    ):
         sessions_from_table(path)
 
 
@@ -361,12 +365,16 @@ def test_errors_name_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "columns", "message"),
     [
-        ({}, Columns(choice="Choise"), "no column 'Choise' for Columns.choice.* 'choice'"),
-        ({}, Columns(dopamine="dlight"), "no column 'dlight' for Columns.dopamine"),
+        (
+            {},
+            Columns(choice="Choise"),
+            "Columns.choice: expected a column 'Choise', got .* mean 'choice'",
+        ),
+        ({}, Columns(dopamine="dlight"), "Columns.dopamine: expected a column 'dlight'"),
         (
             {"choice": [0, 1, 1, 0, -1, 1]},
             Columns(),
-            "^table: column 'choice' .choice. must be a whole number.* got -1 in row 4 "
+            "^table: column 'choice' .choice.: expected a whole number.* got -1 in row 4 "
             ".session 'b'.$",
         ),
         ({"choice": [0, 1, 0.5, 0, 0, 1]}, Columns(), "whole number.* got 0.5 in row 2"),
@@ -375,19 +383,23 @@ def test_errors_name_the_file(tmp_path):
         (
             {"choice": ["left", "right", "left", "left", "left", "right"]},
             Columns(),
-            "must hold numbers, got 'left' in row 0; recode .*map..'left': 0, 'right': 1",
+            "expected numbers, got 'left' in row 0; recode .*map..'left': 0, 'right': 1",
         ),
-        ({"choice": pd.date_range("2024", periods=6)}, Columns(), "'choice'.* must hold numbers"),
+        ({"choice": pd.date_range("2024", periods=6)}, Columns(), "'choice'.* expected numbers"),
         ({"choice": [0, NAN, 1, 0, 0, 1]}, Columns(), "in row 1.*name a column for missed"),
-        ({"reward": [1, 0, NAN, 0, 1, NAN]}, Columns(), "finite, got nan in row 2.* and in 1 more"),
-        ({"reward": [1, 0, np.inf, 0, 1, 1]}, Columns(), "finite, got inf in row 2"),
-        ({"reward": [1, 0, 1e39, 0, 1, 1]}, Columns(), "finite, got 1e.39 in row 2"),
+        (
+            {"reward": [1, 0, NAN, 0, 1, NAN]},
+            Columns(),
+            "finite number, got nan in row 2.* and in 1 more",
+        ),
+        ({"reward": [1, 0, np.inf, 0, 1, 1]}, Columns(), "finite number, got inf in row 2"),
+        ({"reward": [1, 0, 1e39, 0, 1, 1]}, Columns(), "finite number, got 1e.39 in row 2"),
         ({"reward": [1, 0, 0.5, 0, 1, 1]}, Columns(), "0 or 1 .* got 0.5 in row 2.*'real'"),
-        ({"reward": list("abcdef")}, Columns(), "'reward'.* must hold numbers, got 'a' in row 0"),
+        ({"reward": list("abcdef")}, Columns(), "'reward'.* expected numbers, got 'a' in row 0"),
         (
             {"miss": [1, 1, 1, 0, 0, 0]},
             Columns(missed="miss"),
-            "trial with a choice, got session 'a' with 3 trials, all missed",
+            "expected a choice in every session, got session 'a' with 3 trials, all missed",
         ),
         ({"forced": [True] * 6}, Columns(forced="forced"), "6 are forced and 0 missed"),
         ({"forced": [0, 1, 2, 0, 0, 0]}, Columns(forced="forced"), "'forced'.* got 2 in row 2"),
@@ -400,19 +412,23 @@ def test_errors_name_the_file(tmp_path):
         (
             {"session": list("aababb")},
             Columns(),
-            "rows out of order: .* session 'a' again in row 3, after rows of session 'b'",
+            "together, got session 'a' again in row 3, after rows of session 'b'; sort",
         ),
         (
             {"n": [1, 3, 2, 1, 2, 3]},
             Columns(trial="n"),
-            "rows out of order: column 'n' .* got 2 after 3 in row 2 .session 'a'.",
+            "column 'n' .*: expected numbers that rise .* got 2 after 3 in row 2 .session 'a'.",
         ),
-        ({"n": [1, 1, 2, 1, 2, 3]}, Columns(trial="n"), "out of order.* got 1 after 1 in row 1"),
-        ({"n": [1, NAN, 2, 1, 2, 3]}, Columns(trial="n"), "'n' .* must be finite, got nan in row"),
+        ({"n": [1, 1, 2, 1, 2, 3]}, Columns(trial="n"), "that rise.* got 1 after 1 in row 1.*sort"),
+        (
+            {"n": [1, NAN, 2, 1, 2, 3]},
+            Columns(trial="n"),
+            "'n' .*: expected a finite number, got nan in row",
+        ),
         (
             {"subject": ["m1", "m1", "m2", "m1", "m1", "m1"]},
             Columns(),
-            "one subject, got session 'a' with 'm1' and, in row 2, 'm2'",
+            "one subject in a session, got 'm1' and, in row 2, 'm2' in session 'a'",
         ),
         (
             {"session": ["a", None, "a", "b", "b", "b"]},
@@ -422,19 +438,19 @@ def test_errors_name_the_file(tmp_path):
         (
             {"subject": ["m1", " "] * 3},
             Columns(),
-            "'subject'.* filled in every row, got ' ' in row",
+            "'subject'.* expected a value in every row, got ' ' in row",
         ),
-        ({"d": [NAN] * 6}, Columns(dopamine="d"), "'d' .dopamine. must have a value .* all 6"),
+        ({"d": [NAN] * 6}, Columns(dopamine="d"), "'d' .dopamine.: expected a value .* all 6"),
         (
             {"d": [1, NAN, -np.inf, 1, 1, 1]},
             Columns(dopamine="d"),
-            "'d' .dopamine. must be finite, or NaN where missing, got -inf in row 2",
+            "'d' .dopamine.: expected a finite number, or NaN .*, got -inf in row 2",
         ),
-        ({"d": list("abcdef")}, Columns(dopamine="d"), "'d' .dopamine. must hold numbers"),
+        ({"d": list("abcdef")}, Columns(dopamine="d"), "'d' .dopamine.: expected numbers"),
         (
             {"o": [1, 2, NAN, 3, 4, 5]},
             Columns(observations=["o"]),
-            "'o' .observation. must be finite, got nan in row 2",
+            "'o' .observation.: expected a finite number, got nan in row 2",
         ),
     ],
 )
@@ -449,9 +465,9 @@ def test_bad_arguments_of_the_reader():
     for arms in (1, 2.0, True, "2"):
         with pytest.raises(ValueError, match="arms: expected a whole number of at least 2, got"):
             sessions_from_table(plain_table(), num_arms=arms)
-    with pytest.raises(ValueError, match=r"reward_kind must be one of .* got 'amount'"):
+    with pytest.raises(ValueError, match=r"reward_kind: expected one of .* got 'amount'"):
         sessions_from_table(plain_table(), reward_kind="amount")
-    with pytest.raises(ValueError, match="columns must be a Columns, got"):
+    with pytest.raises(ValueError, match="columns: expected a Columns, got"):
         sessions_from_table(plain_table(), {"choice": "choice"})
     with pytest.raises(ValueError, match="table without rows"):
         sessions_from_table(plain_table().iloc[:0])
@@ -459,16 +475,22 @@ def test_bad_arguments_of_the_reader():
     twice.columns = ["subject", "session", "choice", "choice"]
     with pytest.raises(ValueError, match=r"unique column names, got \['choice'\]"):
         sessions_from_table(twice)
-    with pytest.raises(ValueError, match="a single column can mean another separator"):
+    with pytest.raises(
+        ValueError, match="a single column can mean that the file has another separator"
+    ):
         sessions_from_table(pd.DataFrame({"subject;session": ["m1;a"]}))
 
 
 def test_one_role_a_column():
-    with pytest.raises(ValueError, match="got 'reward' as both reward and dopamine"):
+    with pytest.raises(
+        ValueError, match="expected one role a column, got 'reward' as both reward and dopamine"
+    ):
         Columns(dopamine=["d", "reward"])
     with pytest.raises(ValueError, match="as both session and subject; pass subject=None"):
         Columns(subject="mouse", session="mouse")
-    with pytest.raises(ValueError, match=r"Columns.choice must name a column, got None"):
+    with pytest.raises(
+        ValueError, match=r"Columns.choice: expected the name of a column, got None"
+    ):
         Columns(choice=None)
     assert Columns(observations="side").observation_names == ("side",)
 
@@ -480,25 +502,31 @@ def test_one_role_a_column():
     ("arguments", "message"),
     [
         ({"choice": [], "reward": []}, "at least one session, got none"),
-        ({"reward": [[1, 0, 1]]}, "reward must have one entry a session, 2 as in choice, got 1"),
-        ({"reward": [[1, 0], [1]]}, "reward must have 3 trials in session 'a', as choice .* got 2"),
-        ({"choice": [[0, 1, 1], []]}, "choice must have 1 trials in session 'b' at least, got 0"),
-        ({"choice": [["l", "r", "r"], [1]]}, "choice must be numbers, got .* in session 'a'"),
-        ({"choice": [[[0, 1, 1]], [[1]]]}, r"choice must have shape \(trials,\) .* \(1, 3\)"),
-        ({"ids": ["a", "a"]}, "unique, also across subjects, got 'a' 2 times .subjects 'm1', 'm2'"),
+        ({"reward": [[1, 0, 1]]}, "reward: expected one entry a session, 2 as in choice, got 1"),
+        (
+            {"reward": [[1, 0], [1]]},
+            "reward: expected 3 trials, as in choice, got 2 in session 'a'",
+        ),
+        ({"choice": [[0, 1, 1], []]}, "choice: expected at least 1 trial, got none in session 'b'"),
+        ({"choice": [["l", "r", "r"], [1]]}, "choice: expected numbers, got .* in session 'a'"),
+        ({"choice": [[[0, 1, 1]], [[1]]]}, r"choice: expected shape \(trials,\) .* \(1, 3\)"),
+        (
+            {"ids": ["a", "a"]},
+            "unique session ids, also across subjects, got 'a' 2 times .subjects 'm1', 'm2'",
+        ),
         ({"choice": [[0, 1, NAN], [1]]}, "got nan in trial 2 of session 'a'; .* pass missed"),
-        ({"choice": [[0, 1, 1], [-1]]}, "^choice must .* got -1 in trial 0 of session 'b'"),
-        ({"forced": [[0, 2, 0], [0]]}, "forced must be True or False, got 2.0 in session 'a'"),
-        ({"missed": [[0, 0, 0], [3]]}, "missed must be True or False, got 3.0 in session 'b'"),
-        ({"signal_names": ["d"]}, r"signal_names must have 0 entries, got \('d',\)"),
+        ({"choice": [[0, 1, 1], [-1]]}, "^choice: expected .* got -1 in trial 0 of session 'b'"),
+        ({"forced": [[0, 2, 0], [0]]}, "forced: expected True or False, got 2.0 in session 'a'"),
+        ({"missed": [[0, 0, 0], [3]]}, "missed: expected True or False, got 3.0 in session 'b'"),
+        ({"signal_names": ["d"]}, r"signal_names: expected 0 names, got \('d',\)"),
         (
             {"dopamine": [[[1, NAN]] * 3, [[1, NAN]]], "signal_names": ["x", "y"]},
-            "dopamine 'y' must have a value in some trial",
+            "dopamine 'y': expected a value in some trial",
         ),
         ({"dopamine": [[[1, 2]] * 3, [[1]]]}, r"as many columns in every session, got \[1, 2\]"),
         (
             {"observations": [[1, 2, 3], [4]], "observation_names": ["reward"]},
-            "observation_names must be unique, got 'reward'",
+            "observation_names: expected unique names, got 'reward'",
         ),
     ],
 )
@@ -518,47 +546,68 @@ def changed(array, place, value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: {"features": s.features[0]}, "features must have shape .* got shape"),
+        (lambda s: {"features": s.features[0]}, "features: expected shape .* got"),
         (lambda s: {"features": s.features[:0]}, "at least one session"),
-        (lambda s: {"features": s.features.astype(float)}, "array of float32 .* got float64"),
-        (lambda s: {"choice": s.choice.tolist()}, "choice must be a NumPy array .* got list"),
-        (lambda s: {"choice": s.choice[:, 1:]}, r"choice must .* got int32 with shape \(2, 4\)"),
-        (lambda s: {"signal_names": ()}, r"dopamine must .* 0 signals, got .* \(2, 5, 1\)"),
-        (lambda s: {"ids": ["a", "b"]}, "ids must be a tuple of 2 strings"),
-        (lambda s: {"subjects": ("m1", 2)}, "subjects must be a tuple of 2 strings"),
-        (lambda s: {"observation_names": ("reward", "choice", "side")}, "must start with 'choice'"),
-        (lambda s: {"ids": ("a", "a")}, "session ids must be unique"),
+        (
+            lambda s: {"features": s.features.astype(float)},
+            "features: expected a NumPy array of float32 .* got float64",
+        ),
+        (lambda s: {"choice": s.choice.tolist()}, "choice: expected a NumPy array .* got list"),
+        (
+            lambda s: {"choice": s.choice[:, 1:]},
+            r"choice: expected .* got int32 with shape \(2, 4\)",
+        ),
+        (lambda s: {"signal_names": ()}, r"dopamine: expected .* 0 signals.*, got .* \(2, 5, 1\)"),
+        (lambda s: {"ids": ["a", "b"]}, "ids: expected a tuple of 2 strings"),
+        (lambda s: {"subjects": ("m1", 2)}, "subjects: expected a tuple of 2 strings"),
+        (
+            lambda s: {"observation_names": ("reward", "choice", "side")},
+            "names that start with 'choice'",
+        ),
+        (lambda s: {"ids": ("a", "a")}, "ids: expected unique session ids"),
         (lambda s: {"num_arms": 1}, "num_arms: expected a whole number of at least 2"),
         (
             lambda s: {"features": changed(s.features, (1, 2, 0), NAN)},
-            "NaN in every observation .* or in none.* row 2 of session 'm2-a'",
+            "NaN in every observation .* or in none.* time step 2 of session 'm2-a'",
         ),
         (
             lambda s: {"features": changed(s.features, (0, 1, 1), np.inf)},
-            "infinite, got inf for 'reward' in row 1 of session 'm1-a'",
+            "finite numbers, got inf for 'reward' in time step 1 of session 'm1-a'",
         ),
         (
             lambda s: {"choice": changed(s.choice, (0, 1), 2)},
-            "from 0 to 1 .2 arms., got 2 in row 1",
+            "from 0 to 1 .2 arms., got 2 in time step 1",
         ),
-        (lambda s: {"dopamine": changed(s.dopamine, (0, 4, 0), NAN)}, "dopamine must be finite"),
+        (
+            lambda s: {"dopamine": changed(s.dopamine, (0, 4, 0), NAN)},
+            "dopamine: expected finite numbers",
+        ),
         (
             lambda s: {"choice_weight": changed(s.choice_weight, (0, 1), -1)},
-            "choice_weight must be finite and not negative",
+            "choice_weight: expected finite numbers of at least 0",
         ),
         (
             lambda s: {"choice_weight": changed(s.choice_weight, (1, 2), 1)},
-            "choice_weight must be 0 past the last trial.* session 'm2-a', which has 2 trials",
+            "choice_weight: expected 0 past the last trial.* session 'm2-a', which has 2 trials",
         ),
         (
             lambda s: {"dopamine_weight": changed(s.dopamine_weight, (1, 3), 1)},
-            "dopamine_weight must be 0 past the last trial",
+            "dopamine_weight: expected 0 past the last trial",
         ),
-        (lambda s: {"trials_per_session": np.array([3, 2])}, "features must be NaN past the last"),
+        (
+            lambda s: {"trials_per_session": np.array([3, 2])},
+            "features: expected NaN past the last",
+        ),
         (lambda s: {"trials_per_session": np.array([5, 2])}, "counts from 1 to 4"),
-        (lambda s: {"trials_per_session": [4, 2]}, "must be an array of integers"),
-        (lambda s: {"rows": (np.arange(4), np.arange(3))}, r"\[4, 2\] of them, got \[4, 3\]"),
-        (lambda s: {"latents": np.zeros((2, 4, 3))}, r"latents must have shape \(2, 5, latents\)"),
+        (
+            lambda s: {"trials_per_session": [4, 2]},
+            "trials_per_session: expected an array of integers",
+        ),
+        (
+            lambda s: {"rows": (np.arange(4), np.arange(3))},
+            r"rows: expected one table position .* \[4, 2\], got \[4, 3\]",
+        ),
+        (lambda s: {"latents": np.zeros((2, 4, 3))}, r"latents: expected shape \(2, 5, latents\)"),
     ],
 )
 def test_invariants(change, message):
@@ -580,14 +629,59 @@ def test_subset():
         np.testing.assert_array_equal(part.rows[0], [4, 5])
         np.testing.assert_array_equal(part.trials_per_session, [2])
     for indices, message in (
-        ([], "at least one session"),
-        (0, "as a list, got"),
-        ([2], "pick from 2 sessions"),
+        ([], "a list of at least one session"),
+        (0, "a list of at least one session, got"),
+        ([2], "positions in 2 sessions"),
         ([0, 0], "'m1-a' 2 times"),
-        ([0.5], "pick from 2 sessions"),
+        ([0.5], "positions in 2 sessions"),
     ):
         with pytest.raises(ValueError, match=message):
             sessions.subset(indices)
+
+
+def test_sessions_have_a_length_and_an_index():
+    sessions = many_sessions()
+    assert len(sessions) == 10
+    assert sessions[3].ids == sessions["s3"].ids == sessions[-7].ids == ("s3",)
+    assert sessions[np.int64(3)].ids == ("s3",)
+    assert sessions[2:5].ids == ("s2", "s3", "s4")
+    assert sessions[[4, 1]].ids == ("s4", "s1")
+    assert sessions[np.arange(10) > 7].ids == ("s8", "s9")
+    assert [part.ids[0] for part in sessions] == list(sessions.ids)
+    assert "s3" in sessions and "s33" not in sessions
+    np.testing.assert_array_equal(sessions["s3"].features[0], sessions.features[3])
+    for key, error, message in (
+        ("s33", KeyError, "no session 's33'.*did you mean 's3'"),
+        (10, IndexError, "expected a position below 10, got 10"),
+        (-11, IndexError, "expected a position below 10, got -11"),
+        (1.0, TypeError, "expected a position, an id, a slice or an array .* got 1.0"),
+        (True, TypeError, "expected a position, an id, a slice or an array .* got True"),
+        ([10], ValueError, "positions in 10 sessions"),
+    ):
+        with pytest.raises(error, match=message):
+            sessions[key]
+
+
+def test_sessions_show_what_they_hold():
+    sessions = sessions_from_table(small_table(), ALL_COLUMNS)
+    assert repr(sessions) == (
+        "<Sessions: 2 subjects, 2 sessions, 6 trials (4 free choices, 1 forced, 1 missed), "
+        "4 values of dlight>"
+    )
+    shown = dataclasses.replace(sessions, signal_names=("<d>",))._repr_html_()
+    assert "<th>forced</th><td>1</td>" in shown
+    assert "<th>values of &lt;d&gt;</th><td>4</td>" in shown
+
+
+def test_reading_tables_does_not_import_tensorflow(tmp_path):
+    plain_table().to_csv(tmp_path / "a.csv", index=False)
+    code = (
+        "import sys, keras_disrnn.data as data\n"
+        f"sessions = data.sessions_from_table({str(tmp_path / 'a.csv')!r})\n"
+        "data.summary(sessions)\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_part_may_have_no_target():
@@ -597,11 +691,11 @@ def test_a_part_may_have_no_target():
 
 def test_splits():
     sessions = many_sessions()
-    train, held_out = split_by_session(sessions, 3, 1)
+    train, held_out = split_by_session(sessions, 3)
     assert held_out.ids == ("s1", "s4", "s7")
     assert train.ids == ("s0", "s2", "s3", "s5", "s6", "s8", "s9")
     # Subjects m0 to m2 have three sessions, m3 has one.
-    train, held_out = split_by_session(sessions, 2, 0, within_subject=True)
+    train, held_out = split_by_session(sessions, 2, offset=0, within_subject=True)
     assert held_out.ids == ("s0", "s2", "s3", "s5", "s6", "s8", "s9")
     assert split_by_id(sessions, ["s9", "s0"]).held_out.ids == ("s0", "s9")
     train, held_out = split_by_subject(sessions, "m1")
@@ -618,17 +712,26 @@ def test_splits():
     [
         (lambda s: split_by_session(s, 1), "held_out_every: expected a whole number of at least 2"),
         (lambda s: split_by_session(s, 2.0), "held_out_every: expected a whole number"),
-        (lambda s: split_by_session(s, 2, 2), r"below held_out_every \(2\), got 2"),
-        (lambda s: split_by_session(s, 2, -1), "offset: expected a whole number of at least 0"),
         (
-            lambda s: split_by_session(s, 20, 15),
+            lambda s: split_by_session(s, 2, offset=2),
+            r"offset: expected a number below held_out_every \(2\), got 2",
+        ),
+        (
+            lambda s: split_by_session(s, 2, offset=-1),
+            "offset: expected a whole number of at least 0",
+        ),
+        (
+            lambda s: split_by_session(s, 20, offset=15),
             "got none in the held-out part of 10 sessions with held_out_every=20 and offset=15",
         ),
         (lambda s: split_by_id(s, []), "got none in the held-out part"),
         (lambda s: split_by_id(s, s.ids), "got none in the training part"),
-        (lambda s: split_by_id(s, ["s77"]), "a session in the data, got 's77'.*did you mean 's7'"),
-        (lambda s: split_by_subject(s, ["m9"]), "name a subject in the data, got 'm9'"),
-        (lambda s: split_by_column(s, pd.Series([1]), [1]), "must come from a table"),
+        (
+            lambda s: split_by_id(s, ["s77"]),
+            "held_out: expected a session in the data .*, got 's77'.*did you mean 's7'",
+        ),
+        (lambda s: split_by_subject(s, ["m9"]), "expected a subject in the data .*, got 'm9'"),
+        (lambda s: split_by_column(s, pd.Series([1]), [1]), "expected sessions read from a table"),
     ],
 )
 def test_bad_splits(split, message):
@@ -641,11 +744,13 @@ def test_split_by_column():
     sessions = sessions_from_table(table)
     assert split_by_column(sessions, table["day"], [2]).held_out.ids == ("b",)
     assert split_by_column(sessions.subset([1, 0]), table["day"], [1]).held_out.ids == ("a",)
-    with pytest.raises(ValueError, match=r"'block' must have one value .* 0 and 1 in session 'a'"):
+    with pytest.raises(ValueError, match=r"'block': expected one value .* 0 and 1 in session 'a'"):
         split_by_column(sessions, table["block"], [1])
-    with pytest.raises(ValueError, match="value of column 'day' in the data, got '3'"):
+    with pytest.raises(
+        ValueError, match="expected a value of column 'day' in the data .*, got '3'"
+    ):
         split_by_column(sessions, table["day"], [3])
-    with pytest.raises(ValueError, match="'day' must have a value for each row"):
+    with pytest.raises(ValueError, match="'day': expected a value for each row"):
         split_by_column(sessions, table["day"][:2], [1])
 
 
@@ -776,16 +881,20 @@ def test_keras_fits_and_evaluates():
 
 
 def test_summary():
-    told = summary(sessions_from_table(small_table(), ALL_COLUMNS))
-    assert told.index.tolist() == ["m1", "m2", "(all)"]
+    counted = summary(sessions_from_table(small_table(), ALL_COLUMNS))
+    assert counted.index.tolist() == ["m1", "m2", "(all)"]
     counts = ["sessions", "trials", "forced", "missed", "dlight_missing"]
-    assert told[counts].to_numpy().tolist() == [[1, 4, 1, 1, 1], [1, 2, 0, 0, 0], [2, 6, 1, 1, 1]]
-    np.testing.assert_allclose(told["reward_rate"], [2 / 3, 1 / 2, 3 / 5])
-    np.testing.assert_allclose(told["choice_1"], [1 / 2, 1 / 2, 1 / 2])
-    np.testing.assert_allclose(told["choice_0"] + told["choice_1"], 1)
-    np.testing.assert_allclose(told["dlight_mean"], [-0.25, 2.5, 1.125])
+    assert counted[counts].to_numpy().tolist() == [
+        [1, 4, 1, 1, 1],
+        [1, 2, 0, 0, 0],
+        [2, 6, 1, 1, 1],
+    ]
+    np.testing.assert_allclose(counted["reward_rate"], [2 / 3, 1 / 2, 3 / 5])
+    np.testing.assert_allclose(counted["choice_1"], [1 / 2, 1 / 2, 1 / 2])
+    np.testing.assert_allclose(counted["choice_0"] + counted["choice_1"], 1)
+    np.testing.assert_allclose(counted["dlight_mean"], [-0.25, 2.5, 1.125])
     np.testing.assert_allclose(
-        told["dlight_sd"], [np.std(v, ddof=1) for v in ([0.5, -1], [2, 3], [0.5, -1, 2, 3])]
+        counted["dlight_sd"], [np.std(v, ddof=1) for v in ([0.5, -1], [2, 3], [0.5, -1, 2, 3])]
     )
 
 
@@ -850,14 +959,20 @@ def test_tfds_without_dopamine_and_with_forced_trials():
     [
         (lambda e: {"train": e}, "one split, got a dict with the keys train"),
         (lambda e: [], "at least one session, got none"),
-        (lambda e: [({}, 1)], "must hold dicts, got tuple in example 0"),
-        (lambda e: [{"choices": [1]}], "no feature 'subject' in example 0, got choices"),
-        (lambda e: [e[0], {**e[1], "choice": [[0]]}], "1 dimensions .* not be batched"),
-        (lambda e: as_dataset(e[:1]).batch(1), "session must have 0 dimensions"),
-        (lambda e: [e[0], e[0]], "session ids must be unique.* got 'm1-a' 2 times"),
-        (lambda e: [e[0], {k: v for k, v in e[1].items() if k != "dopamine"}], "in dopamine"),
+        (lambda e: [({}, 1)], "expected dicts, got tuple in example 0"),
+        (lambda e: [{"choices": [1]}], "expected a feature 'subject', got choices in example 0"),
+        (
+            lambda e: [e[0], {**e[1], "choice": [[0]]}],
+            "choice: expected 1 dimensions .* do not batch",
+        ),
+        (lambda e: as_dataset(e[:1]).batch(1), "session: expected 0 dimensions"),
+        (lambda e: [e[0], e[0]], "ids: expected unique session ids.* got 'm1-a' 2 times"),
+        (
+            lambda e: [e[0], {k: v for k, v in e[1].items() if k != "dopamine"}],
+            "difference in dopamine",
+        ),
         (lambda e: [{**e[0], "reward": [1, 0, 2]}], "0 or 1 .* got 2 in trial 2 of session 'm1-a'"),
-        (lambda e: [{**e[0], "dopamine": [NAN] * 3}], "dopamine 'dopamine' must have a value"),
+        (lambda e: [{**e[0], "dopamine": [NAN] * 3}], "dopamine 'dopamine': expected a value"),
     ],
 )
 def test_bad_tfds(make, message):

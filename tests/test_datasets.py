@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import test_events
 
 import keras_disrnn
 import keras_disrnn.datasets
 from keras_disrnn import bandit
 from keras_disrnn.data import (
     Columns,
+    EventSettings,
     Photometry,
     Sessions,
-    Source1Columns,
-    Source2Columns,
     examples_from_sessions,
     sessions_from_table,
     sessions_from_tfds,
@@ -35,13 +35,18 @@ SIMULATED = [
     "leaky_actor_critic",
     "multi_subject",
 ]
-BUILDER_MODULE = sys.modules[Builder.__module__]
+CONFIGS_MODULE = sys.modules[SimulatedConfig.__module__]
 # Shards one after the other, as they lie on the disk.
 IN_ORDER = tfds.ReadConfig(interleave_cycle_length=1)
 
 
 def small(name="small", **arguments):
-    sizes = {"train_sessions": 30, "validation_sessions": 12, "test_sessions": 11, "trials": 20}
+    sizes = {
+        "num_train_sessions": 30,
+        "num_validation_sessions": 12,
+        "num_test_sessions": 11,
+        "num_trials": 20,
+    }
     return SimulatedConfig(name=name, **{**sizes, **arguments})
 
 
@@ -103,59 +108,34 @@ class TrialsTableConfigTest(tfds.testing.DatasetBuilderTestCase):
         make_table().to_csv(cls.EXAMPLE_DIR / "trials.csv", index=False)
 
 
-def make_source_data_2(names=None):
-    """A file of the published shape: two locations, signals around four events at 15 Hz."""
-    rng = np.random.default_rng(0)
-    rows = {"location": [], "site": [], "session": [], "choice": [], "reward": [], "Q": []}
-    for location, sites in (("DMS terminals", "ab"), ("VTA/SN", "c")):
-        for site in sites:
-            for session, trials in ((1, 12), (2, 9)):
-                rows["location"] += [location] * trials
-                rows["site"] += [site] * trials
-                rows["session"] += [session] * trials
-                rows["choice"] += list(rng.choice(["contra", "ipsi"], trials))
-                rows["reward"] += list(rng.integers(0, 2, trials))
-                rows["Q"] += list(rng.normal(size=trials))
-    table = pd.DataFrame(rows)
-    for event in ("poke", "levers", "press", "reward_signal"):
-        signal = pd.DataFrame(rng.normal(size=(len(table), 30)))
-        table = pd.concat([table, signal.add_prefix(f"{event}_")], axis=1)
-    return table.rename(columns=names or {})
-
-
-SOURCE_2 = Source2Columns(
-    levers=("ipsi", "contra"),
-    signal=[f"reward_signal_{i}" for i in range(30)],
-    times=tuple(np.arange(30) / 15 - 1),
-    window=(0.21, 0.79),
-    location="location",
-    keep_location="DMS terminals",
+PARKER = Parker2016Config(
+    name="parker2016_named",
+    events=EventSettings(
+        arms={"ipsi": 0, "contra": 1}, start="start", subject="site", session="day"
+    ),
+    file="named.csv",
 )
 
 
 class Parker2016ConfigTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
-    BUILDER_CONFIG_NAMES_TO_TEST = [
-        Parker2016Config(name="parker2016_dms", columns=SOURCE_2, file="original.csv"),
-        "parker2016",
-    ]
-    SPLITS = {"train": 4}
+    BUILDER_CONFIG_NAMES_TO_TEST = [PARKER, "parker2016"]
+    SPLITS = {"train": 2}
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def folder_of_one_table(cls, tmp_path_factory):
         cls.EXAMPLE_DIR = tmp_path_factory.mktemp("manual")
-        table = make_source_data_2()
-        table.to_csv(cls.EXAMPLE_DIR / "original.csv", index=False)
+        table = test_events.sample_table()
+        names = {"ipsi_press": "ipsi", "contra_press": "contra", "trial_start": "start"}
+        table = table.rename(columns={**names, "session": "day"})
+        table.to_csv(cls.EXAMPLE_DIR / "named.csv", index=False)
 
     def _download_and_prepare_as_dataset(self, builder):
         if builder.builder_config.name == "parker2016":
-            # The names of the ready-made config are guesses: here is a file that has them.
-            table = make_source_data_2({"reward_signal_20": "reward_signal"})
-            table = table[table["location"] == "DMS terminals"]
-            table = table.assign(choice=(table["choice"] == "contra").astype(int))
-            (self.EXAMPLE_DIR / "original.csv").unlink()
-            table.to_csv(self.EXAMPLE_DIR / "guessed.csv", index=False)
+            # The names of the default config are guesses: this file has them.
+            (self.EXAMPLE_DIR / "named.csv").unlink()
+            test_events.sample_table().to_csv(self.EXAMPLE_DIR / "guessed.csv", index=False)
         super()._download_and_prepare_as_dataset(builder)
 
 
@@ -224,7 +204,7 @@ def test_subjects_differ_in_their_learning_rate_and_the_truth_is_recorded(folder
             np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
-def test_metadata_tells_agent_parameters_and_seed_when_read_from_disk(tmp_path):
+def test_metadata_on_disk_hold_agent_parameters_and_seed(tmp_path):
     build(small(agent=bandit.LeakyActorCritic(0.2), seed=9), tmp_path)
     (path,) = tmp_path.glob("bandit_dopamine/small/*")
     metadata = tfds.builder_from_directory(path).info.metadata
@@ -234,28 +214,28 @@ def test_metadata_tells_agent_parameters_and_seed_when_read_from_disk(tmp_path):
     }
     assert metadata["variable_names"] == ["theta0", "theta1", "v"]
     assert metadata["environment_parameters"] == {"sigma": 0.1, "num_arms": 2}
-    assert (metadata["seed"], metadata["trials"]) == (9, 20)
+    assert (metadata["seed"], metadata["num_trials"]) == (9, 20)
 
 
-def test_data_of_another_config_of_the_same_name_are_not_taken(tmp_path):
+def test_data_of_another_config_of_the_same_name_are_refused(tmp_path):
     build(small(seed=1), tmp_path)
     assert Builder(config=small(seed=1), data_dir=tmp_path).info.splits["train"].num_examples == 30
-    for change in ({"seed": 2}, {"train_sessions": 31}, {"agent": bandit.QLearning(0.4)}):
-        with pytest.raises(ValueError, match=r"small.2.0.0: this data set was made with .*delete"):
+    for change in ({"seed": 2}, {"num_train_sessions": 31}, {"agent": bandit.QLearning(0.4)}):
+        with pytest.raises(ValueError, match=r"small.3.0.0: expected data made with .*delete"):
             Builder(config=small(**{"seed": 1, **change}), data_dir=tmp_path)
 
 
-def test_numbers_of_numpy_will_do_as_settings(tmp_path):
+def test_settings_may_be_numpy_numbers(tmp_path):
     config = small(agent=bandit.QLearning(np.float32(0.5)), seed=np.int64(3))
     assert build(config, tmp_path).info.metadata["parameters"]["q_learning"]["alpha"] == 0.5
 
 
 def test_shards_change_nothing(tmp_path, monkeypatch):
     subjects = {"a": bandit.QLearning(0.1), "b": bandit.QLearning(0.8)}
-    config = small(agent=subjects, train_sessions=700, trials=5)
+    config = small(agent=subjects, num_train_sessions=700, num_trials=5)
     once = build(config, tmp_path / "once")
     # One group at a time, and several files.
-    monkeypatch.setattr(BUILDER_MODULE, "_TRIALS_AT_ONCE", 1)
+    monkeypatch.setattr(CONFIGS_MODULE, "_TRIALS_AT_ONCE", 1)
     assert config.shards("train") == [
         ("a", 0, 256), ("a", 256, 94), ("b", 350, 162), ("b", 512, 188),
     ]  # fmt: skip
@@ -269,11 +249,11 @@ def test_shards_change_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_shards_cover_each_split_once(split):
     config = small(
-        agent={name: bandit.QLearning() for name in "abc"}, train_sessions=1000, trials=2000
+        agent={name: bandit.QLearning() for name in "abc"}, num_train_sessions=1000, num_trials=2000
     )
     played = [i for _, start, count in config.shards(split) for i in range(start, start + count)]
     first = {"train": 0, "validation": 1000, "test": 1012}[split]
-    assert played == list(range(first, first + getattr(config, f"{split}_sessions")))
+    assert played == list(range(first, first + getattr(config, f"num_{split}_sessions")))
 
 
 def test_random_access(tmp_path):
@@ -296,7 +276,7 @@ def test_random_access(tmp_path):
             {"agent": {"a": bandit.QLearning(), "b": bandit.RewardSeeking()}},
             r"\['QLearning', 'RewardSeeking'\]",
         ),
-        ({"train_sessions": 0}, "train_sessions"),
+        ({"num_train_sessions": 0}, "num_train_sessions"),
         ({"agent": {str(i): bandit.QLearning() for i in range(12)}}, "test_sessions.* 12 subjects"),
     ],
 )
@@ -310,7 +290,7 @@ def test_the_card_and_the_citation_are_installed(folder):
     assert "drifting two-armed bandit" in info.description
     for key in ("jain2025simultaneous", "miller2023cognitive", "ito2009validation"):
         assert key in info.citation
-    assert info.release_notes.keys() == {"1.0.0", "2.0.0"}
+    assert info.release_notes.keys() == {"1.0.0", "2.0.0", "3.0.0"}
     assert keras_disrnn.datasets.Builder.name == "bandit_dopamine"
 
 
@@ -322,7 +302,7 @@ def test_beam_makes_the_same_examples_in_the_same_order(tmp_path):
     from apache_beam.options.pipeline_options import PipelineOptions
 
     config = small(
-        agent={"a": bandit.QLearning(0.1), "b": bandit.QLearning(0.8)}, train_sessions=1100
+        agent={"a": bandit.QLearning(0.1), "b": bandit.QLearning(0.8)}, num_train_sessions=1100
     )
     here = build(config, tmp_path / "here")
     options = PipelineOptions(
@@ -336,7 +316,7 @@ def test_beam_makes_the_same_examples_in_the_same_order(tmp_path):
                 np.testing.assert_array_equal(value, other[name])
 
 
-def test_beam_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_missing_beam_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(ImportError, match=r"keras-disrnn\[beam\]"):
         build(small(), tmp_path, download={"beam_options": object()})
@@ -399,11 +379,15 @@ def test_held_out_sessions_of_each_subject_become_the_test_split(tmp_path):
         ({"notes.txt": "x"}, {}, "expected one table .*got none"),
         ({"a.csv": "x", "b.csv": "x"}, {}, "got a.csv, b.csv; name it with the config's file"),
         ({"a.csv": "x"}, {"file": "b.csv"}, "expected the file b.csv, got a.csv"),
-        ({"a.csv": "subject,session,choice\nm,s,1\n"}, {}, "a.csv: no column 'reward'"),
+        (
+            {"a.csv": "subject,session,choice\nm,s,1\n"},
+            {},
+            "a.csv: Columns.reward: expected a column 'reward'",
+        ),
         (
             {"a.csv": "subject,session,choice,reward\nm,s,1,1\nm,s,1,7\n"},
             {},
-            "a.csv: column 'reward' .reward. must be 0 or 1 .* row 1",
+            "a.csv: column 'reward' .reward.: expected 0 or 1 .* row 1",
         ),
     ],
 )
@@ -420,79 +404,48 @@ def test_bad_tables_are_named(tmp_path, files, arguments, message):
 # === Parker et al. (2016) ===
 
 
-def test_source_data_2_gives_the_mean_of_the_window(tmp_path):
+def test_parker2016_reads_events_and_photometry(tmp_path):
     manual = tmp_path / "manual"
     manual.mkdir()
-    table = make_source_data_2()
-    table.to_csv(manual / "original.csv", index=False)
-    config = Parker2016Config(name="dms", columns=SOURCE_2, held_out_every=2)
+    samples = test_events.sample_table()
+    # Sessions are numbered within sites.
+    samples = pd.concat([samples, samples.assign(site=8)])
+    samples.to_csv(manual / "original.csv", index=False)
+    photometry = Photometry(window=(0.0, 1.0), baseline=(-0.5, -0.1), step=1 / 15)
+    config = Parker2016Config(name="by_time", photometry=photometry, held_out_every=2)
     builder = build(config, tmp_path, download={"manual_dir": manual})
     examples = {e["session"].decode(): e for e in examples_of(builder)}
-    assert examples.keys() == {"a 1", "b 1"}
-    assert [e["session"] for e in examples_of(builder, "test")] != []
-    own = table[(table["site"] == "b") & (table["session"] == 1)]
-    # Sample n is at n / 15 - 1 s: from 0.21 to 0.79 s are the samples 19 to 26.
-    expected = own[[f"reward_signal_{i}" for i in range(19, 27)]].mean(axis=1)
-    np.testing.assert_allclose(examples["b 1"]["dopamine"], expected, rtol=1e-5)
-    np.testing.assert_array_equal(examples["b 1"]["choice"], own["choice"] == "contra")
-    np.testing.assert_array_equal(examples["b 1"]["reward"], own["reward"])
-    assert builder.info.metadata["columns"]["window"] == list(SOURCE_2.window)
-
-
-def test_source_data_1_goes_through_photometry(tmp_path):
-    manual = tmp_path / "manual"
-    manual.mkdir()
-    rng = np.random.default_rng(1)
-    parts = []
-    for session in (1, 2):
-        table = pd.DataFrame(
-            0, np.arange(600), ["trial_start", "ipsi_press", "contra_press", "reward"]
-        )
-        table.loc[np.arange(10, 600, 60), "trial_start"] = 1
-        table.loc[np.arange(20, 590, 120), "ipsi_press"] = 1
-        table.loc[np.arange(80, 480, 120), "contra_press"] = 1
-        table.loc[np.arange(23, 590, 120), "reward"] = 1
-        table["signal"] = rng.normal(size=600) + 5
-        parts.append(table.assign(site="a", session=session))
-    pd.concat(parts).to_csv(manual / "original.csv", index=False)
-    photometry = Photometry()
-    config = Parker2016Config(name="by_time", columns=Source1Columns(), photometry=photometry)
-    builder = build(config, tmp_path, download={"manual_dir": manual})
-    example = examples_of(builder)[0]
-    assert example["choice"][:4].tolist() == [0, 1, 0, 1]
-    assert example["reward"][:4].tolist() == [1, 0, 1, 0]
-    assert example["missed"].tolist() == [False] * 9 + [True]
-    assert np.isfinite(example["dopamine"][:8]).all()
-    assert np.ptp(example["dopamine"][:8]) > 0
-    assert builder.info.metadata["photometry"]["window"] == list(photometry.window)
+    assert examples.keys() == {"7 1", "8 1"}
+    assert {e["session"] for e in examples_of(builder, "test")} == {b"7 2", b"8 2"}
+    example = examples["7 1"]
+    assert example["subject"] == b"7"
+    assert example["choice"].tolist() == [0, 1, 0]
+    assert example["reward"].tolist() == [1, 0, 0]
+    assert example["missed"].tolist() == [False, False, True]
+    np.testing.assert_allclose(example["dopamine"], [2, 0.5, np.nan], atol=1e-6)
+    metadata = builder.info.metadata
+    assert metadata["photometry"]["window"] == list(photometry.window)
+    assert metadata["events"]["arms"] == {"ipsi_press": 0, "contra_press": 1}
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "message"),
+    ("text", "message"),
     [
-        ({}, {}, "Source data 2(.|\n)*eLife 8:e42992(.|\n)*guesses(.|\n)*choice='choice'"),
-        ({"columns": Source1Columns()}, {}, "Source data 1(.|\n)*timepoint(.|\n)*Source1Columns"),
-        ({}, {"a.csv": "site,session,choice,rewarded\na,1,0,1\n"}, "no column 'reward'.*rewarded"),
+        (None, "Source data 1(.|\n)*eLife 8:e42992(.|\n)*guesses(.|\n)*'ipsi_press'"),
+        ("site,session,rewarded\na,1,0\n", "a.csv: .*expected a column 'signal'"),
         (
-            {},
-            {"a.csv": "site,session,choice,reward,reward_signal\na,1,left,1,0.1\n"},
-            "'choice' must be one of .*'left' in row 0",
+            "site,session,signal,trial_start,ipsi_press,contra_press,rewarded\na,1,0,0,0,0,0\n",
+            "a.csv: .*expected a column 'reward'.*did you mean 'rewarded'",
         ),
     ],
 )
-def test_parker2016_says_what_it_wants(tmp_path, config, files, message):
+def test_parker2016_says_what_it_needs(tmp_path, text, message):
     manual = tmp_path / "manual"
     manual.mkdir()
-    for name, text in files.items():
-        (manual / name).write_text(text)
-    config = Parker2016Config(name="bad", **config)
+    if text is not None:
+        (manual / "a.csv").write_text(text)
     with pytest.raises((ValueError, AssertionError), match=message):
-        build(config, tmp_path, download={"manual_dir": manual})
-
-
-def test_photometry_settings_without_a_signal_to_use_them_on_are_refused():
-    with pytest.raises(ValueError, match="photometry: expected None with Source2Columns"):
-        Parker2016Config(name="bad", photometry=Photometry())
+        build(Parker2016Config(name="bad"), tmp_path, download={"manual_dir": manual})
 
 
 # === Into sessions and batches ===
@@ -544,7 +497,7 @@ def test_streamed_batches_are_those_in_memory(batch_size):
     sessions = ragged_sessions()
     split = dataset_of(examples_from_sessions(sessions))
     longest = int(sessions.trials_per_session.max())
-    streamed = stream_from_tfds(split, batch_size, trials=longest)
+    streamed = stream_from_tfds(split, batch_size, num_trials=longest)
     assert_same_batches(streamed, sessions.dataset(batch_size))
     assert streamed.element_spec[0].shape.as_list() == [None, longest + 1, 3]
 
@@ -573,15 +526,15 @@ def test_behaviour_alone_and_no_flags():
     assert set(streamed.element_spec[1]) == {"choice"}
 
 
-def test_a_stream_tells_the_subject_as_sessions_do():
+def test_a_stream_has_the_index_of_the_subject():
     sessions = ragged_sessions()
     names = (*dict.fromkeys(sessions.subjects), "another")[::-1]
     split = dataset_of(examples_from_sessions(sessions))
     longest = int(sessions.trials_per_session.max())
-    streamed = stream_from_tfds(split, 2, trials=longest, subject_names=names)
+    streamed = stream_from_tfds(split, 2, num_trials=longest, subject_names=names)
     assert_same_batches(streamed, sessions.with_subjects(names).dataset(2))
     unknown = stream_from_tfds(split, 2, subject_names=names[:2])
-    wrong = f"subject must be one of another, {names[1]}, not so in session"
+    wrong = f"subject: expected one of the model's 2 .'another', '{names[1]}'., got subject"
     with pytest.raises(tf.errors.InvalidArgumentError, match=wrong):
         list(unknown)
 
@@ -611,20 +564,43 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        ({"choice": np.array([0, 2])}, {}, "choice must be from 0 to 1.*the-session"),
-        ({"choice": np.array([0, -1])}, {}, "choice must be from 0 to 1.*the-session"),
-        ({"reward": np.array([1.0, 0.5])}, {}, "reward must be 0 or 1.*the-session"),
+        (
+            {"choice": np.array([0, 2])},
+            {},
+            "choice: expected a whole number from 0 to 1.*the-session",
+        ),
+        (
+            {"choice": np.array([0, -1])},
+            {},
+            "choice: expected a whole number from 0 to 1.*the-session",
+        ),
+        ({"reward": np.array([1.0, 0.5])}, {}, "reward: expected 0 or 1.*the-session"),
         ({"reward": np.array([1.0, np.nan])}, {"reward_kind": "real"}, "finite.*the-session"),
-        ({"dopamine": np.array([1.0, np.inf])}, {}, "dopamine must be finite.*the-session"),
-        ({"dopamine": np.array([1.0])}, {}, "dopamine must have as many trials.*the-session"),
-        ({"observations": np.array([1.0, np.nan])}, {}, "observations must be .*the-session"),
-        ({}, {"trials": 1}, "trials=1 must be at least.*the-session"),
+        (
+            {"dopamine": np.array([1.0, np.inf])},
+            {},
+            "dopamine 'dopamine': expected a finite.*the-session",
+        ),
+        (
+            {"dopamine": np.array([1.0])},
+            {},
+            "dopamine: expected 2 trials, as in choice, got 1 .*the-session",
+        ),
+        (
+            {"observations": np.array([1.0, np.nan])},
+            {},
+            "observation 'observation_1': expected .*the-session",
+        ),
+        ({}, {"num_trials": 1}, "num_trials: expected at least .*the-session"),
+        ({"dopamine": np.array([1.0, 1e6])}, {}, "from -10000 to 10000.*the-session"),
+        ({"missed": np.array([True, True])}, {}, "a choice in every session.*the-session"),
     ],
 )
 def test_bad_examples_in_a_stream_are_named(change, arguments, message):
     fine = {**GOOD, **({"observations": np.zeros(2)} if "observations" in change else {})}
+    fine |= {"missed": np.zeros(2, bool)} if "missed" in change else {}
     fine = {**fine, "session": "fine"}
-    if arguments.get("trials"):
+    if arguments.get("num_trials"):
         fine = {name: value[:1] if np.ndim(value) else value for name, value in fine.items()}
     split = dataset_of([fine, {**GOOD, **change}])
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -632,19 +608,39 @@ def test_bad_examples_in_a_stream_are_named(change, arguments, message):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"choice": np.array([0.0, 0.5])},
+        {"reward": np.array([1.0, 0.5])},
+        {"dopamine": np.array([1.0, 1e6])},
+        {"dopamine": np.array([1.0])},
+        {"observations": np.array([1.0, np.nan])},
+        {"missed": np.array([True, True])},
+    ],
+)
+def test_memory_and_stream_raise_the_same_error(change):
+    example = {**GOOD, **change}
+    with pytest.raises(ValueError) as in_memory:
+        sessions_from_tfds([example], num_arms=2)
+    with pytest.raises(tf.errors.InvalidArgumentError) as streamed:
+        list(stream_from_tfds(dataset_of([example]), 1))
+    assert f"ValueError: {in_memory.value}\n" in str(streamed.value)
+
+
+@pytest.mark.parametrize(
     ("dataset", "arguments", "message"),
     [
-        (lambda: {"train": dataset_of([GOOD])}, {}, "must be one split"),
+        (lambda: {"train": dataset_of([GOOD])}, {}, "expected one split"),
         (lambda: dataset_of([GOOD]).map(lambda e: (e["choice"], e["reward"])), {}, "of dicts"),
-        (lambda: dataset_of([GOOD]).batch(2), {}, "must not be batched"),
+        (lambda: dataset_of([GOOD]).batch(2), {}, "do not batch the dataset"),
         (lambda: dataset_of([{**GOOD, "Reward": GOOD["reward"]}]), {"num_arms": 1}, "num_arms"),
         (
             lambda: dataset_of([{("Rewards" if k == "reward" else k): v for k, v in GOOD.items()}]),
             {},
-            "no feature 'reward'.*did you mean 'Rewards'",
+            "expected a feature 'reward'.*did you mean 'Rewards'",
         ),
         (lambda: dataset_of([GOOD]), {"reward_kind": "amount"}, "reward_kind"),
-        (lambda: dataset_of([GOOD]), {"trials": 0}, "trials"),
+        (lambda: dataset_of([GOOD]), {"num_trials": 0}, "num_trials"),
         (lambda: dataset_of([GOOD]), {"batch_size": 0}, "batch_size"),
     ],
 )

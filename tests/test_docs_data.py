@@ -7,8 +7,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import test_events
 import test_nwb
-import test_parker
 
 from keras_disrnn.data import Sessions
 
@@ -17,13 +17,13 @@ MARK = "<!-- needs the recordings -->"
 
 
 def blocks():
-    """(needs the recordings, code) of every Python block."""
+    """Return (needs the recordings, code) of every Python block."""
     found = re.findall(rf"({MARK}\n)?```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     return [(bool(mark), code) for mark, code in found]
 
 
 def write_files(folder, rng):
-    """What the page calls its reader's own files."""
+    """Write the files that the page reads."""
     lengths = (30, 45, 40, 35)
     total, outcomes = sum(lengths), np.concatenate([10 + 5.0 * np.arange(n) for n in lengths])
     table = pd.DataFrame(
@@ -53,8 +53,24 @@ def write_files(folder, rng):
             np.save(folder / "signals" / f"{day}.{part}.npy", values)
     test_nwb.write(folder / "m1.nwb")
     test_nwb.write(folder / "m2.nwb", subject="m2", session="m2-01")
-    test_parker.source_2().to_csv(folder / "source2.csv", index=False)
-    test_parker.source_1().to_csv(folder / "source1.csv", index=False)
+    names = {"left": "left_press", "right": "right_press"}
+    events = test_events.event_table().replace({"event": names})
+    events.to_csv(folder / "events.csv", index=False)
+    test_events.sample_table().to_csv(folder / "source1.csv", index=False)
+    source_2().to_csv(folder / "source2.csv", index=False)
+
+
+def source_2():
+    """One row a trial: two sites of two and one sessions, which are numbered within sites."""
+    table = pd.DataFrame(
+        {
+            "site": [1, 1, 1, 1, 2, 2],
+            "session": [1, 1, 1, 2, 1, 1],
+            "choice": ["ipsi", "contra", "contra", "ipsi", "contra", "ipsi"],
+            "reward": [1, 0, 1, 1, 0, 0],
+        }
+    )
+    return table.assign(**{f"press_{i}": i + np.arange(6) / 10 for i in range(4)})
 
 
 def run(code, names):
@@ -72,11 +88,17 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys, rng):
     for code in mine:
         run(code, names)
     assert (tmp_path / "average.pdf").stat().st_size > 1000
-    # The error on the page is the one that comes.
+    # The page shows the error that is raised.
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert f"    {said}\n" in PAGE.read_text("utf-8")
     assert names["nwb_sessions"].n_sessions == 2
-    assert names["told"]["choice_likelihood"].notna().all()
+    assert names["predicted"]["choice_likelihood"].notna().all()
+    assert names["event_sessions"].trials_per_session.tolist() == [3, 2]
+    assert names["parker_1"].subjects == ("7", "7")
+    np.testing.assert_allclose(names["parker_1"].dopamine[0, 1:, 0], [2, 0.5, 0], atol=0.2)
+    assert names["parker_2"].ids == ("1 1", "1 2", "2 1")
+    # The mean of the columns with 1 and 2, and a tenth more a row.
+    np.testing.assert_allclose(names["parker_2"].dopamine[0, 1:, 0], [1.5, 1.6, 1.7])
 
 
 def test_the_recordings_of_the_page(tmp_path, monkeypatch, shared):

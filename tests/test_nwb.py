@@ -90,7 +90,7 @@ def test_several_files_channels_and_a_control(tmp_path):
         channel=1,
         control="control",
         event="choice_time",
-        photometry=Photometry((0.0, 0.9), (-0.9, -0.1), reference="control"),
+        photometry=Photometry(window=(0.0, 0.9), baseline=(-0.9, -0.1), reference="control"),
     )
     assert len(table) == 8
     assert sessions_from_table(table, Columns(dopamine="dopamine")).ids == ("m1-01", "m2-01")
@@ -110,21 +110,33 @@ def test_behaviour_alone_and_missing_events(tmp_path):
     ("made", "asked", "message"),
     [
         ({}, {"series": "dligt"}, "one time series 'dligt', got 0; .* did you mean 'dlight'"),
-        ({}, {"event": "choice_tim"}, "no column 'choice_tim'.* did you mean 'choice_time'"),
-        ({}, {"event": "note"}, "column 'note' must hold seconds, got 'n0' in row 0"),
-        ({}, {"channel": 1}, "has one channel, got channel 1"),
-        ({"dlight": np.ones((1200, 3))}, {}, "3 channels; say which, from 0 to 2, got None"),
-        ({"dlight": np.ones((1200, 3))}, {"channel": 3}, "from 0 to 2, got 3"),
-        ({"dlight": np.full(1200, NAN)}, {}, "signal must have a value in some sample"),
+        (
+            {},
+            {"event": "choice_tim"},
+            "expected a column 'choice_tim'.* did you mean 'choice_time'",
+        ),
+        ({}, {"event": "note"}, "column 'note': expected seconds, got 'n0' in row 0"),
+        ({}, {"channel": 1}, "expected channel 0 or None .it has one., got 1"),
+        ({"dlight": np.ones((1200, 3))}, {}, "expected a channel from 0 to 2, got None"),
+        ({"dlight": np.ones((1200, 3))}, {"channel": 3}, "expected a channel from 0 to 2, got 3"),
+        ({"dlight": np.full(1200, NAN)}, {}, "signal: expected a value in some sample"),
         ({"subject": None}, {}, "expected a subject id .* got none; add a column 'subject'"),
         ({"trials": 0}, {}, r"expected a trials table \(nwbfile.trials\), got none"),
         (
             {"change": {trial: {"choice_time": 1e6 + trial} for trial in range(4)}},
             {},
-            "events must lie on the recording, which goes from 100 to 159.95 s",
+            "events: expected times on the recording, which goes from 100 to 159.95 s",
         ),
-        ({"change": {2: {"choice_time": 3.0}}}, {}, "rise within a session, got 3 after 120 in"),
-        ({"control": signal()[:600]}, {"control": "control"}, "the times of 'dlight', got 600 sam"),
+        (
+            {"change": {2: {"choice_time": 3.0}}},
+            {},
+            "rising times in a session, got 3 after 120 in",
+        ),
+        (
+            {"control": signal()[:600]},
+            {"control": "control"},
+            "expected the times of 'dlight' .*, got 600 sam",
+        ),
     ],
 )
 def test_bad_nwb(tmp_path, made, asked, message):
@@ -146,8 +158,8 @@ def test_bad_nwb_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="hole.nwb: no such file; did you mean 'whole.nwb'"):
         read_nwb(tmp_path / "hole.nwb")
     for arguments, message in (
-        ({"series": "dlight"}, "series and event must be given together"),
-        ({"control": "control"}, "control needs series"),
+        ({"series": "dlight"}, "series and event: expected both or none"),
+        ({"control": "control"}, "control: expected None without series"),
     ):
         with pytest.raises(ValueError, match=message):
             read_nwb(path, **arguments)

@@ -37,7 +37,7 @@ def bumps(sizes, width=0.5):
 
 def test_align_interpolates_linearly():
     recording = Recording([0, 1, 2, 3], [0, 10, 20, 0])
-    offsets, values = align(recording, [1.0, 1.5, NAN], (-0.5, 1.0), 0.5, max_gap=2)
+    offsets, values = align(recording, [1.0, 1.5, NAN], (-0.5, 1.0), step=0.5, max_gap=2)
     np.testing.assert_allclose(offsets, [-0.5, 0, 0.5])
     np.testing.assert_allclose(values, [[5, 10, 15], [10, 15, 20], [NAN] * 3])
 
@@ -46,7 +46,7 @@ def test_off_the_recording_beside_missing_samples_and_in_gaps_is_nan():
     times = np.array([0, 0.1, 0.2, 0.3, 0.4, 2.0, 2.1, 2.2])
     signal = np.array([1, 1, NAN, 1, 1, 1, 1, 1.0])
     events = [-0.05, 0.05, 0.15, 0.25, 0.35, 1.0, 2.05, 2.3, 2.2]
-    _, values = align(Recording(times, signal), events, (0, 0.1), 0.1)
+    _, values = align(Recording(times, signal), events, (0, 0.1), step=0.1)
     np.testing.assert_array_equal(
         values[:, 0], [NAN, 1, NAN, NAN, 1, NAN, 1, NAN, 1], err_msg="one value an event"
     )
@@ -78,7 +78,7 @@ def test_the_control_takes_movement_and_bleaching_out(rng):
     control = 2 + bleaching + movement
     base = 3 + 2 * control
     sensor = bumps([0.1, 0.2, 0.3, 0.2, 0.1])
-    recording = Recording(TIMES, base * (1 + sensor), control)
+    recording = Recording(TIMES, base * (1 + sensor), control=control)
     # The bumps themselves pull the line a little.
     np.testing.assert_allclose(fit_control(recording), base, rtol=0.02)
     settings = Photometry(reference="control", window=(0.0, 0.45), baseline=(-0.5, -0.1))
@@ -127,29 +127,29 @@ def test_zscore_reads_the_training_sessions_alone(rng):
     sessions = np.repeat(["a", "b", "c"], 50)
     values = rng.normal(2, 3, 150)
     values[3] = NAN
-    scored = zscore(values, sessions, ["a", "b"])
+    scored = zscore(values, sessions, training=["a", "b"])
     training = scored[:100][np.isfinite(scored[:100])]
     assert training.mean() == pytest.approx(0)
     assert training.std(ddof=1) == pytest.approx(1)
     assert np.isnan(scored[3])
     # Whatever the held-out session holds, the others are the same.
     other = np.where(sessions == "c", 1000.0, values)
-    np.testing.assert_array_equal(zscore(other, sessions, ["a", "b"])[:100], scored[:100])
+    np.testing.assert_array_equal(zscore(other, sessions, training=["a", "b"])[:100], scored[:100])
 
 
 def test_zscore_within_subjects(rng):
     subjects = np.repeat(["m1", "m2"], 40)
     sessions = np.repeat(["a", "b", "c", "d"], 20)
     values = np.where(subjects == "m1", 1.0, 100.0) * rng.normal(5, 1, 80)
-    scored = zscore(values, sessions, ["a", "c"], by=subjects)
+    scored = zscore(values, sessions, training=["a", "c"], by=subjects)
     for session in ("a", "c"):
         assert scored[sessions == session].mean() == pytest.approx(0)
-    with pytest.raises(ValueError, match="training responses of 'm2' .* put a session of 'm2'"):
-        zscore(values, sessions, ["a", "b"], by=subjects)
-    with pytest.raises(ValueError, match="training: 'e' is no session of these"):
-        zscore(values, sessions, ["e"])
-    with pytest.raises(ValueError, match="sessions must have an entry for each of the 80 values"):
-        zscore(values, sessions[:3], ["a"])
+    with pytest.raises(ValueError, match="training responses of 'm2' .* add a session of 'm2'"):
+        zscore(values, sessions, training=["a", "b"], by=subjects)
+    with pytest.raises(ValueError, match="training: expected sessions of these responses, got 'e'"):
+        zscore(values, sessions, training=["e"])
+    with pytest.raises(ValueError, match="sessions: expected an entry for each of the 80 values"):
+        zscore(values, sessions[:3], training=["a"])
 
 
 def test_artefacts_are_named(rng):
@@ -191,41 +191,42 @@ def test_responses_of_a_table_row_for_row():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0, 1, 2], [1, 2]), "signal must have a value for each of the 3 times, got 2"),
-        (([0, 1, 2], [1, 2, 3], [1]), "control must have a value for each of the 3 times, got 1"),
-        (([0, 0.2, 0.1], [1, 2, 3]), "times must rise, got 0.1 after 0.2 in sample 2: the clock"),
-        (([0, 0.1, 0.1], [1, 2, 3]), "got 0.1 after 0.1 in sample 2: the clock stands"),
-        (([0, NAN, 1], [1, 2, 3]), "times must be finite, got nan in sample 1; leave"),
+        (([0, 1, 2], [1, 2]), "signal: expected a value for each of the 3 times, got 2"),
+        (([0, 1, 2], [1, 2, 3], [1]), "control: expected a value for each of the 3 times, got 1"),
+        (
+            ([0, 0.2, 0.1], [1, 2, 3]),
+            "times: expected rising numbers, got 0.1 after 0.2 in sample 2; sort",
+        ),
+        (([0, 0.1, 0.1], [1, 2, 3]), "got 0.1 after 0.1 in sample 2; sort the samples, or cut"),
+        (([0, NAN, 1], [1, 2, 3]), "times: expected finite numbers, got nan in sample 1; leave"),
         ((np.arange(5) * 7.7, np.ones(5)), "seem to be in milliseconds .divide by 1000."),
         ((np.arange(5) * 1e-9, np.ones(5)), "they seem to be in another unit"),
-        (([0], [1]), "times must hold at least 2 samples, got 1"),
-        (([0, 1], [NAN, NAN]), "signal must have a value in some sample, got NaN in all 2; give"),
-        (([0, 1], [1, np.inf]), "signal must be finite.* got inf in sample 1 .1 s."),
-        (([0, 1], ["a", "b"]), "signal must be an array of numbers, got list"),
-        (([0, 1], [1j, 2]), "signal must be an array of numbers"),
-        (([0, 1], [[1, 2], [3, 4]]), r"shape \(samples,\), got shape \(2, 2\); pick one channel"),
-        ((pd.date_range("2024", periods=3), [1, 2, 3]), "times must be an array of numbers"),
+        (([0], [1]), "times: expected at least 2 samples, got 1"),
+        (([0, 1], [NAN, NAN]), "signal: expected a value in some sample, got NaN in all 2; pass"),
+        (([0, 1], [1, np.inf]), "signal: expected finite numbers.* got inf in sample 1 .1 s."),
+        (([0, 1], ["a", "b"]), "signal: expected an array of numbers, got list"),
+        (([0, 1], [1j, 2]), "signal: expected an array of numbers"),
+        (([0, 1], [[1, 2], [3, 4]]), r"shape \(samples,\), got \(2, 2\); pick one channel"),
+        ((pd.date_range("2024", periods=3), [1, 2, 3]), "times: expected an array of numbers"),
     ],
 )
 def test_bad_recordings(arguments, message):
     with pytest.raises(ValueError, match=f"^m1-01: .*{message}"):
-        Recording(*arguments, name="m1-01") if len(arguments) == 3 else Recording(
-            *arguments, None, "m1-01"
-        )
+        Recording(*arguments[:2], control=(*arguments, None)[2], name="m1-01")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window": (1, 0)}, "window must be two numbers of seconds, the first below"),
-        ({"window": 0.5}, "window must be two numbers of seconds.* got 0.5"),
-        ({"baseline": (0, NAN)}, "baseline must be two numbers of seconds"),
-        ({"window": (0, 1e9)}, "window must have at most a million instants"),
-        ({"step": 0}, "step must be a number above 0, got 0"),
-        ({"highpass_hz": "1"}, "highpass_hz must be a number above 0, got '1'"),
-        ({"max_gap": True}, "max_gap must be a number above 0, got True"),
-        ({"reference": "isosbestic"}, "reference must be None or one of .* got 'isosbestic'"),
-        ({"detrend": "linear"}, "detrend must be True or False, got 'linear'"),
+        ({"window": (1, 0)}, "window: expected two numbers of seconds, the first below"),
+        ({"window": 0.5}, "window: expected two numbers of seconds.* got 0.5"),
+        ({"baseline": (0, NAN)}, "baseline: expected two numbers of seconds"),
+        ({"window": (0, 1e9)}, "window: expected at most a million instants"),
+        ({"step": 0}, "step: expected a number above 0, got 0"),
+        ({"highpass_hz": "1"}, "highpass_hz: expected a number above 0, got '1'"),
+        ({"max_gap": True}, "max_gap: expected a number above 0, got True"),
+        ({"reference": "isosbestic"}, "reference: expected None or one of .* got 'isosbestic'"),
+        ({"detrend": "linear"}, "detrend: expected True or False, got 'linear'"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -236,18 +237,26 @@ def test_bad_settings(settings, message):
 @pytest.mark.parametrize(
     ("recording", "settings", "message"),
     [
-        (Recording(TIMES, np.ones(6000)), {"reference": "control"}, "needs the control channel"),
         (
-            Recording(TIMES, np.ones(6000), np.ones(6000)),
+            Recording(TIMES, np.ones(6000)),
             {"reference": "control"},
-            "control must vary where the signal is there",
+            "control: expected the isosbestic channel, got None",
+        ),
+        (
+            Recording(TIMES, np.ones(6000), control=np.ones(6000)),
+            {"reference": "control"},
+            "control: expected values that vary",
         ),
         (
             Recording(TIMES, np.sin(TIMES)),
             {"reference": "slow"},
-            r"F0 \(slow\) must be above 0.* dF/F already\? Then reference=None",
+            r"F0 \(slow\): expected values above 0.* reference=None if the signal is dF/F",
         ),
-        (Recording(TIMES, TIMES), {"highpass_hz": 60}, "below half the sampling rate .50 Hz., got"),
+        (
+            Recording(TIMES, TIMES),
+            {"highpass_hz": 60},
+            "highpass: expected a corner below half the sampling rate .50 Hz., got",
+        ),
     ],
 )
 def test_bad_preprocessing(recording, settings, message):
@@ -261,12 +270,24 @@ A = Recording(TIMES, np.sin(TIMES))
 @pytest.mark.parametrize(
     ("table", "recordings", "message"),
     [
-        ({}, {"a": A, "b": A}, "recordings: none for session 'c'; give None"),
-        ({}, {"a": A, "b": A, "c": A, "d": A}, "'d' is no session of the table's column 'session'"),
+        ({}, {"a": A, "b": A}, "recordings: expected one for session 'c', got none; pass None"),
+        (
+            {},
+            {"a": A, "b": A, "c": A, "d": A},
+            "expected sessions of the table's column 'session', got 'd'",
+        ),
         ({}, {"a": A, "b": A, "c": A.signal}, "a Recording or None for session 'c', got ndarray"),
-        ({"time": [5, 4, 3, 5, 6, 7]}, {}, r"rise within a session, got 4 after 5 in row 1"),
-        ({"time": ["5", "x", "7", "5", "6", "7"]}, {}, "must hold seconds, got 'x' in row 1"),
-        ({"time": np.arange(6) * 1e5 + 500}, {}, "session 'a': events must lie on the recording"),
+        (
+            {"time": [5, 4, 3, 5, 6, 7]},
+            {},
+            r"expected rising times in a session, got 4 after 5 in row 1",
+        ),
+        ({"time": ["5", "x", "7", "5", "6", "7"]}, {}, "expected seconds, got 'x' in row 1"),
+        (
+            {"time": np.arange(6) * 1e5 + 500},
+            {},
+            "session 'a': events: expected times on the recording",
+        ),
     ],
 )
 def test_bad_tables_of_events(table, recordings, message):
@@ -276,11 +297,11 @@ def test_bad_tables_of_events(table, recordings, message):
 
 
 def test_absent_columns_of_events():
-    with pytest.raises(ValueError, match="no column 'tim', .* did you mean 'time'"):
+    with pytest.raises(ValueError, match="expected a column 'tim', .* did you mean 'time'"):
         photometry_responses(trial_table(), {}, event="tim")
-    with pytest.raises(ValueError, match="events must be numbers of seconds"):
+    with pytest.raises(ValueError, match="events: expected numbers of seconds"):
         align(A, ["five"], (0, 1))
-    with pytest.raises(ValueError, match=r"events must have shape \(events,\)"):
+    with pytest.raises(ValueError, match=r"events: expected shape \(events,\)"):
         align(A, [[1.0]], (0, 1))
 
 
@@ -312,7 +333,9 @@ def example(shared):
 )
 def test_agrees_with_the_example_session(example, column, window, baseline):
     recording, trials, _, _ = example
-    found = response(recording, trials["times.choice"], Photometry(window, baseline))
+    found = response(
+        recording, trials["times.choice"], Photometry(window=window, baseline=baseline)
+    )
     # The table is rounded to five digits.
     np.testing.assert_allclose(found, trials[column], rtol=0, atol=1e-5)
 

@@ -73,13 +73,16 @@ def test_whole_subjects_are_never_split():
     [
         (lambda s: k_fold(s, 1), "folds: expected a whole number of at least 2, got 1"),
         (lambda s: k_fold(s, 2.0), "folds: expected a whole number"),
-        (lambda s: k_fold(s, 13), "folds must be at most the number of sessions, 12, got 13"),
+        (lambda s: k_fold(s, 13), "folds: expected at most the number of sessions, 12, got 13"),
         (
             lambda s: k_fold(s, 4, whole_subjects=True),
-            "folds must be at most the number of subjects, 3, got 4",
+            "folds: expected at most the number of subjects, 3, got 4",
         ),
         (lambda s: k_fold(s, 2, seed="0"), "seed: expected a whole number"),
-        (lambda s: leave_one_subject_out(s.subset([0, 1])), "2 subjects, got 'm0' alone; k_fold"),
+        (
+            lambda s: leave_one_subject_out(s.subset([0, 1])),
+            "at least 2 subjects, got only 'm0'; use k_fold",
+        ),
     ],
 )
 def test_bad_folds(split, message):
@@ -163,38 +166,42 @@ def test_a_model_scores_bucketed_batches_alike():
 # === Dropped sessions ===
 
 
-def test_dropped_sessions_are_told():
+def test_the_summary_lists_dropped_sessions():
     sessions = make_sessions([3, 4, 5, 6, 7], per_subject=2)
     kept = drop_sessions(sessions, {"s1": "artefact", "s4": "no licks"})
     kept = drop_sessions(kept, {"s2": "artefact"})
     assert kept.ids == ("s0", "s3")
-    told = summary(kept)
-    assert told.index.tolist() == ["m0", "m1", "m2", "(all)"]
-    assert told["sessions"].tolist() == [1, 1, 0, 2]
-    assert told["trials"].tolist() == [3, 6, 0, 9]
-    assert told["dropped_sessions"].tolist() == [1, 1, 1, 3]
-    assert told["dropped_trials"].tolist() == [4, 5, 7, 16]
-    assert told["dropped_why"]["m2"] == "s4: no licks"
+    counted = summary(kept)
+    assert counted.index.tolist() == ["m0", "m1", "m2", "(all)"]
+    assert counted["sessions"].tolist() == [1, 1, 0, 2]
+    assert counted["trials"].tolist() == [3, 6, 0, 9]
+    assert counted["dropped_sessions"].tolist() == [1, 1, 1, 3]
+    assert counted["dropped_trials"].tolist() == [4, 5, 7, 16]
+    assert counted["dropped_why"]["m2"] == "s4: no licks"
     # What is kept and what was dropped is everything.
-    everyone = told.loc["(all)"]
+    everyone = counted.loc["(all)"]
     assert everyone["trials"] + everyone["dropped_trials"] == sessions.n_trials
     # Both parts of a split tell of it.
     assert split_by_session(kept, 2).train.dropped == kept.dropped
     assert "dropped_why" not in summary(sessions)
 
 
-def test_the_range_of_dopamine_is_told():
+def test_the_summary_has_the_range_of_dopamine():
     sessions = Sessions.from_trials([[0, 1], [1, 0]], [[0, 1]] * 2, dopamine=[[1, -2], [np.nan, 5]])
-    told = summary(sessions).loc["(all)"]
-    assert (told["dopamine_min"], told["dopamine_max"], told["dopamine_missing"]) == (-2, 5, 1)
+    counted = summary(sessions).loc["(all)"]
+    assert (counted["dopamine_min"], counted["dopamine_max"], counted["dopamine_missing"]) == (
+        -2,
+        5,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
     ("reasons", "message"),
     [
-        ({"s77": "bad"}, "name sessions of the data, got 's77'"),
-        ({"s1": " "}, "session 's1' needs a reason to be dropped, got ' '"),
-        ({"s0": "x", "s1": "x"}, "some session must be left, got reasons to drop all 2"),
+        ({"s77": "bad"}, "expected ids of sessions of the data, got 's77'"),
+        ({"s1": " "}, "expected a reason for session 's1', got ' '"),
+        ({"s0": "x", "s1": "x"}, "expected to leave some session, got all 2 to drop"),
     ],
 )
 def test_bad_reasons(reasons, message):

@@ -320,7 +320,7 @@ def test_sessions_tell_the_subject_by_its_place_among_the_names(rng):
     assert told.for_model(make_model()) is told
     (first, *_) = examples_from_sessions(told)
     assert "observations" not in first
-    with pytest.raises(ValueError, match="'subject' must be 0 for subject 'ada', got 1"):
+    with pytest.raises(ValueError, match="expected 0 for 'subject' .subject 'ada'., got 1"):
         features = told.features.copy()
         features[0, 0, -1] = 1
         dataclasses.replace(told, features=features)
@@ -862,7 +862,7 @@ def test_learning_rates_of_simulated_subjects_are_recovered():
     """Of subjects trained on, and of new ones, whose embeddings alone are fitted."""
     alphas = np.random.default_rng(0).permutation(np.linspace(0.1, 0.9, 16)).round(3)
     sessions = sessions_from_table(play(alphas, 24, 200))
-    train, held_out = split_by_session(sessions, 3, 2, within_subject=True)
+    train, held_out = split_by_session(sessions, 3, offset=2, within_subject=True)
     model = keras_disrnn.DisRNNModel(
         num_signals=0, num_latents=4, num_update_layers=2, subject_units=2,
         subjects=tuple(dict.fromkeys(sessions.subjects)), seed=0,
@@ -880,7 +880,7 @@ def test_learning_rates_of_simulated_subjects_are_recovered():
 
     new_alphas = np.array([0.5, 0.15, 0.85, 0.3, 0.7, 0.4])
     new = sessions_from_table(play(new_alphas, 12, 200, first=16))
-    new_train, new_held_out = split_by_session(new, 3, 2, within_subject=True)
+    new_train, new_held_out = split_by_session(new, 3, offset=2, within_subject=True)
     found = adapt(model, new_train)
     before, after = (
         compute_evaluation(network, new_held_out).summary["choice"]["normalized_likelihood"]

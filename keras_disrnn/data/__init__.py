@@ -1,24 +1,26 @@
-"""Behavioural sessions: from tables and datasets to the batches of `fit`."""
+"""Behavioural sessions: from tables, events, recordings and datasets to the batches of `fit`.
 
-from keras_disrnn.data.nwb import read_nwb
-from keras_disrnn.data.parker import (
-    Source1Columns,
-    Source2Columns,
-    read_source_data_1,
-    read_source_data_2,
+Importing this package does not import TensorFlow.
+"""
+
+from keras_disrnn.data.events import (
+    EventSettings,
+    events_from_samples,
+    trials_from_events,
+    write_trials,
 )
+from keras_disrnn.data.files import read_table
+from keras_disrnn.data.nwb import read_nwb
 from keras_disrnn.data.photometry import (
-    Photometry,
-    Recording,
     align,
-    find_artefacts,
     fit_control,
     photometry_responses,
     preprocess,
     response,
-    zscore,
 )
-from keras_disrnn.data.sessions import Dropped, Sessions, drop_sessions, summary
+from keras_disrnn.data.recording import Photometry, Recording
+from keras_disrnn.data.responses import find_artefacts, zscore
+from keras_disrnn.data.sessions import Dropped, Sessions
 from keras_disrnn.data.splits import (
     Split,
     k_fold,
@@ -28,20 +30,21 @@ from keras_disrnn.data.splits import (
     split_by_session,
     split_by_subject,
 )
-from keras_disrnn.data.table import Columns, read_table, sessions_from_table
+from keras_disrnn.data.summary import drop_sessions, summary
+from keras_disrnn.data.table import Columns, sessions_from_table
 from keras_disrnn.data.tfds import examples_from_sessions, sessions_from_tfds, stream_from_tfds
 
 __all__ = [
     "Columns",
     "Dropped",
+    "EventSettings",
     "Photometry",
     "Recording",
     "Sessions",
-    "Source1Columns",
-    "Source2Columns",
     "Split",
     "align",
     "drop_sessions",
+    "events_from_samples",
     "examples_from_sessions",
     "find_artefacts",
     "fit_control",
@@ -50,8 +53,6 @@ __all__ = [
     "photometry_responses",
     "preprocess",
     "read_nwb",
-    "read_source_data_1",
-    "read_source_data_2",
     "read_table",
     "response",
     "sessions_from_table",
@@ -62,6 +63,8 @@ __all__ = [
     "split_by_subject",
     "stream_from_tfds",
     "summary",
+    "trials_from_events",
+    "write_trials",
     "zscore",
 ]
 

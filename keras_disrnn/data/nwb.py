@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.photometry import Photometry, Recording, photometry_responses
+from keras_disrnn.data.photometry import photometry_responses
+from keras_disrnn.data.recording import Photometry, Recording
 from keras_disrnn.utils.checks import suggest
 
 
@@ -23,33 +25,32 @@ def read_nwb(
     control_channel: int | None = None,
     photometry: Photometry | None = None,
 ) -> pd.DataFrame:
-    """Reads the trials tables of NWB files, with a dopamine response from a time series.
+    """Read the trials tables of NWB files, with a dopamine response from a time series.
 
-    Needs pynwb: `pip install 'keras-disrnn[nwb]'`.
+    This needs pynwb: `pip install 'keras-disrnn[nwb]'`.
 
     Args:
-        paths: One file, or several, one a session, which are read one after the other.
-        series: Name of the time series of the signal, wherever it stands in the file; None for
-            behaviour alone.
-        event: Column of the trials table with the time of the event, seconds on the file's clock;
-            needed with `series`.
-        channel: Column of the series' data, from 0, where it has several.
-        control: Name of the time series of the isosbestic channel, at the times of the signal, if
-            any.
-        control_channel: Column of its data, where it has several.
-        photometry: How the signal becomes a response; `Photometry()` when None.
+        paths: One file, or several files with one session each.
+        series: Name of the time series of the signal, anywhere in the file; None for behaviour
+            alone.
+        event: Column of the trials table with the time of the event, in seconds on the clock of the
+            file. It is required with `series`.
+        channel: Column of the data of the series, from 0, if it has several.
+        control: Name of the time series of the isosbestic channel, at the times of the signal.
+        control_channel: Column of its data, if it has several.
+        photometry: How the signal becomes a response; `Photometry()` if None.
 
     Returns:
-        The trials tables, row for row and column for column, after the columns `subject` (the
-        file's subject id) and `session` (its session id, else its identifier), where the trials
-        table has none of these names; at the end `dopamine`, where `series` is given. Made for
+        The trials tables, with all their rows and columns. Columns `subject` (the subject id of the
+        file) and `session` (its session id, else its identifier) come first, unless the trials
+        table has them. `dopamine` comes last if `series` is given. The table is made for
         `sessions_from_table`.
 
     Raises:
         ImportError: Without pynwb.
         FileNotFoundError: If there is no such file.
-        ValueError: If a file is no NWB file or cut short, has no trials table or no subject id, or
-            a series, channel or column is absent or not as described.
+        ValueError: If a file is not an NWB file or is cut short, has no trials table or no subject
+            id, or a series, channel or column is absent or not as described.
     """
     try:
         import pynwb
@@ -57,13 +58,13 @@ def read_nwb(
         raise ImportError("reading .nwb needs pynwb: pip install 'keras-disrnn[nwb]'") from error
     if (series is None) != (event is None):
         raise ValueError(
-            f"series and event must be given together, got series={series!r} and event={event!r}"
+            f"series and event: expected both or none, got series={series!r} and event={event!r}"
         )
     if series is None and control is not None:
-        raise ValueError(f"control needs series, got control={control!r} alone")
+        raise ValueError(f"control: expected None without series, got {control!r}")
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not paths:
-        raise ValueError("paths must name at least one file, got none")
+        raise ValueError("paths: expected at least one file, got none")
     tables = []
     for path in map(pathlib.Path, paths):
         if not path.is_file():
@@ -71,7 +72,7 @@ def read_nwb(
             raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
         try:
             reader = pynwb.NWBHDF5IO(str(path), mode="r")
-        except Exception as error:  # whatever HDF5, hdmf or pynwb meet in a broken file
+        except Exception as error:  # HDF5, hdmf and pynwb raise various errors.
             raise _unreadable(path, error) from error
         with reader:
             try:
@@ -79,7 +80,7 @@ def read_nwb(
             except Exception as error:
                 raise _unreadable(path, error) from error
             table = _trials(path, file)
-            if series is not None:
+            if series is not None and event is not None:
                 names = ((series, channel), (control, control_channel))
                 recording = _recording(path, file, *names)
                 try:
@@ -96,13 +97,14 @@ def read_nwb(
     return pd.concat(tables, ignore_index=True)
 
 
-def _unreadable(path, error) -> ValueError:
+def _unreadable(path: pathlib.Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path}: expected an NWB file, but it could not be read, it may be cut short: {error}"
+        f"{path}: expected an NWB file, got one that could not be read ({error}); it may be cut "
+        "short"
     )
 
 
-def _trials(path, file) -> pd.DataFrame:
+def _trials(path: pathlib.Path, file: Any) -> pd.DataFrame:
     if file.trials is None or not len(file.trials):
         raise ValueError(
             f"{path}: expected a trials table (nwbfile.trials), got none; add one with "
@@ -122,7 +124,12 @@ def _trials(path, file) -> pd.DataFrame:
     return table
 
 
-def _recording(path, file, signal, control) -> Recording:
+def _recording(
+    path: pathlib.Path,
+    file: Any,
+    signal: tuple[str, int | None],
+    control: tuple[Any, int | None],
+) -> Recording:
     times, values = _series(path, file, *signal)
     other = None
     if control[0] is not None:
@@ -130,15 +137,17 @@ def _recording(path, file, signal, control) -> Recording:
         same = len(control_times) == len(times) and np.allclose(control_times, times, atol=1e-3)
         if not same:
             raise ValueError(
-                f"{path}: time series {control[0]!r} must have the times of {signal[0]!r}, got "
-                f"{len(control_times)} samples from {control_times[0]:g} s against {len(times)} "
-                f"from {times[0]:g} s; interpolate it first"
+                f"{path}: time series {control[0]!r}: expected the times of {signal[0]!r} "
+                f"({len(times)} samples from {times[0]:g} s), got {len(control_times)} samples "
+                f"from {control_times[0]:g} s; interpolate it first"
             )
-    return Recording(times, values, other, name=f"{path}: {signal[0]}")
+    return Recording(times, values, control=other, name=f"{path}: {signal[0]}")
 
 
-def _series(path, file, name, channel) -> tuple[np.ndarray, np.ndarray]:
-    """The times and the values, in the series' own unit, of a time series found by its name."""
+def _series(
+    path: pathlib.Path, file: Any, name: str, channel: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the times and the values, in its own unit, of the time series of a name."""
     from pynwb import TimeSeries
 
     every = [thing for thing in file.objects.values() if isinstance(thing, TimeSeries)]
@@ -152,7 +161,7 @@ def _series(path, file, name, channel) -> tuple[np.ndarray, np.ndarray]:
     data = np.asarray(found[0].data)
     if data.dtype.kind not in "biuf" or data.ndim not in (1, 2) or not len(data):
         raise ValueError(
-            f"{path}: time series {name!r} must hold numbers (samples,) or (samples, channels), "
+            f"{path}: time series {name!r}: expected numbers (samples,) or (samples, channels), "
             f"got {data.dtype} of shape {data.shape}"
         )
     if data.ndim == 2:
@@ -160,12 +169,15 @@ def _series(path, file, name, channel) -> tuple[np.ndarray, np.ndarray]:
             channel = 0
         if isinstance(channel, bool) or channel not in range(data.shape[1]):
             raise ValueError(
-                f"{path}: time series {name!r} has {data.shape[1]} channels; say which, from 0 to "
-                f"{data.shape[1] - 1}, got {channel!r}"
+                f"{path}: time series {name!r}: expected a channel from 0 to {data.shape[1] - 1}, "
+                f"got {channel!r}"
             )
         data = data[:, channel]
     elif channel not in (None, 0):
-        raise ValueError(f"{path}: time series {name!r} has one channel, got channel {channel!r}")
+        raise ValueError(
+            f"{path}: time series {name!r}: expected channel 0 or None (it has one), got "
+            f"{channel!r}"
+        )
     values = data.astype(np.float64) * found[0].conversion + found[0].offset
     if found[0].timestamps is not None:
         return np.asarray(found[0].timestamps, np.float64), values

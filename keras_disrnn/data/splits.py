@@ -1,9 +1,9 @@
-"""Splits of `Sessions` into a part to fit and a part held out, never inside a session."""
+"""Splits of `Sessions` into a part to fit and a held-out part. No session is ever divided."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,17 +27,17 @@ class Split(NamedTuple):
 def split_by_session(
     sessions: Sessions,
     held_out_every: int = 2,
-    offset: int = 1,
     *,
+    offset: int = 1,
     within_subject: bool = False,
 ) -> Split:
-    """Holds out every n-th session.
+    """Hold out every n-th session.
 
     Args:
         sessions: The data set.
         held_out_every: n, at least 2.
         offset: The first session held out, counted from 0, below n.
-        within_subject: Whether to count the sessions of each subject on their own, so that every
+        within_subject: Whether to count the sessions of each subject separately, so that every
             subject with enough sessions is in both parts.
 
     Returns:
@@ -45,11 +45,20 @@ def split_by_session(
 
     Raises:
         ValueError: If a number is out of range, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+        >>> train, held_out = keras_disrnn.data.split_by_session(sessions)
+        >>> train.ids, held_out.ids
+        (('0',), ('1',))
     """
     check_integer("held_out_every", held_out_every, 2)
     check_integer("offset", offset, 0)
     if offset >= held_out_every:
-        raise ValueError(f"offset must be below held_out_every ({held_out_every}), got {offset}")
+        raise ValueError(
+            f"offset: expected a number below held_out_every ({held_out_every}), got {offset}"
+        )
     position = np.arange(sessions.n_sessions)
     if within_subject:
         subjects = pd.Series(sessions.subjects)
@@ -59,7 +68,7 @@ def split_by_session(
 
 
 def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
-    """Holds out sessions by id.
+    """Hold out sessions by id.
 
     Args:
         sessions: The data set.
@@ -70,12 +79,20 @@ def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
 
     Raises:
         ValueError: If there is no session of such an id, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> keras_disrnn.data.split_by_id(sessions, ["b"]).train.ids
+        ('a',)
     """
     return _split_by_name(sessions, "session", sessions.ids, held_out)
 
 
 def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
-    """Holds out every session of some subjects.
+    """Hold out every session of some subjects.
 
     Args:
         sessions: The data set.
@@ -86,17 +103,25 @@ def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
 
     Raises:
         ValueError: If there is no such subject, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> keras_disrnn.data.split_by_subject(sessions, ["m2"]).held_out.ids
+        ('b',)
     """
     return _split_by_name(sessions, "subject", sessions.subjects, held_out)
 
 
-def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection) -> Split:
-    """Holds out sessions by a further column of the table they were read from, such as the day.
+def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[Any]) -> Split:
+    """Hold out sessions by a column of the table they were read from, such as the day.
 
     Args:
         sessions: A data set made by `sessions_from_table`.
-        column: The column, one value a row of that table.
-        held_out: The values of which sessions are held out.
+        column: The column, with one value for each row of that table.
+        held_out: Sessions with one of these values are held out.
 
     Returns:
         The two parts, each in the order of `sessions`.
@@ -104,15 +129,24 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection)
     Raises:
         ValueError: If the sessions are not from a table of that length, the column changes within a
             session, it never has one of the values, or a part would be empty.
+
+    Example:
+        >>> import keras_disrnn
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"subject": "m1", "session": ["a", "b"], "choice": [0, 1],
+        ...                       "reward": [1, 0], "day": [1, 2]})
+        >>> sessions = keras_disrnn.data.sessions_from_table(table)
+        >>> keras_disrnn.data.split_by_column(sessions, table["day"], [2]).held_out.ids
+        ('b',)
     """
     if sessions.rows is None:
-        raise ValueError("sessions must come from a table to be split by a column of it")
+        raise ValueError("sessions: expected sessions read from a table, got sessions without rows")
     name = column.name
     last = max(int(rows.max()) for rows in sessions.rows)
     if len(column) <= last:
         raise ValueError(
-            f"column {name!r} must have a value for each row of the table, more than {last}, "
-            f"got {len(column)}"
+            f"column {name!r}: expected a value for each row of the table, more than {last}, got "
+            f"{len(column)}"
         )
     codes, values = pd.factorize(column)
     firsts = []
@@ -121,7 +155,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection)
         if len(inside) > 1 or inside[0] < 0:
             got = ["an empty cell" if code < 0 else values[code] for code in inside]
             raise ValueError(
-                f"column {name!r} must have one value within a session, got "
+                f"column {name!r}: expected one value within a session, got "
                 f"{' and '.join(map(str, got[:4]))} in session {session!r}"
             )
         firsts.append(str(values[inside[0]]))
@@ -132,17 +166,16 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection)
 def k_fold(
     sessions: Sessions, folds: int = 5, *, seed: int = 0, whole_subjects: bool = False
 ) -> Iterator[Split]:
-    """Splits `folds` times, so that every session is held out once.
+    """Split `folds` times, so that every session is held out once.
 
-    Sessions are dealt at random, those of each subject evenly over the folds; no session is ever
-    divided.
+    Sessions are assigned to folds at random, those of each subject evenly.
 
     Args:
         sessions: The data set.
         folds: Number of splits, at least 2.
-        seed: Seed of the dealing.
-        whole_subjects: Whether to deal subjects in place of sessions, so that no subject is in both
-            parts of a split.
+        seed: Seed of the assignment.
+        whole_subjects: Whether to assign subjects instead of sessions, so that no subject is in
+            both parts of a split.
 
     Returns:
         The splits, made one at a time; each part is in the order of `sessions`.
@@ -150,6 +183,12 @@ def k_fold(
     Raises:
         ValueError: If a number is out of range, or there are fewer sessions (or subjects) than
             folds.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+        >>> sorted(split.held_out.ids for split in keras_disrnn.data.k_fold(sessions, 2))
+        [('0',), ('1',)]
     """
     check_integer("folds", folds, 2)
     check_integer("seed", seed, 0)
@@ -157,7 +196,7 @@ def k_fold(
     units = list(dict.fromkeys(names))
     if len(units) < folds:
         kind = "subjects" if whole_subjects else "sessions"
-        raise ValueError(f"folds must be at most the number of {kind}, {len(units)}, got {folds}")
+        raise ValueError(f"folds: expected at most the number of {kind}, {len(units)}, got {folds}")
     order = np.random.default_rng(seed).permutation(len(units))
     if not whole_subjects:
         owners = pd.factorize(np.asarray(sessions.subjects, object))[0]
@@ -168,22 +207,32 @@ def k_fold(
 
 
 def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
-    """Splits once for each subject, whose sessions are all held out, in order of appearance.
+    """Split once for each subject: all its sessions are held out. Subjects keep their order.
 
     Args:
         sessions: The data set.
 
     Returns:
-        The splits, made one at a time; `held_out.subjects[0]` tells whose turn it is.
+        The splits, made one at a time; `held_out.subjects[0]` is the subject left out.
 
     Raises:
-        ValueError: If there is one subject only.
+        ValueError: If there is only one subject.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials(
+        ...     [[0, 1], [1, 1]], [[1, 0], [0, 1]], ids=["a", "b"], subjects=["m1", "m2"]
+        ... )
+        >>> for train, held_out in keras_disrnn.data.leave_one_subject_out(sessions):
+        ...     print(held_out.subjects[0])
+        m1
+        m2
     """
     subjects = list(dict.fromkeys(sessions.subjects))
     if len(subjects) < 2:
         raise ValueError(
-            f"leaving one subject out needs at least 2 subjects, got {subjects[0]!r} alone; "
-            "k_fold holds sessions out"
+            f"sessions: expected at least 2 subjects, got only {subjects[0]!r}; use k_fold to hold "
+            "out sessions"
         )
     return (split_by_subject(sessions, [subject]) for subject in subjects)
 
@@ -197,7 +246,7 @@ def _split_by_name(
             known = list(dict.fromkeys(names))
             listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
             raise ValueError(
-                f"held_out must name a {kind} in the data, got {name!r}; there are {listed}"
+                f"held_out: expected a {kind} in the data ({listed}), got {name!r}"
                 f"{suggest(str(name), known)}"
             )
     mask = np.isin(np.asarray(names, object), np.asarray(held_out, object))
@@ -208,7 +257,7 @@ def _split(sessions: Sessions, held_out: np.ndarray, what: str) -> Split:
     for empty, part in ((not held_out.any(), "held-out"), (held_out.all(), "training")):
         if empty:
             raise ValueError(
-                f"both parts of a split must have a session, got none in the {part} part of "
+                f"split: expected a session in both parts, got none in the {part} part of "
                 f"{len(held_out)} sessions with {what}"
             )
     return Split(sessions.subset(~held_out), sessions.subset(held_out))

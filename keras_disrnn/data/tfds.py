@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_disrnn.data.sessions import REWARD_KINDS, Sessions
+from keras_disrnn.data.sessions import Sessions
+from keras_disrnn.data.trials import (
+    add_subject,
+    check_reward_kind,
+    subject_index,
+    trials_from_arrays,
+)
 from keras_disrnn.utils.checks import check_integer, suggest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _REQUIRED = ("subject", "session", "choice", "reward")
 _OPTIONAL = ("dopamine", "forced", "missed", "observations")
 
 
 def sessions_from_tfds(
-    dataset: tf.data.Dataset | Iterable[Mapping],
+    dataset: tf.data.Dataset | Iterable[Mapping[str, Any]],
     *,
     num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
-    """Turns one split of a dataset, one example a session, into sessions.
+    """Read one split of a dataset, one example a session, into sessions.
 
     Args:
-        dataset: Not batched: a `tf.data.Dataset`, as `tfds.load(name, split="train")` gives it, or
-            an iterable of dicts of NumPy values. Each example has `subject` and `session` (strings;
-            session ids are unique), `choice` and `reward` `(T,)`, and, in every example or none,
-            `dopamine`, `(T,)` or `(T, signals)` with NaN where missing. `forced` and `missed`,
-            bool `(T,)`, and `observations`, `(T, extra)`, are read where every example has them.
-            Anything else is passed over.
-        num_arms: Number of arms; when None, one more than the largest choice, at least 2.
+        dataset: A split that is not batched: a `tf.data.Dataset`, as `tfds.load(name,
+            split="train")` returns it, or an iterable of dicts of NumPy values. Each example has
+            `subject` and `session` (strings; session ids are unique) and `choice` and `reward`,
+            `(T,)`. Either every example or none has `dopamine`, `(T,)` or `(T, signals)` with NaN
+            where missing; `forced` and `missed`, bool `(T,)`; and `observations`, `(T, extra)`.
+            Other features are ignored.
+        num_arms: Number of arms; one more than the largest choice, at least 2, if None.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
 
     Returns:
@@ -40,47 +49,38 @@ def sessions_from_tfds(
             is not as described.
 
     Example:
-        >>> example = {"subject": b"m1", "session": b"m1-1", "choice": [0, 1], "reward": [1.0, 0.0]}
-        >>> sessions_from_tfds([example]).ids
+        >>> import keras_disrnn
+        >>> example = {"subject": b"m1", "session": b"m1-1", "choice": [0, 1], "reward": [1, 0]}
+        >>> keras_disrnn.data.sessions_from_tfds([example]).ids
         ('m1-1',)
     """
     if isinstance(dataset, Mapping):
         raise ValueError(
-            f"dataset must be one split, got a dict with the keys {', '.join(map(str, dataset))}; "
-            "pick one, for example with tfds.load(..., split='train')"
+            f"dataset: expected one split, got a dict with the keys {', '.join(map(str, dataset))};"
+            " pick one, for example with tfds.load(..., split='train')"
         )
-    examples = dataset.as_numpy_iterator() if isinstance(dataset, tf.data.Dataset) else dataset
+    read = getattr(dataset, "as_numpy_iterator", None)
     columns: dict[str, list] = {}
-    for index, example in enumerate(examples):
+    for index, example in enumerate(dataset if read is None else read()):
         if not isinstance(example, Mapping):
             raise ValueError(
-                f"dataset must hold dicts, got {type(example).__name__} in example {index}; do not "
+                f"dataset: expected dicts, got {type(example).__name__} in example {index}; do not "
                 "pass as_supervised=True"
             )
         _check_example(example, index)
-        optional = [name for name in _OPTIONAL if name in example]
-        names = (*_REQUIRED, *optional)
+        names = (*_REQUIRED, *(name for name in _OPTIONAL if name in example))
         if columns and set(names) != set(columns):
-            odd = sorted(set(names) ^ set(columns))
             raise ValueError(
-                f"every example must have the same features, got example {index} to differ from "
-                f"those before it in {', '.join(odd)}"
+                f"dataset: expected the same features in every example, got a difference in "
+                f"{', '.join(sorted(set(names) ^ set(columns)))} in example {index}"
             )
         for name in names:
             columns.setdefault(name, []).append(example[name])
     if not columns:
-        raise ValueError("dataset must hold at least one session, got none")
+        raise ValueError("dataset: expected at least one session, got none")
+    subjects, ids = (list(map(_text, columns.pop(name))) for name in ("subject", "session"))
     return Sessions.from_trials(
-        columns["choice"],
-        columns["reward"],
-        dopamine=columns.get("dopamine"),
-        forced=columns.get("forced"),
-        missed=columns.get("missed"),
-        observations=columns.get("observations"),
-        subjects=[_text(name) for name in columns["subject"]],
-        ids=[_text(name) for name in columns["session"]],
-        num_arms=num_arms,
-        reward_kind=reward_kind,
+        **columns, subjects=subjects, ids=ids, num_arms=num_arms, reward_kind=reward_kind
     )
 
 
@@ -88,156 +88,144 @@ def stream_from_tfds(
     dataset: tf.data.Dataset,
     batch_size: int,
     *,
-    trials: int | None = None,
+    num_trials: int | None = None,
     num_arms: int = 2,
     reward_kind: str = "binary",
     subject_names: Sequence[str] = (),
 ) -> tf.data.Dataset:
-    """Turns one split of a dataset into batches for `fit`, without ever holding all of it.
+    """Make batches for `fit` from one split of a dataset, without holding all of it in memory.
 
-    The batches are those of `sessions_from_tfds(dataset).dataset(batch_size)`, but each is made
-    when it is asked for, so memory does not grow with the number of sessions. Shuffle and repeat
-    the split before it is given.
+    The batches are those of `sessions_from_tfds(dataset).dataset(batch_size)`. Each is made when it
+    is needed, so memory does not grow with the number of sessions. Shuffle and repeat the split
+    before you pass it.
 
     Args:
         dataset: As for `sessions_from_tfds`, but a `tf.data.Dataset`.
         batch_size: Sessions in a batch, at least 1. The last batch may be smaller.
-        trials: Trials that every session is padded to, so that all batches have one shape; when
+        num_trials: Trials that every session is padded to, so that all batches have one shape. If
             None, each batch is padded to its longest session.
-        num_arms: Number of arms, at least 2. It cannot be taken from choices that are not there yet.
+        num_arms: Number of arms, at least 2. It cannot be counted before all choices are read.
         reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
-        subject_names: For a model of several subjects its `subject_names`: the last feature is then
-            each session's subject's place among them, as `Sessions.for_model` has it.
+        subject_names: For a model of several subjects, its `subject_names`. The last feature is
+            then the index of each session's subject, as in `Sessions.for_model`.
 
     Returns:
-        A `tf.data.Dataset` of `(x, y, sample_weight)` as `Sessions.dataset` describes it, in the
+        A `tf.data.Dataset` of `(x, y, sample_weight)`, as `Sessions.dataset` describes it, in the
         order of the split.
 
     Raises:
         ValueError: If the dataset is batched, a dict of splits, lacks a feature, or an argument is
             out of range.
-        tf.errors.InvalidArgumentError: While it is read, if a value is not as described; the
-            message names the session.
+        tf.errors.InvalidArgumentError: While it is read, if a value is not as described. The
+            message is that of `sessions_from_tfds`.
 
     Example:
-        >>> split = tfds.load("bandit_dopamine/large", split="train", shuffle_files=True)
-        >>> batches = stream_from_tfds(split.shuffle(1000).repeat(), 100)
-        >>> model.fit(batches, steps_per_epoch=1000, epochs=10)
+        >>> import keras_disrnn
+        >>> import tensorflow as tf
+        >>> split = tf.data.Dataset.from_tensors(
+        ...     {"subject": "m1", "session": "m1-1", "choice": [0, 1], "reward": [1.0, 0.0]}
+        ... )
+        >>> for features, targets, weights in keras_disrnn.data.stream_from_tfds(split, 1):
+        ...     print(features.shape)
+        (1, 3, 2)
     """
     check_integer("batch_size", batch_size, 1)
     check_integer("num_arms", num_arms, 2)
-    if trials is not None:
-        check_integer("trials", trials, 1)
-    if reward_kind not in REWARD_KINDS:
-        raise ValueError(f"reward_kind must be one of {REWARD_KINDS}, got {reward_kind!r}")
+    if num_trials is not None:
+        check_integer("num_trials", num_trials, 1)
+    check_reward_kind(reward_kind)
+    import tensorflow as tf
+
     if not isinstance(dataset, tf.data.Dataset) or not isinstance(dataset.element_spec, Mapping):
         spec = getattr(dataset, "element_spec", type(dataset).__name__)
         raise ValueError(
-            f"dataset must be one split, a tf.data.Dataset of dicts, got {spec}; pick one with "
+            f"dataset: expected one split, a tf.data.Dataset of dicts, got {spec}; pick one with "
             "tfds.load(..., split='train')"
         )
-    spec = {name: dataset.element_spec[name] for name in dataset.element_spec}
-    _check_example(spec, None)
-    subject_names = tuple(subject_names)
-    by_trial = (*_REQUIRED[2:], *(name for name in _OPTIONAL if name in spec))
+    _check_example(dataset.element_spec, None)
+    by_trial = [n for n in (*_REQUIRED[2:], *_OPTIONAL) if n in dataset.element_spec]
 
-    def read(example):
-        session = example["session"]
-        length = tf.shape(example["choice"])[0]
-        picked = {"session": session, "subject": example["subject"], "length": length}
-        for name in by_trial:
-            values = example[name]
-            if name not in ("choice", "forced", "missed"):
-                values = tf.cast(values, tf.float32)
-            if values.shape.rank == 1 and name in ("dopamine", "observations"):
-                values = values[:, None]
-            tf.debugging.assert_equal(
-                tf.shape(values)[0],
-                length,
-                tf.strings.join([f"{name} must have as many trials as choice, session ", session]),
-            )
-            picked[name] = values
-        if trials is not None:
-            message = [
-                f"trials={trials} must be at least those of every session, session ",
-                session,
+    def add_lengths(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        lengths = {f"{name} length": tf.shape(example[name])[0] for name in by_trial}
+        return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | lengths
+
+    def lay_out(batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        ids, subjects = (list(map(_text, batch[name])) for name in ("session", "subject"))
+        arrays = {
+            name: [
+                values[:length]
+                for values, length in zip(batch[name], batch[f"{name} length"], strict=True)
             ]
-            tf.debugging.assert_less_equal(length, trials, tf.strings.join(message))
-        return picked
-
-    def lay_out(batch):
-        choice, reward = batch["choice"], batch["reward"]
-        within = tf.sequence_mask(batch["length"], tf.shape(choice)[1])
-        made = within & ~batch["missed"] if "missed" in batch else within
-        free = made & ~batch["forced"] if "forced" in batch else made
-        choice = tf.cast(choice, tf.int32)
-
-        def check(good, message):
-            check_sessions(tf.reduce_all(good | ~made, axis=1), message)
-
-        def check_sessions(good, message):
-            bad = ~good
-            which = tf.strings.reduce_join(tf.boolean_mask(batch["session"], bad), separator=", ")
-            tf.debugging.Assert(~tf.reduce_any(bad), [message + ", not so in session", which])
-
-        check((choice >= 0) & (choice < num_arms), f"choice must be from 0 to {num_arms - 1}")
-        check(tf.math.is_finite(reward), "reward must be finite")
-        if reward_kind == "binary":
-            check((reward == 0) | (reward == 1), "reward must be 0 or 1 with reward_kind='binary'")
-        observed = [tf.stack([tf.cast(choice, tf.float32), reward], axis=-1)]
-        if "observations" in batch:
-            finite = tf.reduce_all(tf.math.is_finite(batch["observations"]), axis=-1)
-            check(finite, "observations must be finite")
-            observed.append(batch["observations"])
-        observed = tf.concat(observed, axis=-1)
-        # Row 0 comes before the first trial; row k + 1 tells of trial k.
-        features = tf.pad(tf.where(made[..., None], observed, np.nan), [[0, 0], [1, 0], [0, 0]])
+            for name in by_trial
+        }
+        trials = trials_from_arrays(**arrays, ids=ids)
+        trials.check(num_arms=num_arms, reward_kind=reward_kind)
+        layout = trials.lay_out(num_trials)
         if subject_names:
-            same = batch["subject"][:, None] == tf.constant(subject_names)
-            listed = ", ".join(subject_names[:10]) + (", ..." if len(subject_names) > 10 else "")
-            check_sessions(tf.reduce_any(same, axis=1), f"subject must be one of {listed}")
-            index = tf.argmax(tf.cast(same, tf.int32), axis=1)
-            index = tf.cast(index, tf.float32)[:, None, None]
-            told = tf.where(tf.math.is_nan(features[..., :1]), np.nan, index)
-            features = tf.concat([features, told], axis=-1)
-        target = {"choice": tf.pad(tf.where(free, choice, 0), [[0, 0], [0, 1]])}
-        weight = {"choice": tf.pad(tf.cast(free, tf.float32), [[0, 0], [0, 1]])}
-        if "dopamine" in batch:
-            dopamine = batch["dopamine"]
-            no_value_is_infinite = tf.reduce_all(~tf.math.is_inf(dopamine), axis=-1)
-            check(no_value_is_infinite, "dopamine must be finite, or NaN where missing")
-            counted = made[..., None] & ~tf.math.is_nan(dopamine)
-            after = [[0, 0], [1, 0], [0, 0]]
-            target["dopamine"] = tf.pad(tf.where(counted, dopamine, 0), after)
-            weight["dopamine"] = tf.pad(tf.cast(counted, tf.float32), after)
+            index = subject_index(subjects, ids, tuple(subject_names))
+            layout["features"] = add_subject(layout["features"], index)
+        return [layout[name] for name in names]
+
+    def width(name: str) -> int | None:
+        if name not in by_trial:
+            return 0
+        shape = dataset.element_spec[name].shape
+        return 1 if shape.rank == 1 else shape[1]
+
+    names = ["features", "choice", "choice_weight", "dopamine", "dopamine_weight"]
+    time_steps = None if num_trials is None else num_trials + 1
+    extra, signals = width("observations"), width("dopamine")
+    observations = None if extra is None else 2 + extra + bool(subject_names)
+    shapes = [[None, time_steps, observations], *2 * [[None, time_steps]]]
+    shapes += 2 * [[None, time_steps, signals]]
+
+    def batch(values: Mapping[str, tf.Tensor]) -> Any:
+        keys = list(values)
+        types = [tf.int32 if name == "choice" else tf.float32 for name in names]
+        call = _with_names(keys, lay_out)
+        layout = tf.numpy_function(call, [values[key] for key in keys], types)
+        for tensor, shape in zip(layout, shapes, strict=True):
+            tensor.set_shape(shape)
+        features, choice, choice_weight, dopamine, dopamine_weight = layout
+        target, weight = {"choice": choice}, {"choice": choice_weight}
+        if "dopamine" in by_trial:
+            target["dopamine"], weight["dopamine"] = dopamine, dopamine_weight
         return features, target, weight
 
     # tf.data runs on the host.
     with tf.device("CPU:0"):
-        examples = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        shapes = {"session": [], "subject": [], "length": []}
-        for name in by_trial:
-            shapes[name] = [trials, *examples.element_spec[name].shape[1:]]
-        batches = examples.padded_batch(batch_size, padded_shapes=shapes)
-        return batches.map(lay_out, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        batches = dataset.map(add_lengths).padded_batch(batch_size)
+        return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def examples_from_sessions(sessions: Sessions) -> Iterator[dict]:
-    """Turns sessions into the examples that `sessions_from_tfds` reads.
+def _with_names(names: Sequence[str], function: Callable) -> Callable:
+    """Return a function of values in the order of `names` that calls one of a dict."""
+    return lambda *values: function(dict(zip(names, values, strict=True)))
+
+
+def examples_from_sessions(sessions: Sessions) -> Iterator[dict[str, Any]]:
+    """Turn sessions into the examples that `sessions_from_tfds` reads.
 
     Args:
         sessions: The data set.
 
     Yields:
         For each session a dict of `subject` and `session` (strings), `choice` int32, `reward`
-        float32, `forced` and `missed` bool, each `(T,)`, and, where there are any, `dopamine`
-        float32, `(T,)` or `(T, signals)`, NaN where missing, and `observations` `(T, extra)`.
-        Choice and reward of a missed trial are 0.
+        float32, `forced` and `missed` bool, each `(T,)`. If there are any, also `dopamine` float32,
+        `(T,)` or `(T, signals)`, NaN where missing, and `observations`, `(T, extra)`. Choice and
+        reward of a missed trial are 0.
+
+    Example:
+        >>> import keras_disrnn
+        >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
+        >>> [example] = keras_disrnn.data.examples_from_sessions(sessions)
+        >>> example["choice"].tolist()
+        [0, 1, 1]
     """
-    # The subject goes by its name.
+    # Examples hold the subject's name, so its index is not needed.
     sessions = sessions.with_subjects(())
     for index, trials in enumerate(sessions.trials_per_session):
-        # Row k + 1 tells of trial k.
+        # Time step k + 1 describes trial k.
         described = sessions.features[index, 1 : trials + 1]
         missed = np.isnan(described[:, 0])
         described = np.where(missed[:, None], np.float32(0), described)
@@ -259,24 +247,24 @@ def examples_from_sessions(sessions: Sessions) -> Iterator[dict]:
         yield example
 
 
-def _check_example(example: Mapping, index: int | None):
-    where = "" if index is None else f" in example {index}"
+def _check_example(example: Mapping[str, Any], index: int | None) -> None:
+    where = "the dataset" if index is None else f"example {index}"
     for name in _REQUIRED:
         if name not in example:
             there = [str(key) for key in example]
             raise ValueError(
-                f"no feature {name!r}{where or ' in the dataset'}, got {', '.join(there)}"
+                f"dataset: expected a feature {name!r}, got {', '.join(there)} in {where}"
                 f"{suggest(name, there)}"
             )
     for name, dimensions in (("session", 0), ("subject", 0), ("choice", 1), ("reward", 1)):
         shape = example[name].shape if index is None else np.shape(example[name])
         if len(shape) != dimensions:
             raise ValueError(
-                f"{name} must have {dimensions} dimensions in an example of one session, got shape "
-                f"{shape}{where}; the dataset must not be batched"
+                f"{name}: expected {dimensions} dimensions in an example, got shape {shape} in "
+                f"{where}; an example is one session, so do not batch the dataset"
             )
 
 
-def _text(name) -> str:
+def _text(name: Any) -> str:
     name = name.item() if isinstance(name, np.generic | np.ndarray) else name
     return name.decode() if isinstance(name, bytes) else str(name)

@@ -17,12 +17,7 @@ from keras_disrnn.analysis import (
     open_embeddings,
 )
 from keras_disrnn.data import (
-    Photometry,
     Sessions,
-    Source1Columns,
-    Source2Columns,
-    read_source_data_1,
-    read_source_data_2,
     read_table,
     sessions_from_table,
 )
@@ -285,46 +280,3 @@ def recover_sizes(
         write_csv(out / "recovery.csv", table)
     save_figures(out / "recovery", plot_recovery_by_sessions if sizes else plot_recovery, table)
     return table
-
-
-def make_parker_table(
-    out: str | os.PathLike[str],
-    *,
-    source_1: str | os.PathLike[str] | None = None,
-    source_2: str | os.PathLike[str] | None = None,
-    columns_1: Source1Columns | None = None,
-    columns_2: Source2Columns | None = None,
-    photometry: Photometry | None = None,
-) -> str:
-    """Convert the published files of Parker et al. (2016) to a table of trials.
-
-    Args:
-        out: The new CSV file.
-        source_1: "Source data 1" of Lee et al. (2019), one row per time point; or
-        source_2: "Source data 2", one row per trial.
-        columns_1: The columns of "Source data 1".
-        columns_2: The columns of "Source data 2".
-        photometry: How the signal of "Source data 1" becomes a response.
-
-    Returns:
-        The flags that tell the other commands the columns of the table.
-
-    Raises:
-        FileExistsError: If `out` exists.
-        FileNotFoundError, ValueError: If a file cannot be read or an argument is wrong.
-    """
-    path = check_new(out, "file")
-    if path.suffix != ".csv":
-        raise ValueError(f"{out}: expected a name that ends in .csv, got {path.name!r}")
-    if (source_1 is None) == (source_2 is None):
-        given = "neither" if source_1 is None else "both"
-        raise ValueError(f"source_1 and source_2: expected one of them, got {given}")
-    flags = "--data.columns.dopamine=dopamine"
-    if source_2 is not None:
-        table = read_source_data_2(source_2, columns_2 or Source2Columns())
-    else:
-        columns, signal = columns_1 or Source1Columns(), photometry or Photometry(step=1 / 15)
-        table = read_source_data_1(source_1, columns, signal)
-        flags += " --data.columns.missed=missed --data.columns.trial=trial"
-    write_csv(path, table)
-    return flags

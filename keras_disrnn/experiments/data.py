@@ -117,7 +117,10 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
         split = split_by_subject(sessions, settings.held_out_subjects)
     else:
         split = split_by_session(
-            sessions, settings.held_out_every, settings.held_out_offset, within_subject=True
+            sessions,
+            settings.held_out_every,
+            offset=settings.held_out_offset,
+            within_subject=True,
         )
     if not settings.subjects:
         return RunData(split.train, split.held_out)

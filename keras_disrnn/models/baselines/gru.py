@@ -144,7 +144,7 @@ class GRU(Baseline):
         check_integer("steps", steps, 1)
         check_integer("steps_per_epoch", steps_per_epoch, 1)
         self._check_sessions(sessions, targets)
-        train, held_out = split_by_session(sessions, held_out_every, held_out_every - 1)
+        train, held_out = split_by_session(sessions, held_out_every, offset=held_out_every - 1)
         weight = 1.0
         if self.num_signals:
             counted = train.dopamine_weight > 0

@@ -1,0 +1,137 @@
+"""Batches of sessions. The batch of a step depends only on the step and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_disrnn.utils.checks import check_integer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_disrnn.data.sessions import Sessions
+
+
+def make_batches(
+    sessions: Sessions,
+    *,
+    batch_size: int | None,
+    shuffle: bool,
+    seed: int,
+    start_step: int,
+    steps: int | None,
+    buckets: int,
+) -> tf.data.Dataset:
+    """Make the batches that `Sessions.dataset` describes.
+
+    Args:
+        sessions: The data set.
+        batch_size: See `Sessions.dataset` for this and the others.
+        shuffle: See there.
+        seed: See there.
+        start_step: See there.
+        steps: See there.
+        buckets: See there.
+
+    Returns:
+        A `tf.data.Dataset` of `(x, y, sample_weight)`.
+
+    Raises:
+        ValueError: If an argument is not an integer in its range.
+    """
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, 1)
+    if steps is not None:
+        check_integer("steps", steps, 1)
+    check_integer("start_step", start_step, 0)
+    check_integer("seed", seed, None)
+    check_integer("buckets", buckets, 1)
+    # Tables can be read without TensorFlow, which takes seconds to import.
+    import tensorflow as tf
+
+    count = len(sessions)
+    size = count if batch_size is None else min(batch_size, count)
+    per_pass = -(-count // size)
+    steps = per_pass if steps is None else steps
+
+    target, weight = {"choice": sessions.choice}, {"choice": sessions.choice_weight}
+    if sessions.num_signals:
+        target["dopamine"], weight["dopamine"] = sessions.dopamine, sessions.dopamine_weight
+    inputs: Any = sessions.features
+    if sessions.latents is not None:
+        inputs = {"features": sessions.features, "latents": sessions.latents}
+    # tf.data runs on the host, which can read the arrays in place.
+    with tf.device("CPU:0"):
+        everything = tf.nest.map_structure(tf.convert_to_tensor, (inputs, target, weight))
+        if per_pass == 1:
+            return tf.data.Dataset.from_tensors(everything).repeat(steps)
+        permute = _permutation(seed) if shuffle else lambda values, _: values
+        if buckets > 1:
+            batch = _bucketed(sessions.trials_per_session, everything, size, buckets, permute)
+        else:
+            batch = _plain(count, everything, size, permute)
+        return tf.data.Dataset.range(start_step, start_step + steps).map(batch).prefetch(2)
+
+
+def _permutation(seed: int) -> Callable:
+    """Return the function that permutes values by the seed and a number."""
+    import tensorflow as tf
+
+    def permute(values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        pair = tf.stack([tf.constant(seed, tf.int64), number])
+        # "philox" gives the same permutations on all devices.
+        return tf.random.experimental.stateless_shuffle(values, seed=pair, alg="philox")
+
+    return permute
+
+
+def _plain(count: int, everything: Any, size: int, permute: Callable) -> Callable:
+    """Return the function from a step to its batch."""
+    import tensorflow as tf
+
+    per_pass = -(-count // size)
+
+    def batch(step: tf.Tensor) -> Any:
+        order = permute(tf.range(count), step // per_pass)
+        first = (step % per_pass) * size
+        picked = order[first : first + size]
+        if count % size == 0:
+            picked = tf.ensure_shape(picked, [size])
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), everything)
+
+    return batch
+
+
+def _bucketed(
+    lengths: np.ndarray, everything: Any, size: int, buckets: int, permute: Callable
+) -> Callable:
+    """Return the function from a step to its batch of sessions of similar length."""
+    import tensorflow as tf
+
+    by_length = np.argsort(lengths, kind="stable")
+    per_pass = -(-len(lengths) // size)
+    groups = np.array_split(np.arange(per_pass), min(buckets, per_pass))
+    ends = np.minimum([(group[-1] + 1) * size for group in groups], len(lengths))
+    # Lengths rise, so the last session of a bucket is its longest.
+    time_steps = tf.constant(lengths[by_length[ends - 1]] + 1, tf.int64)
+    firsts = tf.constant([group[0] * size for group in groups], tf.int64)
+    ends = tf.constant(ends, tf.int64)
+    bucket_of = tf.constant(np.repeat(np.arange(len(groups)), list(map(len, groups))), tf.int64)
+    by_length = tf.constant(by_length, tf.int64)
+
+    def batch(step: tf.Tensor) -> Any:
+        # In each pass, number 0 permutes the batches, and number b + 1 permutes bucket b.
+        number = (step // per_pass) * (len(groups) + 1)
+        index = permute(tf.range(per_pass, dtype=tf.int64), number)[step % per_pass]
+        bucket = bucket_of[index]
+        first = firsts[bucket]
+        inside = permute(by_length[first : ends[bucket]], number + bucket + 1)
+        picked = inside[index * size - first :][:size]
+        return tf.nest.map_structure(
+            lambda tensor: tf.gather(tensor, picked)[:, : time_steps[bucket]], everything
+        )
+
+    return batch

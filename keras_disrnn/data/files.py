@@ -1,0 +1,200 @@
+"""Table files: every line of them, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import pathlib
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from keras_disrnn.utils.checks import suggest
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t"}
+_FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
+
+
+def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Read every line of a table file, or raise an error.
+
+    Args:
+        path: A .csv, .tsv or .htsv file (the last two separated by tabs): UTF-8 text with a line of
+            column names, plain or compressed as .gz. Or a .parquet file, which needs pyarrow.
+        text: Columns of a text file to keep as they are written, so that an id "007" stays "007".
+
+    Returns:
+        The table.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TypeError: If `path` is not a path.
+        ValueError: If the file is not such a table: a folder, another format, encoding or
+            separator, empty, cut short, damaged, with a column name twice, or with rows of
+            different lengths.
+        ImportError: If a .parquet file is read without pyarrow.
+
+    Example:
+        >>> import keras_disrnn, pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "trials.csv"
+        >>> _ = path.write_text("session,choice\\n007,1\\n")
+        >>> keras_disrnn.data.read_table(path, text=["session"]).loc[0, "session"]
+        '007'
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a table file ({_FORMATS}), got {type(path).__name__}")
+    path = pathlib.Path(path)
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: expected a table file ({_FORMATS}), got a folder")
+    if not os.path.exists(path):
+        here = os.listdir(path.parent) if os.path.isdir(path.parent) else []
+        raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = (suffixes[:-1] if zipped else suffixes)[-1:]
+    if suffix == [".parquet"] and not zipped:
+        return _read_parquet(path)
+    if not suffix or suffix[0] not in _SEPARATORS:
+        raise ValueError(
+            f"{path}: expected a table file ({_FORMATS}), got a name ending in "
+            f"{''.join(suffixes[-2:]) or 'nothing'!r}"
+        )
+    return _read_text(path, _SEPARATORS[suffix[0]], zipped, text)
+
+
+def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+    except ImportError as error:
+        raise ImportError(f"{path}: reading .parquet needs pyarrow: pip install pyarrow") from error
+    except Exception as error:  # A damaged file can raise anything that pyarrow raises.
+        raise ValueError(
+            f"{path}: expected a parquet file, got one that could not be read ({error}); it may be "
+            "cut short"
+        ) from error
+    if not len(table):
+        raise ValueError(f"{path}: expected at least one row, got a table without rows")
+    return table
+
+
+def _read_text(
+    path: pathlib.Path, separator: str, zipped: bool, text: Sequence[str]
+) -> pd.DataFrame:
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if zipped and data else data
+    except (OSError, EOFError, zlib.error) as error:
+        kind = "a whole gzip file" if zipped else "a readable file"
+        raise ValueError(
+            f"{path}: expected {kind}, got one that could not be read ({error}); it may be cut "
+            "short or damaged"
+        ) from error
+    if not data.strip():
+        raise ValueError(f"{path}: expected a line of column names and rows, got an empty file")
+    _check_encoding(path, data)
+    data = data.removeprefix(b"\xef\xbb\xbf").strip(b"\r\n") + b"\n"
+    header, rows = _check_cells(path, data, separator)
+    try:
+        table = pd.read_csv(
+            io.BytesIO(data),
+            sep=separator,
+            encoding="utf-8",
+            low_memory=False,
+            dtype={name: str for name in text if name in header},
+            index_col=False,
+            skip_blank_lines=len(header) > 1,  # With one column, a blank line is a row.
+        )
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path}: expected a table, got an error: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: expected rows below the column names, got none")
+    if len(table) != rows:
+        raise ValueError(
+            f"{path}: expected {rows} rows, one a line, got {len(table)}; look for a quote that is "
+            "not closed"
+        )
+    return table
+
+
+def _check_encoding(path: pathlib.Path, data: bytes) -> None:
+    """Raise an error if text is not UTF-8, and say what it seems to be."""
+    what = f"{path}: expected UTF-8 text, got binary data or another encoding"
+    how = f"; save it as UTF-8, or pass pandas.read_csv({path.name!r}, encoding=...) as the table"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{what}: it begins as UTF-16 does{how.replace('...', repr('utf-16'))}")
+    if b"\0" in data:
+        raise ValueError(f"{what}: it has zero bytes{how}")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{what}: byte {data[error.start]:#04x} in line {line}; it may be "
+            f"Latin-1{how.replace('...', repr('latin-1'))}"
+        ) from None
+
+
+def _check_cells(path: pathlib.Path, data: bytes, separator: str) -> tuple[list[str], int]:
+    """Return the column names and the number of rows; check that every line has as many cells.
+
+    Without a word, pandas would fill short lines with empty cells, use an extra first cell as the
+    index, and rename a second column of the same name.
+    """
+    lone = re.search(rb"\r(?!\n)", data)
+    if lone:
+        line = data.count(b"\n", 0, lone.start()) + 1
+        raise ValueError(
+            f"{path}: expected lines that end in \\n or \\r\\n, got a lone \\r in line "
+            f"{line}; save it with other line endings"
+        )
+    records = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator)
+    try:
+        header = next(records)
+        if b'"' in data:
+            read = [(records.line_num, len(record)) for record in records]
+            lines, widths = np.array(read, int).reshape(-1, 2).T
+        else:
+            widths = _widths(data, separator)[1:]
+            lines = np.arange(len(widths)) + 2
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}: expected a table, got an error in line {records.line_num}: {error}"
+        ) from None
+    repeated = sorted({name for name in header if name and header.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{path}: expected unique column names, got {repeated} more than once")
+    other = next((mark for mark in ";\t,|" if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"{path}: expected columns separated by {separator!r}, got the one column "
+            f"{header[0]!r}; for {other!r} and, if need be, decimal commas pass "
+            f"pandas.read_csv({path.name!r}, sep={other!r}, decimal=',') as the table"
+        )
+    wrong = np.flatnonzero((widths > 0) & (widths != len(header)))
+    if len(wrong):
+        first = wrong[0]
+        short = first == len(widths) - 1 and widths[first] < len(header)
+        where = f"the last row (line {lines[first]})" if short else f"line {lines[first]}"
+        how = "the file seems to be cut short" if short else "quote cells that hold the separator"
+        raise ValueError(
+            f"{path}: expected {len(header)} cells in every row, as there are column names, got "
+            f"{widths[first]} in {where}; {how}"
+        )
+    return header, len(widths) if len(header) == 1 else int(np.count_nonzero(widths))
+
+
+def _widths(data: bytes, separator: str) -> np.ndarray:
+    """Count the cells of each line of text without quotes; 0 for a blank line."""
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == ord("\n"))
+    marks = np.flatnonzero(array == ord(separator))
+    widths = np.diff(np.searchsorted(marks, ends), prepend=0) + 1
+    starts = np.append(0, ends[:-1] + 1)
+    blank = (starts == ends) | ((ends - starts == 1) & (array[starts] == ord("\r")))
+    widths[blank] = 0
+    return widths
