@@ -94,11 +94,11 @@ class Progress(keras.callbacks.Callback):
         # The stages change what is frozen, and a name has no effect on the numbers.
         self._settings["model"].pop("frozen")
         self._settings["model"].pop("name")
-        self._rows = []
-        self._sigmas = []
-        self._saved = None
+        self._rows: list[dict[str, Any]] = []
+        self._sigmas: list[list[float]] = []
+        self._saved: dict[str, Any] | None = None
         if self._path is not None and self._path.exists():
-            self._saved = self._read()
+            self._saved = self._read(self._path)
             self._rows = self._saved["history"]
 
     @property
@@ -150,7 +150,7 @@ class Progress(keras.callbacks.Callback):
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in saved["optimizer"]]:
             raise ValueError(
-                f"{os.fspath(self._path)}: expected the state of the optimizer "
+                f"{self._path}: expected the state of the optimizer "
                 f"{type(model.optimizer).__name__}, {len(shapes)} variables, got a state of "
                 f"{len(saved['optimizer'])} variables or of other shapes; use another folder"
             )
@@ -175,7 +175,7 @@ class Progress(keras.callbacks.Callback):
         if settled:
             self.model.stop_training = True
         if self._path is not None and self._writes:
-            self._write(epoch + 1, settled or epoch + 1 == self.params["epochs"])
+            self._write(self._path, epoch + 1, settled or epoch + 1 == self.params["epochs"])
 
     def _is_settled(self, epoch: int) -> bool:
         window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]
@@ -186,7 +186,7 @@ class Progress(keras.callbacks.Callback):
         losses = [row["loss"] for row in self._rows[-window:]]
         return epoch > window and has_settled(losses, self._sigmas)
 
-    def _write(self, epoch: int, finished: bool) -> None:
+    def _write(self, path: Path, epoch: int, finished: bool) -> None:
         arrays = {}
         for kind, variables in (
             ("model", self.model.variables),
@@ -204,30 +204,29 @@ class Progress(keras.callbacks.Callback):
             "sigmas": self._sigmas,
         }
         arrays["state"] = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
-        write_atomically(self._path, lambda file: np.savez(file, **arrays))
+        write_atomically(path, lambda file: np.savez(file, **arrays))
 
-    def _read(self) -> dict[str, Any]:
-        name = os.fspath(self._path)
+    def _read(self, path: Path) -> dict[str, Any]:
         try:
-            with np.load(self._path, allow_pickle=False) as stored:
+            with np.load(path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             state = json.loads(arrays.pop("state").tobytes())
         except Exception as error:
             raise ValueError(
-                f"{name}: expected a checkpoint of a training, but it cannot be read ({error}); "
+                f"{path}: expected a checkpoint of a training, but it cannot be read ({error}); "
                 "remove it to start from scratch"
             ) from error
         # Version 0.1.0 did not write its number.
         version = state.get("version")
         if version != __version__:
             raise ValueError(
-                f"{name}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
+                f"{path}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
                 f"{version or '0.1.0'}; resume it with that version, or use another folder"
             )
         different = _first_difference(self._settings, state["settings"])
         if different:
             raise ValueError(
-                f"{name}: the checkpoint was made with another setting of {different!r}; use the "
+                f"{path}: the checkpoint was made with another setting of {different!r}; use the "
                 "same settings, or another folder"
             )
         for kind in ("model", "optimizer"):
