@@ -1,4 +1,4 @@
-"""Adam over one vector, held against Keras' Adam."""
+"""Adam over one vector, compared with Keras' Adam."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def run(optimizer, variables, gradients):
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_takes_the_steps_of_keras_adam(rng, dtype, tolerance, clip):
-    """Also past the clipping, with a schedule, and with gradients from 1e-4 to 1e4."""
+    """With clipping, with a schedule, and with gradients from 1e-4 to 1e4."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.03, 7, 0.5)
     theirs = make_variables(rng, dtype)
     ours = copies(theirs)

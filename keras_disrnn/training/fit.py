@@ -134,6 +134,8 @@ def train(
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
+    if not model.built:
+        model.build((None, None, model.num_observations))
     with distribute.scope(model):
         description = describe_optimizer(make_optimizer(optimizer, learning_rate=learning_rate))
     settings = {
