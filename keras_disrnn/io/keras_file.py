@@ -92,7 +92,7 @@ def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> No
     for module in _modules(config):
         if module.split(".")[0] not in _TRUSTED:
             raise _ForeignModel(
-                f"{path}: expected code of Keras and keras_disrnn only, got the module {module!r}; "
+                f"{path}: expected code of Keras and keras_disrnn only, but it names {module!r}; "
                 "load it with keras.models.load_model if you trust it"
             )
 
