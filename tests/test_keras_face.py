@@ -51,10 +51,13 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(one, other)
 
 
-def has_moved(model):
-    fresh = make_model(num_signals=model.num_signals)
-    pairs = zip(model.get_weights(), fresh.get_weights(), strict=True)
+def has_moved_from(layer, fresh):
+    pairs = zip(layer.get_weights(), fresh.get_weights(), strict=True)
     return any(not np.array_equal(one, other) for one, other in pairs)
+
+
+def has_moved(model):
+    return has_moved_from(model, make_model(num_signals=model.num_signals))
 
 
 # === Constructor and configuration ===
@@ -102,6 +105,24 @@ def test_the_model_has_its_weights_from_the_start(capsys):
     model.build((None, None, 2))
     model(np.zeros((1, 3, 2), "float32"))
     assert [id(weight) for weight in model.weights] == weights
+
+
+def test_a_subclass_can_add_layers(sessions):
+    class WithHead(keras_disrnn.DisRNNModel):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            self.head = keras.layers.Dense(1)
+
+        def build(self, input_shape=None):
+            self.head.build((None, self.num_latents))
+            super().build(input_shape)
+
+    model = WithHead(num_latents=2, update_units=2, num_update_layers=1, seed=1)
+    assert not model.built
+    compile_stage(model, "warmup")
+    assert model.count_params() == make_model().count_params() + 3
+    model.fit(sessions.dataset(), verbose=0)
+    assert has_moved_from(model.core, make_model().core)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "one"])

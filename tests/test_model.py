@@ -11,7 +11,7 @@ from keras_disrnn.objectives.metrics import DopamineR2
 
 
 def make_batch(features, arms=2, signals=1, seed=0):
-    """Random targets for features; padding and a tenth of the rows without weight."""
+    """Random targets for features. Padding and a tenth of the time steps have no weight."""
     rng = np.random.default_rng(seed)
     sessions, rows, _ = features.shape
     real = ~np.isnan(features[..., 0]) & (rng.random((sessions, rows)) < 0.9)
@@ -42,7 +42,7 @@ def test_any_number_of_observations_arms_and_signals(make_features, observations
 
 
 @pytest.mark.parametrize("stage", ["warmup", "stage1", "stage2", "joint"])
-def test_keras_file_brings_everything_back(make_features, tmp_path, stage, recwarn):
+def test_a_keras_file_restores_everything(make_features, tmp_path, stage, recwarn):
     features = make_features()
     model = keras_disrnn.DisRNNModel(**SMALL)
     keras_disrnn.compile_stage(model, stage)
@@ -149,7 +149,7 @@ def test_r2_of_a_signal_with_a_large_offset(rng):
     np.testing.assert_allclose(metric.result(), exact, atol=1e-3)
 
 
-def test_given_latents_spare_the_core(make_features):
+def test_given_latents_replace_the_core(make_features):
     features = make_features()
     model = keras_disrnn.DisRNNModel(**SMALL)
     outputs = model(features)
@@ -158,7 +158,7 @@ def test_given_latents_spare_the_core(make_features):
         np.testing.assert_allclose(given[name], output, atol=1e-6)
 
 
-def test_a_model_reads_its_own_number_of_observations(make_features, tmp_path):
+def test_another_number_of_observations_is_refused(make_features, tmp_path):
     model = keras_disrnn.DisRNNModel(**SMALL)
     model(make_features())
     model.save(tmp_path / "model.keras")

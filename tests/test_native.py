@@ -444,10 +444,14 @@ def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
     model.build((None, None, 2))
     compile_stage(model, "joint")
     targets = {"choice": np.zeros((4, 6), "int32"), "dopamine": np.zeros((4, 6, 1), "float32")}
+    weights = {name: np.ones_like(target, "float32") for name, target in targets.items()}
     core, readout = ("Recurrence", "forward"), ("Readout", "forward")
     for run, expected in (
         (lambda: model.predict(features, verbose=0), {core, readout}),
-        (lambda: model.evaluate(features, targets, verbose=0), {core, readout}),
+        (
+            lambda: model.evaluate(features, targets, sample_weight=weights, verbose=0),
+            {core, readout},
+        ),
         (lambda: model.compute_latents(features), {core}),
     ):
         calls.clear()

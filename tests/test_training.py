@@ -1,4 +1,4 @@
-"""The stages of training: what moves and what does not, resuming, divergence."""
+"""The stages of training: what they change, checkpoints, divergence."""
 
 import dataclasses
 import os
@@ -60,7 +60,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize("stage", MOVES)
-def test_each_stage_moves_its_own_parts_and_no_other_bit(sessions, stage):
+def test_each_stage_changes_its_own_parts_and_nothing_else(sessions, stage):
     model = make_model()
     before = weights_of(model)
     fit_stage(model, stage, sessions, learning_rate=1e-2)
@@ -95,7 +95,7 @@ def test_warmup_has_neither_noise_nor_penalties(sessions):
 
 
 def count_traces(model, monkeypatch):
-    """A list that grows whenever the model's forward pass is traced for training."""
+    """Return a list that grows whenever the forward pass is traced for training."""
     traces = []
     run = type(model)._run
 
@@ -108,8 +108,8 @@ def count_traces(model, monkeypatch):
     return traces
 
 
-def test_stage1_goes_on_with_the_step_that_the_warmup_traced(sessions, monkeypatch):
-    model, anew = make_model(), make_model()
+def test_stage1_reuses_the_step_that_the_warmup_traced(sessions, monkeypatch):
+    model, again = make_model(), make_model()
     traces = count_traces(model, monkeypatch)
     fit_stage(model, "warmup", sessions, learning_rate=1e-2)
     count = len(traces)
@@ -119,20 +119,20 @@ def test_stage1_goes_on_with_the_step_that_the_warmup_traced(sessions, monkeypat
     assert len(traces) == count
     assert model.optimizer.iterations.numpy() == 3
 
-    fit_stage(anew, "warmup", sessions, learning_rate=1e-2)
+    fit_stage(again, "warmup", sessions, learning_rate=1e-2)
     for _ in range(2):
-        anew._stage = None  # so that it is compiled again
-        fit_stage(anew, "stage1", sessions, learning_rate=1e-2)
+        again._stage = None  # so that it is compiled again
+        fit_stage(again, "stage1", sessions, learning_rate=1e-2)
     assert len(traces) == 4 * count
-    for name, weight in weights_of(anew).items():
+    for name, weight in weights_of(again).items():
         np.testing.assert_array_equal(weights_of(model)[name], weight, err_msg=name)
 
-    # A price is seen by the traced step; what it would not see is compiled.
+    # The traced step reads penalty weights. Other changes need another trace.
     model.latent_penalty = 0.5
-    paid = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)["penalty_latent"]
+    once = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)["penalty_latent"]
     model.latent_penalty = 1.0
     twice = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)["penalty_latent"]
-    assert twice == pytest.approx(2 * paid, rel=1e-6)
+    assert twice == pytest.approx(2 * once, rel=1e-6)
     fit_stage(model, "stage1", sessions, learning_rate=1e-2)
     assert len(traces) == 4 * count
     fit_stage(model, "stage1", sessions, learning_rate=1e-3)
@@ -159,7 +159,7 @@ def test_noise_can_be_turned_off_without_compiling(sessions, implementation):
 
 @pytest.mark.slow
 def test_a_step_compiled_by_xla_is_the_same(sessions):
-    """What a GPU runs: Keras operations under `jit_compile`."""
+    """A GPU runs Keras operations under `jit_compile`."""
     weights = []
     for jit in (False, True):
         model = make_model(implementation="keras")
@@ -171,7 +171,7 @@ def test_a_step_compiled_by_xla_is_the_same(sessions):
         np.testing.assert_allclose(weights[1][name], weight, atol=1e-4, err_msg=name)
 
 
-def test_train_takes_batches_of_like_length(monkeypatch):
+def test_train_draws_batches_of_similar_length(monkeypatch):
     parts = [make_sessions(12, trials, seed).features for trials, seed in ((8, 1), (30, 2))]
     choice, reward = ([list(f[i, 1:, o]) for f in parts for i in range(12)] for o in (0, 1))
     sessions = Sessions.from_trials(choice, reward)
@@ -192,7 +192,7 @@ def test_train_takes_batches_of_like_length(monkeypatch):
     assert seen.count(9) == seen.count(31) == 4
 
 
-def test_several_steps_an_execution_give_the_same_weights(sessions):
+def test_several_steps_per_execution_give_the_same_weights(sessions):
     weights = []
     for steps in (1, 4):
         model = make_model()
@@ -203,7 +203,7 @@ def test_several_steps_an_execution_give_the_same_weights(sessions):
         np.testing.assert_array_equal(weights[1][name], weight, err_msg=name)
 
 
-def test_stage2_on_given_latents_is_the_plain_way(sessions):
+def test_stage2_on_stored_latents_gives_the_same_weights(sessions):
     plain, fast = make_model(), make_model()
     fit_stage(plain, "stage2", sessions, steps=5, learning_rate=1e-2)
     (given,) = with_latents(fast, sessions)
@@ -244,7 +244,7 @@ def test_train_learns_and_reports_every_epoch(sessions, tmp_path):
     assert history["loss"].notna().all()
 
 
-def test_mini_batches_same_seed_same_weights(sessions):
+def test_the_seed_of_mini_batches_determines_the_weights(sessions):
     def fitted(seed):
         model = make_model()
         train(
@@ -283,7 +283,7 @@ np.savez(sys.argv[1] + ".end.npz", *model.get_weights(), history=history["loss"]
 
 
 def run_interrupted(checkpoint, kill_after=None):
-    """Runs a small training in a process of its own; kills it after so many epochs."""
+    """Run a small training in a process of its own; kill it after `kill_after` epochs."""
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(checkpoint), "slow" if kill_after else "fast"],
@@ -302,7 +302,7 @@ def run_interrupted(checkpoint, kill_after=None):
     return np.load(f"{checkpoint}.end.npz")
 
 
-def test_killed_in_any_stage_it_ends_at_the_same_weights(tmp_path):
+def test_a_training_killed_in_any_stage_ends_with_the_same_weights(tmp_path):
     whole = run_interrupted(tmp_path / "whole.npz")
     # Warm-up, stage 1 and stage 2 have three epochs each: the kills fall into each of them.
     for kill_after in (2, 2, 3):
@@ -332,7 +332,9 @@ def test_a_checkpoint_of_other_settings_is_refused(sessions, tmp_path):
         train(make_model(), sessions, checkpoint=path, **arguments)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(sessions, tmp_path):
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_weights(
+    sessions, tmp_path
+):
     class Poison(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -356,7 +358,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_weights(session
     assert list(history["epoch"]) == [1, 2, 3, 4]
 
 
-def test_an_update_that_is_not_finite_is_seen_at_the_end_of_the_epoch(sessions):
+def test_an_update_that_is_not_finite_is_found_at_the_end_of_the_epoch(sessions):
     model = make_model()
     before = model.get_weights()
     compile_stage(model, "warmup", learning_rate=float("inf"))

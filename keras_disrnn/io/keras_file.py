@@ -1,17 +1,28 @@
 """Models in `.keras` files."""
 
+from __future__ import annotations
+
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
 
+_TRUSTED = ("keras", "keras_disrnn", "builtins")
 
-def save_model(model, path):
-    """Writes a model as a `.keras` file, atomically."""
+
+def save_model(model: keras.Model, path: str | os.PathLike) -> None:
+    """Write a model to a `.keras` file, atomically.
+
+    Args:
+        model: A model of this package.
+        path: The file. An older file there is replaced.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial.keras")
     try:
@@ -21,16 +32,32 @@ def save_model(model, path):
         partial.unlink(missing_ok=True)
 
 
-def load_model(path, kind=DisRNNModel):
-    """Reads a model from a `.keras` file, without running code that the file names.
+def load_model(
+    path: str | os.PathLike, kind: type[keras.Model] | None = DisRNNModel
+) -> keras.Model:
+    """Read a model from a `.keras` file without running code that the file names.
+
+    Files of version 0.1.0 are read too.
 
     Args:
         path: The file.
-        kind: Class of the model; `None` for any of Keras and this package.
+        kind: Class of the model; `None` for any class of Keras and of this package.
+
+    Returns:
+        The model.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, holds another model, or names other code.
+        ValueError: If the file cannot be read, holds another model, or names other code.
+
+    Example:
+        >>> import tempfile
+        >>> import keras_disrnn
+        >>> from keras_disrnn.io.keras_file import load_model, save_model
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(keras_disrnn.DisRNNModel(num_latents=2), f"{folder}/model.keras")
+        ...     load_model(f"{folder}/model.keras").num_latents
+        2
     """
     path = Path(path)
     if not path.is_file():
@@ -50,11 +77,11 @@ def load_model(path, kind=DisRNNModel):
 
 
 class _ForeignModel(ValueError):
-    """The file is whole and holds something else."""
+    """The file can be read, but it holds something else."""
 
 
-def _check_config(path, config, kind):
-    """Refuses what is not ours before Keras makes anything of it: a config names code to import."""
+def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> None:
+    """Refuse a foreign model before Keras reads the configuration, which names code to import."""
     found = config if isinstance(config, dict) else {"class_name": type(config).__name__}
     if kind is not None:
         registered = keras.saving.get_registered_name(kind)
@@ -63,15 +90,15 @@ def _check_config(path, config, kind):
                 f"{path}: expected a {kind.__name__}, got a {found.get('class_name')}"
             )
     for module in _modules(config):
-        if module.split(".")[0] not in ("keras", "keras_disrnn", "builtins"):
+        if module.split(".")[0] not in _TRUSTED:
             raise _ForeignModel(
-                f"{path}: expected code of Keras and keras_disrnn alone, but it names {module!r}; "
+                f"{path}: expected code of Keras and keras_disrnn only, but it names {module!r}; "
                 "load it with keras.models.load_model if you trust it"
             )
 
 
-def _modules(config):
-    """Every module that a Keras config names."""
+def _modules(config: Any) -> Iterator[str]:
+    """Yield every module that a Keras configuration names."""
     if isinstance(config, dict):
         if isinstance(config.get("module"), str):
             yield config["module"]

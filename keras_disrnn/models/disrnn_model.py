@@ -225,10 +225,18 @@ class DisRNNModel(PenalisedModel):
                 dtype=policy,
             )
         self.frozen = frozen
-        self.build((None, None, self.num_observations))
+        # A subclass may add layers after this constructor, which a built model does not allow.
+        if type(self).__init__ is DisRNNModel.__init__:
+            self.build((None, None, self.num_observations))
 
     def build(self, input_shape: Any = None) -> None:
-        """Create the weights. The constructor does so already; a second call changes nothing."""
+        """Create the weights. The constructor does so already; a second call changes nothing.
+
+        A subclass with its own constructor is built at the first call or the first `compile_stage`.
+
+        Args:
+            input_shape: The shape of the features, which only Keras uses.
+        """
         if self.built:
             return
         units = self.subject_units

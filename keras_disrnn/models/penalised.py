@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -89,7 +89,7 @@ class PenalisedModel(keras.Model):
         return tuple(name for name, part in self.parts.items() if not part.trainable)
 
     @frozen.setter
-    def frozen(self, names: tuple[str, ...] | list[str]) -> None:
+    def frozen(self, names: Sequence[str]) -> None:
         unknown = sorted(set(names) - set(self.parts))
         if unknown:
             raise ValueError(f"frozen: expected names of {tuple(self.parts)}, got {unknown[0]!r}")

@@ -94,11 +94,11 @@ class Progress(keras.callbacks.Callback):
         # The stages change what is frozen, and a name has no effect on the numbers.
         self._settings["model"].pop("frozen")
         self._settings["model"].pop("name")
-        self._rows = []
-        self._sigmas = []
-        self._saved = None
+        self._rows: list[dict[str, Any]] = []
+        self._sigmas: list[list[float]] = []
+        self._saved: dict[str, Any] | None = None
         if self._path is not None and self._path.exists():
-            self._saved = self._read()
+            self._saved = self._read(self._path)
             self._rows = self._saved["history"]
 
     @property
@@ -150,7 +150,7 @@ class Progress(keras.callbacks.Callback):
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in saved["optimizer"]]:
             raise ValueError(
-                f"{os.fspath(self._path)}: expected the state of the optimizer "
+                f"{self._path}: expected the state of the optimizer "
                 f"{type(model.optimizer).__name__}, {len(shapes)} variables, got a state of "
                 f"{len(saved['optimizer'])} variables or of other shapes; use another folder"
             )
@@ -175,7 +175,7 @@ class Progress(keras.callbacks.Callback):
         if settled:
             self.model.stop_training = True
         if self._path is not None and self._writes:
-            self._write(epoch + 1, settled or epoch + 1 == self.params["epochs"])
+            self._write(self._path, epoch + 1, settled or epoch + 1 == self.params["epochs"])
 
     def _is_settled(self, epoch: int) -> bool:
         window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]
@@ -186,7 +186,7 @@ class Progress(keras.callbacks.Callback):
         losses = [row["loss"] for row in self._rows[-window:]]
         return epoch > window and has_settled(losses, self._sigmas)
 
-    def _write(self, epoch: int, finished: bool) -> None:
+    def _write(self, path: Path, epoch: int, finished: bool) -> None:
         state = {
             "version": __version__,
             "settings": self._settings,
@@ -198,22 +198,21 @@ class Progress(keras.callbacks.Callback):
             "model": [keras.ops.convert_to_numpy(v) for v in self.model.variables],
             "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
         }
-        save_state(self._path, state)
+        save_state(path, state)
 
-    def _read(self) -> dict[str, Any]:
-        name = os.fspath(self._path)
-        state = load_state(self._path, "a checkpoint of a training run")
+    def _read(self, path: Path) -> dict[str, Any]:
+        state = load_state(path, "a checkpoint of a training run")
         # Version 0.1.0 did not write its number.
         version = state.get("version")
         if version != __version__:
             raise ValueError(
-                f"{name}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
+                f"{path}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
                 f"{version or '0.1.0'}; resume it with that version, or use another folder"
             )
         different = _first_difference(self._settings, state["settings"])
         if different:
             raise ValueError(
-                f"{name}: the checkpoint was made with another setting of {different!r}; use the "
+                f"{path}: the checkpoint was made with another setting of {different!r}; use the "
                 "same settings, or another folder"
             )
         return state

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -114,7 +115,8 @@ def train(
         ['warmup', 'stage1']
     """
     sessions = _sessions_for(model, sessions)
-    held_out = None if held_out is None else _sessions_for(model, held_out)
+    if held_out is not None:
+        held_out = _sessions_for(model, held_out)
     steps = {
         "warmup": warmup_steps,
         "stage1": stage1_steps,
@@ -132,6 +134,8 @@ def train(
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
+    if not model.built:
+        model.build((None, None, model.num_observations))
     with distribute.scope(model):
         description = describe_optimizer(make_optimizer(optimizer, learning_rate=learning_rate))
     settings = {
@@ -187,7 +191,7 @@ def train(
     return progress.history
 
 
-def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Sessions | None]:
+def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
     """Add the model's latents to sessions, so that the core does not run at each step.
 
     Args:

@@ -113,6 +113,8 @@ def compile_stage(
         raise ValueError(f"choice_weight: expected a number from 0 to 1, got {choice_weight}")
     with distribute.scope(model):
         optimizer = make_optimizer(optimizer, learning_rate=learning_rate, clip_norm=clip_norm)
+    if not model.built:
+        model.build((None, None, model.num_observations))
     model.noise = plan.noise
     model.penalised = plan.penalised
     frozen = tuple(name for name in model.parts if name not in plan.trains)

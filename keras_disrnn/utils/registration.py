@@ -83,7 +83,7 @@ class _AfterKeras(importlib.abc.MetaPathFinder):
                 execute(module)
                 _register()
 
-            spec.loader.exec_module = execute_and_register
+            setattr(spec.loader, "exec_module", execute_and_register)  # noqa: B010
         return spec
 
 
