@@ -68,7 +68,7 @@ def plain_table(**columns):
 
 
 def many_sessions(count=10, trials=4):
-    """Sessions that can be told apart: the reward of every trial is the session's number."""
+    """Make sessions whose every reward is the number of the session."""
     return Sessions.from_trials(
         choice=np.arange(count * trials).reshape(count, trials) % 2,
         reward=np.repeat(np.arange(count), trials).reshape(count, trials),

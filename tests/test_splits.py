@@ -149,7 +149,7 @@ def test_buckets_of_one_batch_and_latents():
         sessions.dataset(3, buckets=0)
 
 
-def test_a_model_scores_bucketed_batches_alike():
+def test_a_model_scores_bucketed_batches_the_same():
     sessions = make_sessions([5, 30, 6, 31, 7, 32])
     sessions = dataclasses.replace(sessions, features=np.minimum(sessions.features, 1))
     model = DisRNNModel(num_latents=2, num_signals=1, seed=0)
