@@ -15,7 +15,6 @@ from typing import Any, Literal
 import jsonargparse
 
 from keras_disrnn import native
-from keras_disrnn.analysis import comparison_markdown
 from keras_disrnn.data import EventSettings, write_trials
 from keras_disrnn.experiments import behaviour as simulation
 from keras_disrnn.experiments import commands
@@ -26,7 +25,7 @@ from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablat
 from keras_disrnn.experiments.adaptation import adapt_run
 from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
-from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
     SyntheticData,
@@ -34,7 +33,6 @@ from keras_disrnn.experiments.settings import (
     TrainingSettings,
 )
 from keras_disrnn.experiments.study import StudySettings
-from keras_disrnn.training.checkpoint import TrainingDiverged
 from keras_disrnn.utils.files import plain
 
 # The defaults are frozen dataclasses, and the parser copies lists.
@@ -299,7 +297,7 @@ def compare(
         training=selection or training,
         seed=seed,
     )
-    print(f"\n{comparison_markdown(table)}")
+    print(f"\n{comparisons.comparison_markdown(table)}")
     print(f"Wrote {out}")
 
 
@@ -437,7 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="keras-disrnn",
             description="Disentangled RNNs of choice and dopamine.",
         )
-    except (ValueError, OSError, TrainingDiverged) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"keras-disrnn: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
 from keras_disrnn.experiments.ablation import _Copy
-from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
     SyntheticData,

@@ -15,7 +15,7 @@ from keras_disrnn.cli import main
 from keras_disrnn.experiments.data import simulate_data
 from keras_disrnn.experiments.folder import ResultFolder, read_config
 from keras_disrnn.experiments.recovery import TRUTHS, compute_recovery, recover, summarize_recovery
-from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
 from keras_disrnn.plots import plot_recovery, plot_recovery_by_sessions
 

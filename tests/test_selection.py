@@ -13,7 +13,8 @@ from keras_disrnn.analysis.graph import make_graph
 from keras_disrnn.data import Columns, k_fold, sessions_from_table
 from keras_disrnn.experiments.penalty_choice import choose_representative, choose_scale
 from keras_disrnn.experiments.penalty_path import PenaltyPath
-from keras_disrnn.experiments.selection import SelectionSettings, StageSelection, select
+from keras_disrnn.experiments.selection import StageSelection, select
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.selection_stages import ChoiceStage
 from keras_disrnn.experiments.separation import (
     CloseBottleneck,

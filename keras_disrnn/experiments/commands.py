@@ -26,7 +26,7 @@ from keras_disrnn.experiments.figures import draw, save_figures
 from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.recovery import recover, summarize_recovery
 from keras_disrnn.experiments.run import compute_metrics, score_sessions
-from keras_disrnn.experiments.selection import SelectionSettings
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     SYNTHETIC_COLUMNS,
     ModelSettings,

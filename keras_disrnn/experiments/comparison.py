@@ -26,7 +26,8 @@ from keras_disrnn.experiments.data import load_data, load_sessions
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import check_stages, make_model, possible_training
-from keras_disrnn.experiments.selection import SelectionSettings, select
+from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
     SyntheticData,

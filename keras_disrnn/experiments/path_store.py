@@ -13,7 +13,7 @@ from keras_disrnn.training.fit import fingerprint
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
-    from keras_disrnn.experiments.selection import SelectionSettings
+    from keras_disrnn.experiments.selection_settings import SelectionSettings
     from keras_disrnn.models.disrnn_model import DisRNNModel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from keras_disrnn.training.checkpoint import TrainingDiverged
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
     from keras_disrnn.data.splits import Split
-    from keras_disrnn.experiments.selection import SelectionSettings
+    from keras_disrnn.experiments.selection_settings import SelectionSettings
     from keras_disrnn.experiments.selection_stages import Stage
 
 MAX_ATTEMPTS = 3
@@ -33,31 +33,6 @@ class PenaltyPath(NamedTuple):
     weights: list[list[Any]]
     losses: np.ndarray
     sums: np.ndarray
-
-
-def check_scales(name: str, scales: Sequence[float], *, at_least: int = 1) -> None:
-    """Check that penalty scales are positive and rising.
-
-    Args:
-        name: Name of the setting, for the message.
-        scales: The penalty scales.
-        at_least: How many are needed.
-
-    Raises:
-        ValueError: If there are too few scales, or they do not rise.
-
-    Example:
-
-    >>> from keras_disrnn.experiments.penalty_path import check_scales
-    >>> check_scales("scales", [1.0, 0.5])
-    Traceback (most recent call last):
-        ...
-    ValueError: scales: expected rising numbers above 0, got [1.0, 0.5]
-    """
-    rising = all(low < high for low, high in zip([0, *scales], scales, strict=False))
-    if len(scales) < at_least or not rising:
-        count = "at least two " if at_least > 1 else ""
-        raise ValueError(f"{name}: expected {count}rising numbers above 0, got {scales}")
 
 
 def train_path(

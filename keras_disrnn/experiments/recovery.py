@@ -29,7 +29,8 @@ from keras_disrnn.analysis.graph import (
 from keras_disrnn.experiments.data import simulate_data
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model
-from keras_disrnn.experiments.selection import SelectionSettings, select
+from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plain_config
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model

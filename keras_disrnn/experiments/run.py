@@ -38,7 +38,8 @@ from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.report import write_report
-from keras_disrnn.experiments.selection import SelectionSettings, select
+from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     BATCH_SIZE,
     ModelSettings,

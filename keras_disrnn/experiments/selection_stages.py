@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import networkx
 
     from keras_disrnn.data import Sessions
-    from keras_disrnn.experiments.selection import SelectionSettings
+    from keras_disrnn.experiments.selection_settings import SelectionSettings
     from keras_disrnn.models.disrnn_model import DisRNNModel
 
 UNCLEAR_SIGMA = (0.25, 0.75)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_disrnn.analysis.studies import row_names
 from keras_disrnn.experiments.comparison import ComparisonSettings, plan_models
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.penalty_path import check_scales
 from keras_disrnn.experiments.run import check_stages, make_model, possible_training
+from keras_disrnn.experiments.selection_settings import check_scales
 from keras_disrnn.experiments.settings import (
     ModelSettings,
     TableData,

@@ -11,7 +11,7 @@ from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.distribute import draw_share
 from keras_disrnn.utils.seeds import check_seed
-from keras_disrnn.utils.types import Shape, Tensor
+from keras_disrnn.utils.types import Shape, Tensor, cost_dtype
 
 MIN_SIGMA = 1e-5
 INITIAL_SIGMA_RANGE = (0.0, 0.05)
@@ -216,15 +216,3 @@ class InformationBottleneck(keras.layers.Layer):
             "seed": self.seed,
             "penalty_weight": self.penalty_weight,
         }
-
-
-def cost_dtype(policy: keras.DTypePolicy) -> str:
-    """Return the dtype of costs and losses for a dtype policy.
-
-    Args:
-        policy: The policy of a layer.
-
-    Returns:
-        `"float64"` if the variables are float64, else `"float32"`.
-    """
-    return "float64" if policy.variable_dtype == "float64" else "float32"

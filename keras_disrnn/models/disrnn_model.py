@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_disrnn import native
 from keras_disrnn.layers.disrnn import DisRNN
-from keras_disrnn.layers.information_bottleneck import InformationBottleneck, cost_dtype
+from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.readouts import CHOICE_AND_REWARD, ChoiceReadout, DopamineReadout
 from keras_disrnn.layers.subject_embedding import SubjectEmbedding, check_subjects
 from keras_disrnn.layers.time_steps import remove_padding
@@ -26,7 +26,7 @@ from keras_disrnn.models.penalised import PenalisedModel
 from keras_disrnn.models.penalties import DEFAULTS, PENALTIES
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import derive_seeds
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Tensor, cost_dtype
 
 NAMES_OF_0_1_0 = {
     "observations": "num_observations",

@@ -11,11 +11,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_disrnn.layers.information_bottleneck import InformationBottleneck, cost_dtype
+from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
-from keras_disrnn.utils.types import Tensor
+from keras_disrnn.utils.types import Tensor, cost_dtype
 
 _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, sessions)"
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from keras_disrnn.layers.information_bottleneck import cost_dtype
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE, LogDopamineMSE
@@ -24,6 +23,7 @@ from keras_disrnn.training.optimizers import (
     make_optimizer,
 )
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.types import cost_dtype
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,16 +11,13 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.utils.types import Tensor
-
-if TYPE_CHECKING:
-    from keras_disrnn.models.disrnn_model import DisRNNModel
 
 STRATEGIES = (
     tf.distribute.MirroredStrategy,
@@ -30,7 +27,7 @@ STRATEGIES = (
 """The strategies that a model can be trained under."""
 
 
-def replicas(model: DisRNNModel) -> int:
+def replicas(model: keras.Model) -> int:
     """Return the number of replicas that a model is trained on.
 
     Args:
@@ -42,7 +39,7 @@ def replicas(model: DisRNNModel) -> int:
     return 1 if model.made_under is None else model.made_under.num_replicas_in_sync
 
 
-def check_strategy(model: DisRNNModel, steps_per_execution: int = 1) -> None:
+def check_strategy(model: keras.Model, steps_per_execution: int = 1) -> None:
     """Check that a model can be trained under the strategy that it was made under.
 
     Args:
@@ -73,7 +70,7 @@ def check_strategy(model: DisRNNModel, steps_per_execution: int = 1) -> None:
         )
 
 
-def scope(model: DisRNNModel) -> contextlib.AbstractContextManager:
+def scope(model: keras.Model) -> contextlib.AbstractContextManager:
     """Return the scope of the strategy that a model was made under.
 
     Args:
@@ -85,7 +82,7 @@ def scope(model: DisRNNModel) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if model.made_under is None else model.made_under.scope()
 
 
-def is_chief(model: DisRNNModel) -> bool:
+def is_chief(model: keras.Model) -> bool:
     """Return whether this process writes files: the first of several workers does.
 
     Args:
@@ -125,7 +122,7 @@ _WHOLE = "_keras_disrnn_whole"
 
 
 def run(
-    model: DisRNNModel,
+    model: keras.Model,
     method: Callable[..., Any],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -315,7 +312,7 @@ def scale_loss(loss: Tensor) -> Tensor:
 
 
 def with_sums(
-    model: DisRNNModel, variables: Sequence[keras.Variable], compute: Callable[[], dict[str, Any]]
+    model: keras.Model, variables: Sequence[keras.Variable], compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Compute results from variables, with each variable replaced by its sum over the replicas.
 

@@ -7,3 +7,15 @@ Tensor: TypeAlias = Any
 
 Shape: TypeAlias = tuple[Any, ...]
 """A shape: integers, and `None` for an axis of unknown size."""
+
+
+def cost_dtype(policy: Any) -> str:
+    """Return the dtype of costs and losses for a dtype policy.
+
+    Args:
+        policy: The `keras.DTypePolicy` of a layer.
+
+    Returns:
+        `"float64"` if the variables are float64, else `"float32"`.
+    """
+    return "float64" if policy.variable_dtype == "float64" else "float32"
