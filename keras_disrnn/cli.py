@@ -22,7 +22,7 @@ from keras_disrnn.experiments import comparison as comparisons
 from keras_disrnn.experiments import run as runs
 from keras_disrnn.experiments import study as studies
 from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablation_markdown
-from keras_disrnn.experiments.adaptation import adapt_run
+from keras_disrnn.experiments.adaptation import adapt_run, summarize_adaptation
 from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
 from keras_disrnn.experiments.selection_settings import SelectionSettings
@@ -253,16 +253,7 @@ def adapt(
     """
     adaptation, scores = adapt_run(run, out, data, targets)
     print(adaptation.subjects.to_string(index=False))
-    for kind, score, name in (
-        ("choice", "normalized_likelihood", "normalized likelihood"),
-        ("dopamine", "mse", "mean squared error of dopamine"),
-    ):
-        if kind in scores["after"]["held_out"]:
-            before, after = (scores[moment]["held_out"][kind][score] for moment in scores)
-            print(
-                f"Held-out sessions of new subjects: {name} {before:.4f} at the mean embedding, "
-                f"{after:.4f} at their own"
-            )
+    print(summarize_adaptation(scores))
     print(f"Wrote {out}")
 
 
@@ -449,13 +440,5 @@ def _print_now(line: str) -> None:
 
 
 def _print_run(out: str, metrics: dict[str, Any]) -> None:
-    held_out = metrics["held_out"]
-    choice = held_out["choice"]["normalized_likelihood"]
-    line = f"\nHeld-out sessions: normalized likelihood {choice:.4f}"
-    if "true_agent" in held_out:
-        truth = held_out["true_agent"]["choice"]["normalized_likelihood"]
-        line += f" (true agent {truth:.4f})"
-    if "dopamine" in held_out:
-        line += f", dopamine R^2 {held_out['dopamine']['r2']:.4f}"
-    print(f"{line}; open latents: {', '.join(metrics['open_latents']) or 'none'}")
+    print(f"\n{runs.summarize_metrics(metrics)}")
     print(f"Report: {Path(out) / 'report.html'}")

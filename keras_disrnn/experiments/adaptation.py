@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -197,6 +197,26 @@ def adapt_and_score(
             scores[moment][part] = evaluation.summary
             tables.append(evaluation.per_session.assign(part=part, moment=moment))
     return adaptation, scores, pd.concat(tables, ignore_index=True)
+
+
+def summarize_adaptation(scores: Mapping[str, Any]) -> str:
+    """Return the held-out scores before and after an adaptation, one line per score.
+
+    Args:
+        scores: The scores that `adapt_and_score` returned.
+    """
+    lines = []
+    for kind, score, name in (
+        ("choice", "normalized_likelihood", "normalized likelihood"),
+        ("dopamine", "mse", "mean squared error of dopamine"),
+    ):
+        if kind in scores["after"]["held_out"]:
+            before, after = (scores[when]["held_out"][kind][score] for when in ("before", "after"))
+            lines.append(
+                f"Held-out sessions of new subjects: {name} {before:.4f} at the mean embedding, "
+                f"{after:.4f} at their own"
+            )
+    return "\n".join(lines)
 
 
 def _check_parts(model: DisRNNModel, train: Sessions, held_out: Sessions) -> set[str]:

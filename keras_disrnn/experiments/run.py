@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +346,23 @@ def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, An
     metrics["graph"] = graph_to_dict(compute_graph(model))
     metrics["parameters"] = model.count_params()
     return metrics, pd.concat(tables, ignore_index=True)
+
+
+def summarize_metrics(metrics: Mapping[str, Any]) -> str:
+    """Return the main scores of a run in one line.
+
+    Args:
+        metrics: What `compute_metrics` returned.
+    """
+    held_out = metrics["held_out"]
+    choice = held_out["choice"]["normalized_likelihood"]
+    line = f"Held-out sessions: normalized likelihood {choice:.4f}"
+    if "true_agent" in held_out:
+        truth = held_out["true_agent"]["choice"]["normalized_likelihood"]
+        line += f" (true agent {truth:.4f})"
+    if "dopamine" in held_out:
+        line += f", dopamine R^2 {held_out['dopamine']['r2']:.4f}"
+    return f"{line}; open latents: {', '.join(metrics['open_latents']) or 'none'}"
 
 
 def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
