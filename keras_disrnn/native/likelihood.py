@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
+from tensorflow import Tensor
 
 from keras_disrnn.native import library
 from keras_disrnn.native.arrays import address, empty
 from keras_disrnn.native.tensors import differentiable
-from keras_disrnn.utils.types import Tensor
 
 
 def _call(backward: bool, choice: np.ndarray, logits: np.ndarray, **arrays: np.ndarray) -> None:

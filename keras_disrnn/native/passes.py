@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from tensorflow import Tensor
 
 from keras_disrnn.native import library
 from keras_disrnn.native.arrays import address, aligned, check_shapes, empty
 from keras_disrnn.native.tensors import differentiable
-from keras_disrnn.utils.types import Tensor
 
 MOST_KEPT = 2**28
 """Drawn noise is kept for the backward pass up to this many bytes. Beyond, it is drawn again."""

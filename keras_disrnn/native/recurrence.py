@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from tensorflow import Tensor
 
 from keras_disrnn.native.passes import Pass, run
 from keras_disrnn.native.tensors import network_weights, to_tensors
-from keras_disrnn.utils.types import Tensor
 
 COSTS = ("latent", "update_obs", "update_latent")
 """Names of the costs of the core's bottlenecks."""

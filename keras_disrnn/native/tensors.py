@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-
-from keras_disrnn.utils.types import Tensor
+from tensorflow import Tensor
 
 
 def to_tensors(values: Iterable[Any]) -> list[Tensor]:
