@@ -139,8 +139,8 @@ def measure(way, trials):
         before, start = peak(reset=True), time.perf_counter()
         sessions = read(way, given)
         seconds = time.perf_counter() - start
-        if sessions.n_trials != trials:
-            raise SystemExit(f"{way}: {trials} rows in, {sessions.n_trials} out")
+        if sessions.num_trials != trials:
+            raise SystemExit(f"{way}: {trials} rows in, {sessions.num_trials} out")
         print(json.dumps({"rate": trials / seconds, "memory": peak() - before}), flush=True)
 
 
@@ -160,7 +160,7 @@ def ways(sizes):
 
 
 def padding(name, sessions, batch_size):
-    filled = int(sessions.trials_per_session.sum()) + sessions.n_sessions
+    filled = int(sessions.trials_per_session.sum()) + sessions.num_sessions
     shares = []
     for buckets in (1, 2, 4, 8):
         stream = sessions.dataset(batch_size, buckets=buckets)
@@ -216,7 +216,7 @@ def recordings(folder):
         ("matching_pennies (without the outcome of the last trial of a session)",
          pennies.shape[0] * pennies.shape[1], monkey),
     ):  # fmt: skip
-        print(f"{name} | {rows:,} | {sessions.n_sessions} | {sessions.n_trials:,}")
+        print(f"{name} | {rows:,} | {sessions.num_sessions} | {sessions.num_trials:,}")
     print("\npadding, share of the computed time steps | 1 bucket | 2 | 4 | 8\n---|---|---|---|---")
     padding("dlight_bandit", dlight, 4)
     padding("mouse_bandit", mice, 16)

@@ -93,7 +93,7 @@ def in_memory(folder, trials):
     from keras_disrnn.data import sessions_from_tfds
 
     sessions = sessions_from_tfds(split_of(folder, trials))
-    assert sessions.n_trials == trials
+    assert sessions.num_trials == trials
 
 
 def compare(folder, trials, other):

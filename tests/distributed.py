@@ -65,12 +65,12 @@ def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
     model = make_model(strategy, **arguments)
     sessions = make_sessions()
     if model.subjects:
-        subjects = tuple(str(i % model.num_subjects) for i in range(sessions.n_sessions))
+        subjects = tuple(str(i % model.num_subjects) for i in range(sessions.num_sessions))
         sessions = dataclasses.replace(sessions, subjects=subjects).for_model(model)
     if stage == "stage2":
         (sessions,) = with_latents(model, sessions)
     compile_stage(model, stage, learning_rate=1e-2)
-    steps = -(-sessions.n_sessions // (batch_size or sessions.n_sessions))
+    steps = -(-sessions.num_sessions // (batch_size or sessions.num_sessions))
     history = model.fit(
         sessions.dataset(batch_size, steps=2 * steps),
         epochs=2,

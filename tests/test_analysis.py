@@ -446,7 +446,7 @@ def targets_by_hand(model, sessions):
     """log p of each counted choice, and (recorded, predicted) of each dopamine, by session."""
     outputs = {name: value.numpy() for name, value in model(sessions.features).items()}
     log_p, responses = [], []
-    for session in range(sessions.n_sessions):
+    for session in range(sessions.num_sessions):
         rows = range(sessions.features.shape[1])
         log_p.append(
             [
@@ -535,11 +535,11 @@ def test_difference_to_a_reference_is_paired_by_session(rng, arms, per_arm):
     model, sessions = make_model(num_arms=arms), make_sessions(rng, arms=arms)
     log_p, _ = targets_by_hand(model, sessions)
     trials = sessions.features.shape[1] - 1
-    probability = rng.dirichlet(np.ones(arms), (sessions.n_sessions, trials))
+    probability = rng.dirichlet(np.ones(arms), (sessions.num_sessions, trials))
     made = np.take_along_axis(probability, sessions.choice[:, :-1, None], -1)[..., 0]
     pairs = [
         list(zip(log_p[s], np.log(made[s][sessions.choice_weight[s, :-1] > 0]), strict=True))
-        for s in range(sessions.n_sessions)
+        for s in range(sessions.num_sessions)
     ]
 
     def difference(values):

@@ -40,7 +40,7 @@ def text(**arguments):
 
 def test_the_good_table_is_good(tmp_path):
     (tmp_path / "a.csv").write_text(text(), encoding="utf-8")
-    assert sessions_from_table(tmp_path / "a.csv", COLUMNS).n_trials == 6
+    assert sessions_from_table(tmp_path / "a.csv", COLUMNS).num_trials == 6
 
 
 # === Files ===
@@ -270,7 +270,7 @@ def test_blank_lines_are_no_rows(tmp_path, ending, quoted):
     lines = text(quoting=1 if quoted else 0).splitlines()
     path = tmp_path / "a.csv"
     path.write_bytes(ending.join([*lines[:3], "", *lines[3:], "", ""]).encode())
-    assert sessions_from_table(path, COLUMNS).n_trials == 6
+    assert sessions_from_table(path, COLUMNS).num_trials == 6
 
 
 # === Fuzz ===
@@ -321,7 +321,7 @@ def tables(draw):
 
 def check_whole(sessions, table):
     """Every row of the table is a trial, at its own place, with its own values."""
-    assert sessions.n_trials == len(table)
+    assert sessions.num_trials == len(table)
     rows = np.concatenate(sessions.rows)
     np.testing.assert_array_equal(rows, np.arange(len(table)))
     for index, part in enumerate(sessions.rows):
@@ -384,7 +384,7 @@ def test_any_bytes_are_read_whole_or_refused(tmp_path, data, name, ours):
         check_told(error)
         assert name in str(error) or table is not None  # what Sessions itself refuses has no file
         return
-    assert sessions.n_trials == len(table)
+    assert sessions.num_trials == len(table)
     np.testing.assert_array_equal(np.concatenate(sessions.rows), np.arange(len(table)))
 
 

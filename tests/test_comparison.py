@@ -387,6 +387,6 @@ def test_a_table_of_events_becomes_a_table_of_trials(tmp_path, capsys):
     assert main(arguments) == 0
     assert f"--data.table={out} --data.columns.missed=missed" in capsys.readouterr().out
     sessions = sessions_from_table(out, Columns(missed="missed", trial="trial"))
-    assert (sessions.n_sessions, sessions.n_trials) == (2, 5)
+    assert (sessions.num_sessions, sessions.num_trials) == (2, 5)
     assert main(arguments) == 1
     assert "expected a new file" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_every_value_of_a_small_table():
     assert sessions.observation_names == ("choice", "reward", "side")
     assert sessions.signal_names == ("dlight",)
     assert (sessions.num_arms, sessions.num_observations, sessions.num_signals) == (2, 3, 1)
-    assert (sessions.n_sessions, sessions.n_trials) == (2, 6)
+    assert (sessions.num_sessions, sessions.num_trials) == (2, 6)
     for name in ("features", "choice_weight", "dopamine", "dopamine_weight"):
         assert getattr(sessions, name).dtype == np.float32
     assert sessions.choice.dtype == np.int32
@@ -221,8 +221,8 @@ def test_dlight_trials(shared):
     path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
     table = pd.read_csv(path)
     sessions = sessions_from_table(path, DLIGHT)
-    assert (sessions.n_sessions, sessions.n_trials) == (27, len(table))
-    assert sessions.n_trials - sessions.choice_weight.sum() == table.forced_choice.sum() == 2422
+    assert (sessions.num_sessions, sessions.num_trials) == (27, len(table))
+    assert sessions.num_trials - sessions.choice_weight.sum() == table.forced_choice.sum() == 2422
     assert sessions.dopamine_weight.sum() == len(table)
     assert sessions.features.shape[1] == table.groupby("session_id").size().max() + 1
     for index, rows in enumerate(sessions.rows):
@@ -240,8 +240,8 @@ def test_dlight_trials(shared):
             sessions.choice[index, :trials][free], part.choice_right[free]
         )
     train, held_out = split_by_column(sessions, table["day"], [2])
-    assert (train.n_sessions, held_out.n_sessions) == (18, 9)
-    assert held_out.n_trials == (table.day == 2).sum()
+    assert (train.num_sessions, held_out.num_sessions) == (18, 9)
+    assert held_out.num_trials == (table.day == 2).sum()
     counted = summary(sessions)
     assert counted.loc["(all)", "forced"] == 2422
     expected = table.groupby("subject").dlight_response.agg(["mean", "std"])
@@ -258,7 +258,7 @@ def test_mouse_bandit(shared):
         sessions_from_table(table, columns)
     table["date"] = table["mouse"].astype(str) + " " + table["date"].astype(str)
     sessions = sessions_from_table(table, columns)
-    assert (sessions.n_sessions, sessions.n_trials) == (255, len(table))
+    assert (sessions.num_sessions, sessions.num_trials) == (255, len(table))
     assert sessions.choice_weight.sum() == len(table)
     assert sessions.num_signals == 0
     counted = summary(sessions)
@@ -272,7 +272,7 @@ def test_matching_pennies(shared):
     choice, reward = data[:-1, :, 2].T, data[1:, :, 1].T
     np.testing.assert_array_equal(data[1:, :, 0].T, choice)
     sessions = Sessions.from_trials(choice, reward)
-    assert (sessions.n_sessions, sessions.n_trials) == (84, 84 * 499)
+    assert (sessions.num_sessions, sessions.num_trials) == (84, 84 * 499)
     np.testing.assert_array_equal(sessions.features[:, 1:, 0], choice)
     np.testing.assert_array_equal(sessions.choice[:, :-1], choice)
     np.testing.assert_array_equal(sessions.features[:, 1:, 1], reward)
@@ -290,7 +290,7 @@ def test_formats(tmp_path, ending):
     else:
         small_table().to_csv(path, index=False, sep="," if ending.startswith("csv") else "\t")
     pd.testing.assert_frame_equal(read_table(path), small_table(), check_dtype=False)
-    assert sessions_from_table(str(path), ALL_COLUMNS).n_trials == 6
+    assert sessions_from_table(str(path), ALL_COLUMNS).num_trials == 6
 
 
 def test_byte_order_mark_and_quotes(tmp_path):
@@ -998,6 +998,6 @@ def test_a_million_trials():
         }
     )
     read = sessions_from_table(table, Columns(dopamine="dlight", trial="trial"))
-    assert read.n_trials == len(table)
+    assert read.num_trials == len(table)
     np.testing.assert_array_equal(read.features[:, 1:, 0].ravel(), table["choice"])
     np.testing.assert_array_equal(read.dopamine[:, 1:, 0].ravel(), np.float32(table["dlight"]))

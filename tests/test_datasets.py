@@ -454,7 +454,7 @@ def test_parker2016_says_what_it_needs(tmp_path, text, message):
 def test_a_split_becomes_sessions(folder):
     split = tfds.load("bandit_dopamine/q_learning", split="validation", data_dir=folder)
     sessions = sessions_from_tfds(split)
-    assert sessions.n_sessions == 100
+    assert sessions.num_sessions == 100
     assert sessions.features.shape == (100, 201, 2)
     example = next(e for e in tfds.as_numpy(split) if e["session"].decode() == sessions.ids[0])
     np.testing.assert_array_equal(sessions.features[0, 1:, 0], example["choice"])

@@ -91,7 +91,7 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys, rng):
     # The page shows the error that is raised.
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert f"    {said}\n" in PAGE.read_text("utf-8")
-    assert names["nwb_sessions"].n_sessions == 2
+    assert names["nwb_sessions"].num_sessions == 2
     assert names["predicted"]["choice_likelihood"].notna().all()
     assert names["event_sessions"].trials_per_session.tolist() == [3, 2]
     assert names["parker_1"].subjects == ("7", "7")
@@ -108,7 +108,7 @@ def test_the_recordings_of_the_page(tmp_path, monkeypatch, shared):
     for needs, code in blocks():
         if needs:
             run(code, names)
-    sizes = [(names[name].n_sessions, names[name].n_trials) for name in ("mice", "monkey")]
+    sizes = [(names[name].num_sessions, names[name].num_trials) for name in ("mice", "monkey")]
     assert sizes[1] == (84, 84 * 499)
-    assert names["dlight"].n_trials == 9684
+    assert names["dlight"].num_trials == 9684
     assert sizes[0][0] == 255

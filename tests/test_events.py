@@ -71,7 +71,7 @@ def test_every_value_of_the_trials(tmp_path):
     np.testing.assert_array_equal(trials["choice_time"], [1, 6, NAN, 2, 7])
     np.testing.assert_array_equal(trials["reward_time"], [1.5, NAN, NAN, NAN, 8])
     sessions = sessions_from_table(trials, Columns(missed="missed", trial="trial"))
-    assert (sessions.n_sessions, sessions.n_trials) == (2, 5)
+    assert (sessions.num_sessions, sessions.num_trials) == (2, 5)
     # A file gives the same table.
     event_table().to_csv(tmp_path / "events.csv", index=False)
     pd.testing.assert_frame_equal(trials_from_events(tmp_path / "events.csv", SETTINGS), trials)
@@ -279,7 +279,7 @@ def test_samples_become_events_and_trials():
     )
     np.testing.assert_allclose(trials["dopamine"], [2, 0.5, NAN, 2, 0.5, 2], atol=1e-9)
     columns = Columns(dopamine="dopamine", missed="missed", trial="trial")
-    assert sessions_from_table(trials, columns).n_trials == 6
+    assert sessions_from_table(trials, columns).num_trials == 6
 
 
 def test_the_first_press_of_a_trial_is_its_choice():

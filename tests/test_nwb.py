@@ -73,7 +73,7 @@ def test_trials_and_series(tmp_path, regular):
     np.testing.assert_allclose(table["choice_time"], EVENTS)
     np.testing.assert_allclose(table["dopamine"], [1, 2, 3, 4])
     sessions = sessions_from_table(table, Columns(dopamine="dopamine"))
-    assert (sessions.n_sessions, sessions.n_trials) == (1, 4)
+    assert (sessions.num_sessions, sessions.num_trials) == (1, 4)
     np.testing.assert_allclose(sessions.dopamine[0, 1:, 0], [1, 2, 3, 4])
 
 

@@ -107,7 +107,7 @@ def test_each_session_is_scored_by_a_path_that_did_not_train_on_it(sessions, sel
             again.set_weights(folds[number].weights[index])
             rows = compute_evaluation(again, split.held_out).per_session
             log_likelihood += rows["log_likelihood"].sum()
-        expected = np.exp(log_likelihood / sessions.n_trials)
+        expected = np.exp(log_likelihood / sessions.num_trials)
         assert table["score"][index] == pytest.approx(expected, rel=1e-6)
     assert table["cost"].min() == 0
     assert table["chosen"].sum() == 1

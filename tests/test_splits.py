@@ -62,7 +62,7 @@ def test_whole_subjects_are_never_split():
     splits = list(k_fold(sessions, 2, whole_subjects=True))
     for train, test in splits:
         assert not set(train.subjects) & set(test.subjects)
-    assert sum(split.held_out.n_sessions for split in splits) == 14
+    assert sum(split.held_out.num_sessions for split in splits) == 14
     left_out = list(leave_one_subject_out(sessions))
     assert [set(split.held_out.subjects) for split in left_out] == [{"m0"}, {"m1"}, {"m2"}, {"m3"}]
     assert all(split.held_out.subjects[0] not in split.train.subjects for split in left_out)
@@ -180,7 +180,7 @@ def test_the_summary_lists_dropped_sessions():
     assert counted["dropped_why"]["m2"] == "s4: no licks"
     # What is kept and what was dropped is everything.
     everyone = counted.loc["(all)"]
-    assert everyone["trials"] + everyone["dropped_trials"] == sessions.n_trials
+    assert everyone["trials"] + everyone["dropped_trials"] == sessions.num_trials
     # Both parts of a split tell of it.
     assert split_by_session(kept, 2).train.dropped == kept.dropped
     assert "dropped_why" not in summary(sessions)

@@ -141,7 +141,7 @@ def compute_behaviour(
         parts.append(statistics.regression(trials, lags))
     else:
         skipped["regression"] = f"it needs two arms, and there are {sessions.num_arms}"
-    count = sessions.n_sessions
+    count = sessions.num_sessions
     drawn = draw_sessions(count, replicates, seed)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     rows = []

@@ -234,7 +234,7 @@ def _tabulate(
     rows = []
     for part, by_model in totals.items():
         sessions = parts[part]
-        drawn = draw_sessions(sessions.n_sessions, replicates, seed)
+        drawn = draw_sessions(sessions.num_sessions, replicates, seed)
         found = {name: score_totals(sums, drawn) for name, sums in by_model.items()}
         reference_values, reference_draws = found[against]
         for name, (values, draws) in found.items():
@@ -242,7 +242,7 @@ def _tabulate(
                 "part": part,
                 "model": name,
                 "parameters": counts[name],
-                "sessions": sessions.n_sessions,
+                "sessions": sessions.num_sessions,
                 "choices": int((sessions.choice_weight > 0).sum()),
                 "responses": int((sessions.dopamine_weight > 0).sum()),
             }

@@ -49,11 +49,11 @@ def compute_session_trace(model: DisRNNModel, sessions: Sessions, index: int) ->
     >>> compute_session_trace(model, sessions, 0)["choice"].tolist()
     [0.0, 1.0, 1.0]
     """
-    if not -sessions.n_sessions <= index < sessions.n_sessions:
+    if not -sessions.num_sessions <= index < sessions.num_sessions:
         raise IndexError(
-            f"index: expected a session from 0 to {sessions.n_sessions - 1}, got {index}"
+            f"index: expected a session from 0 to {sessions.num_sessions - 1}, got {index}"
         )
-    session = sessions.subset([index % sessions.n_sessions]).for_model(model)
+    session = sessions.subset([index % sessions.num_sessions]).for_model(model)
     features = to_tensor(session.features)
     outputs = {name: to_numpy(output) for name, output in model(features).items()}
     outputs["latents"] = to_numpy(model.compute_latents(features))
@@ -175,7 +175,7 @@ def _trials(sessions: Sessions, outputs: Mapping[str, np.ndarray]) -> dict[str, 
             `"latents"`.
     """
     lengths = sessions.trials_per_session
-    session = np.repeat(np.arange(sessions.n_sessions), lengths)
+    session = np.repeat(np.arange(sessions.num_sessions), lengths)
     trial = np.concatenate([np.arange(length) for length in lengths])
     # Time step t predicts trial t, and time step t + 1 describes what happened in it.
     before, after = (session, trial), (session, trial + 1)

@@ -19,9 +19,9 @@ def _count(sessions: Sessions) -> dict[str, int]:
     counts = {
         "subjects": len(set(sessions.subjects)),
         "sessions": len(sessions),
-        "trials": sessions.n_trials,
+        "trials": sessions.num_trials,
         "free choices": free,
-        "forced": sessions.n_trials - free - missed,
+        "forced": sessions.num_trials - free - missed,
         "missed": missed,
     }
     for index, name in enumerate(sessions.signal_names):

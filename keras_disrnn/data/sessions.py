@@ -95,7 +95,7 @@ class Sessions:
         >>> sessions = keras_disrnn.data.Sessions.from_trials(
         ...     choice=[[0, 1, 1], [1]], reward=[[1, 0, 1], [0]], ids=["m1-01", "m1-02"]
         ... )
-        >>> len(sessions), sessions["m1-02"].n_trials
+        >>> len(sessions), sessions["m1-02"].num_trials
         (2, 1)
         >>> sessions
         <Sessions: 1 subject, 2 sessions, 4 trials (4 free choices, 0 forced, 0 missed)>
@@ -206,15 +206,15 @@ class Sessions:
     # === Sizes ===
 
     def __len__(self) -> int:
-        return self.n_sessions
+        return self.num_sessions
 
     @property
-    def n_sessions(self) -> int:
+    def num_sessions(self) -> int:
         """Number of sessions, S."""
         return self.features.shape[0]
 
     @property
-    def n_trials(self) -> int:
+    def num_trials(self) -> int:
         """Number of trials in all sessions, with forced and missed ones."""
         return int(self.trials_per_session.sum())
 
@@ -281,10 +281,10 @@ class Sessions:
             if not isinstance(indices, slice):
                 indices = np.asarray(indices)
                 indices = indices.astype(int) if indices.size == 0 else indices
-            picked = np.arange(self.n_sessions)[indices]
+            picked = np.arange(self.num_sessions)[indices]
         except IndexError as error:
             raise ValueError(
-                f"indices: expected positions in {self.n_sessions} sessions, got {indices!r} "
+                f"indices: expected positions in {self.num_sessions} sessions, got {indices!r} "
                 f"({error})"
             ) from error
         if picked.ndim != 1 or picked.size == 0:

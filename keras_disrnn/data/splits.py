@@ -59,7 +59,7 @@ def split_by_session(
         raise ValueError(
             f"offset: expected a number below held_out_every ({held_out_every}), got {offset}"
         )
-    position = np.arange(sessions.n_sessions)
+    position = np.arange(sessions.num_sessions)
     if within_subject:
         subjects = pd.Series(sessions.subjects)
         position = subjects.groupby(subjects).cumcount().to_numpy()

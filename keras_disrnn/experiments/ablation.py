@@ -160,7 +160,7 @@ def compute_ablation(
     train, held_out = with_latents(model, train, held_out)
     means = train.latents[train.row_mask].mean(axis=0)
     names = latent_names(len(means))
-    drawn = draw_sessions(held_out.n_sessions, num_bootstrap_samples, seed)
+    drawn = draw_sessions(held_out.num_sessions, num_bootstrap_samples, seed)
     is_open = open_latents(model)
     rows = []
     for readout in readouts:

@@ -287,7 +287,7 @@ def compare_behaviour(
     for name, players in agents.items():
         tables, first = [], 0
         for agent, own, world, trials in players:
-            count = settings.times * own.n_sessions
+            count = settings.times * own.num_sessions
             played = simulate(
                 agent, world, num_sessions=count, num_trials=trials, seed=seed, first_session=first
             )

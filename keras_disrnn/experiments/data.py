@@ -98,7 +98,7 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
 
     >>> from keras_disrnn.experiments.data import load_data
     >>> from keras_disrnn.experiments.settings import SyntheticData
-    >>> load_data(SyntheticData(3, 2, 10), seed=0).train.n_sessions
+    >>> load_data(SyntheticData(3, 2, 10), seed=0).train.num_sessions
     3
     """
     if isinstance(settings, SyntheticData):

@@ -121,7 +121,7 @@ class Stage(abc.ABC):
             outputs = self.model(features, training=True)
             loss = self.model.compute_loss(features, targets, outputs, weights, training=True)
             total += float(loss) * len(features)
-        return total / sessions.n_sessions
+        return total / sessions.num_sessions
 
     def openness(self, weights: list[Any]) -> float:
         """Compute the participation ratio of the first group's bottlenecks."""
@@ -163,7 +163,7 @@ class Stage(abc.ABC):
             sessions,
             **counts,
             steps_per_epoch=steps,
-            batch_size=batch_size if batch_size < sessions.n_sessions else None,
+            batch_size=batch_size if batch_size < sessions.num_sessions else None,
             learning_rate=learning_rate,
             seed=seed,
             callbacks=callbacks,
