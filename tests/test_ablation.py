@@ -106,9 +106,11 @@ def test_the_scores_are_those_of_the_models(known, ablation):
     for readout, score in (("choice", "normalized_likelihood"), ("dopamine", "r2")):
         rows = effects.loc[readout]
         np.testing.assert_allclose(rows["intact"], scores[readout][score], rtol=1e-6)
-        np.testing.assert_allclose(rows["held_loss"], rows["intact"] - rows["held"])
-        np.testing.assert_allclose(rows["refitted_loss"], rows["refitted_all"] - rows["refitted"])
-        for kind in ("held_loss", "refitted_loss"):
+        np.testing.assert_allclose(rows["clamped_loss"], rows["intact"] - rows["clamped"])
+        np.testing.assert_allclose(
+            rows["retrained_loss"], rows["retrained_all"] - rows["retrained"]
+        )
+        for kind in ("clamped_loss", "retrained_loss"):
             assert (rows[f"{kind}_lower"] <= rows[kind] + 1e-12).all()
             assert (rows[f"{kind}_upper"] >= rows[kind] - 1e-12).all()
     assert effects.loc["dopamine"]["intact_mse"].iloc[0] == pytest.approx(
@@ -120,9 +122,9 @@ def test_the_scores_are_those_of_the_models(known, ablation):
     responses = held_out.dopamine[:, 1:, 0]
     read = before[..., 1]
     mean = np.asarray(model.compute_latents(known[1].features))[..., 1].mean()
-    held = np.asarray(model(held_out.features)["dopamine"])[:, 1:, 0] + read - mean
-    assert effects.loc[("dopamine", "z2"), "held_mse"] == pytest.approx(
-        np.mean((held - responses) ** 2), rel=1e-4
+    clamped = np.asarray(model(held_out.features)["dopamine"])[:, 1:, 0] + read - mean
+    assert effects.loc[("dopamine", "z2"), "clamped_mse"] == pytest.approx(
+        np.mean((clamped - responses) ** 2), rel=1e-4
     )
 
 
@@ -143,14 +145,14 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         for seed in (3, 3, 4)
     )
     pd.testing.assert_frame_equal(ablation.effects, again.effects)
-    assert (ablation.effects["refitted"] != other.effects["refitted"]).all()
+    assert (ablation.effects["retrained"] != other.effects["retrained"]).all()
     assert list(ablation.verdicts.columns) == ["latent", "open", "choice"]
     assert "joint" not in ablation_markdown(ablation)
     assert isinstance(plot_ablation(ablation), Figure)
 
 
 @pytest.mark.parametrize(
-    ("held", "refitted", "expected"),
+    ("clamped", "retrained", "expected"),
     [
         ((0.02, 0.03), (0.02, 0.03), "used"),
         ((0.02, 0.03), (-0.01, 0.005), "redundant"),
@@ -162,9 +164,9 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         ((np.nan, np.nan), (np.nan, np.nan), "unclear"),
     ],
 )
-def test_a_verdict_needs_the_whole_interval(held, refitted, expected):
+def test_a_verdict_needs_the_whole_interval(clamped, retrained, expected):
     row = {"smallest_effect": 0.01}
-    for kind, ends in (("held_loss", held), ("refitted_loss", refitted)):
+    for kind, ends in (("clamped_loss", clamped), ("retrained_loss", retrained)):
         row[f"{kind}_lower"], row[f"{kind}_upper"] = ends
     assert verdict(row) == expected
 
@@ -183,7 +185,7 @@ def test_the_tables_and_the_figure_show_the_verdicts(ablation):
     rows = ablation.effects.set_index("readout")
     for ax, readout in ((choice, "choice"), (dopamine, "dopamine")):
         drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
-        np.testing.assert_allclose(drawn, rows.loc[readout, "held_loss"])
+        np.testing.assert_allclose(drawn, rows.loc[readout, "clamped_loss"])
         assert [text.get_text() for text in ax.texts] == rows.loc[readout, "verdict"].tolist()
 
 

@@ -183,7 +183,7 @@ def test_what_is_known_of_agents():
         assert error.abs().max() < 4
     n = np.arange(1, 6)
     np.testing.assert_allclose(values(behaviour, "run_survival")[n], 0.5**n, atol=0.02)
-    # Forgetting Q-learning is this regression: the weights fall by (1 - alpha) a trial.
+    # Forgetting Q-learning is this regression: the weights fall by (1 - alpha) per trial.
     alpha, worth, cost = 0.4, 2.0, 0.5
     _, learner = play(bandit.ForgettingQLearning(alpha, kappa_1=worth, kappa_2=cost), 400, 200)
     behaviour = compute_behaviour(learner, lags=8, replicates=2)

@@ -352,7 +352,7 @@ def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
         (["--synthetic.parameters={'alpa': 1}"], "alpa"),
         (["--synthetic.parameters={'alpha': 2}"], "alpha"),
         (["--data.columns.dopamine=dlight"], "data.table: expected a file"),
-        (["--data.table=nowhere.csv"], "nowhere.csv: no such file"),
+        (["--data.table=nowhere.csv"], "nowhere.csv: expected a file, got no such file"),
         (["--settings.leave_one_subject_out=true"], "expected a table of several subjects"),
     ],
 )

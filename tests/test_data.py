@@ -315,7 +315,11 @@ CSV = small_table().to_csv(index=False).encode()
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda f: f / "absent.csv", FileNotFoundError, "absent.csv: no such file$"),
+        (
+            lambda f: f / "absent.csv",
+            FileNotFoundError,
+            "absent.csv: expected a file, got no such file$",
+        ),
         (
             lambda f: file_of("trials.csv", CSV)(f).with_name("trails.csv"),
             FileNotFoundError,
@@ -483,7 +487,7 @@ def test_bad_arguments_of_the_reader():
 
 def test_one_role_a_column():
     with pytest.raises(
-        ValueError, match="expected one role a column, got 'reward' as both reward and dopamine"
+        ValueError, match="expected one role per column, got 'reward' as both reward and dopamine"
     ):
         Columns(dopamine=["d", "reward"])
     with pytest.raises(ValueError, match="as both session and subject; pass subject=None"):
@@ -502,7 +506,7 @@ def test_one_role_a_column():
     ("arguments", "message"),
     [
         ({"choice": [], "reward": []}, "at least one session, got none"),
-        ({"reward": [[1, 0, 1]]}, "reward: expected one entry a session, 2 as in choice, got 1"),
+        ({"reward": [[1, 0, 1]]}, "reward: expected one entry per session, 2 as in choice, got 1"),
         (
             {"reward": [[1, 0], [1]]},
             "reward: expected 3 trials, as in choice, got 2 in session 'a'",
@@ -651,7 +655,7 @@ def test_sessions_have_a_length_and_an_index():
     assert "s3" in sessions and "s33" not in sessions
     np.testing.assert_array_equal(sessions["s3"].features[0], sessions.features[3])
     for key, error, message in (
-        ("s33", KeyError, "no session 's33'.*did you mean 's3'"),
+        ("s33", KeyError, "expected the id of a session, got 's33'.*did you mean 's3'"),
         (10, IndexError, "expected a position below 10, got 10"),
         (-11, IndexError, "expected a position below 10, got -11"),
         (1.0, TypeError, "expected a position, an id, a slice or an array .* got 1.0"),

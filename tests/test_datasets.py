@@ -375,7 +375,7 @@ def test_held_out_sessions_of_each_subject_become_the_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("files", "arguments", "message"),
     [
-        ({}, {}, "does not exist or is empty(.|\n)*one row a trial(.|\n)*'reward' .reward."),
+        ({}, {}, "does not exist or is empty(.|\n)*one row per trial(.|\n)*'reward' .reward."),
         ({"notes.txt": "x"}, {}, "expected one table .*got none"),
         ({"a.csv": "x", "b.csv": "x"}, {}, "got a.csv, b.csv; name it with the config's file"),
         ({"a.csv": "x"}, {"file": "b.csv"}, "expected the file b.csv, got a.csv"),

@@ -1,4 +1,4 @@
-"""Tables with one row an event, and tables with one row a sample, as tables of trials."""
+"""Tables with one row per event, and tables with one row per sample, as tables of trials."""
 
 import numpy as np
 import pandas as pd
@@ -194,8 +194,8 @@ def test_an_unknown_side_is_named():
         ({"arms": {"left": 0}}, "EventSettings.arms: expected at least 2 arms"),
         ({"choice": "press"}, "EventSettings.value: expected a column"),
         ({"amounts": True}, "EventSettings.value: expected a column"),
-        ({"reward": "left"}, "expected one role an event, got 'left' twice"),
-        ({"time": "event"}, "expected one role a column, got 'event' as both time and event"),
+        ({"reward": "left"}, "expected one role per event, got 'left' twice"),
+        ({"time": "event"}, "expected one role per column, got 'event' as both time and event"),
         ({"session": None}, "EventSettings.session: expected the name of a column, got None"),
     ],
 )
@@ -207,7 +207,7 @@ def test_bad_settings(settings, message):
 def test_what_is_no_table_of_events():
     with pytest.raises(TypeError, match=r"events: expected a pandas.DataFrame or the path"):
         trials_from_events([1], SETTINGS)
-    with pytest.raises(FileNotFoundError, match="absent.csv: no such file"):
+    with pytest.raises(FileNotFoundError, match="absent.csv: expected a file, got no such file"):
         trials_from_events("absent.csv", SETTINGS)
 
 
@@ -218,11 +218,11 @@ def test_write_trials(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(out), table)
     with pytest.raises(FileExistsError, match="expected a new file"):
         write_trials(tmp_path / "events.csv", out, SETTINGS)
-    with pytest.raises(ValueError, match="expected a name that ends in .csv"):
+    with pytest.raises(ValueError, match="expected a name that ends in .csv, got 'trials.txt'"):
         write_trials(tmp_path / "events.csv", tmp_path / "trials.txt", SETTINGS)
 
 
-# === One row a sample ===
+# === One row per sample ===
 
 
 def sample_table(trials=3, gap=60):

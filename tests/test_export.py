@@ -455,7 +455,10 @@ REFUSALS = {
         damage("README.md", lambda d: d.replace(b"4", b"5")),
         "expected README.md as",
     ),
-    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing; copy"),
+    "no weights file": (
+        lambda f: (f / "variables/variables.index").unlink(),
+        "got a folder without it; copy",
+    ),
     "an older export": (lambda f: (f / export.MANIFEST).unlink(), "before version 1 have none"),
     "an older version": (rewrite(version=0), "got 0; export the model again"),
     "a newer version": (rewrite(version=2), "got 2; update keras-disrnn"),

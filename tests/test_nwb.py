@@ -155,7 +155,7 @@ def test_bad_nwb_files(tmp_path):
     for broken in (half, text):
         with pytest.raises(ValueError, match=f"{broken.name}: expected an NWB file, .* cut short"):
             read_nwb(broken)
-    with pytest.raises(FileNotFoundError, match="hole.nwb: no such file; did you mean 'whole.nwb'"):
+    with pytest.raises(FileNotFoundError, match="got no such file; did you mean 'whole.nwb'"):
         read_nwb(tmp_path / "hole.nwb")
     for arguments, message in (
         ({"series": "dlight"}, "series and event: expected both or none"),
@@ -169,7 +169,7 @@ def test_bad_nwb_files(tmp_path):
 
 def test_without_pynwb(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynwb", None)
-    with pytest.raises(ImportError, match=r"needs pynwb: pip install 'keras-disrnn\[nwb\]'"):
+    with pytest.raises(ImportError, match=r"package pynwb, got none; .*'keras-disrnn\[nwb\]'"):
         read_nwb("a.nwb")
 
 

@@ -48,7 +48,7 @@ def test_off_the_recording_beside_missing_samples_and_in_gaps_is_nan():
     events = [-0.05, 0.05, 0.15, 0.25, 0.35, 1.0, 2.05, 2.3, 2.2]
     _, values = align(Recording(times, signal), events, (0, 0.1), step=0.1)
     np.testing.assert_array_equal(
-        values[:, 0], [NAN, 1, NAN, NAN, 1, NAN, 1, NAN, 1], err_msg="one value an event"
+        values[:, 0], [NAN, 1, NAN, NAN, 1, NAN, 1, NAN, 1], err_msg="one value per event"
     )
 
 
@@ -163,7 +163,7 @@ def test_artefacts_are_named(rng):
     assert "standard deviation 4" in reasons["b"]
     assert reasons["d"] == "80% of the signal is missing"
     assert find_artefacts(values[400:, 0], sessions[400:]) == {}
-    with pytest.raises(ValueError, match="one session an event, got shapes"):
+    with pytest.raises(ValueError, match="one session per event, got shapes"):
         find_artefacts(values, sessions[:5])
 
 

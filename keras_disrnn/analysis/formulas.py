@@ -257,7 +257,7 @@ def compute_formulas(
     if len(rewards) > MOST_REWARDS:
         raise ValueError(
             f"sessions: expected at most {MOST_REWARDS} values of reward, got {len(rewards)}; each "
-            "of them would need formulas of its own"
+            "value needs its own formulas"
         )
     cases = {}
     for arm in range(model.num_arms):

@@ -313,5 +313,5 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
 
 def describe(graph: networkx.DiGraph) -> str:
-    """Describes a graph in words, also if it has no edges."""
+    """Describes a graph in words, even if it has no edges."""
     return describe_graph(graph) or "all closed"

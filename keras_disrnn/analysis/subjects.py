@@ -226,7 +226,9 @@ def align_subjects(
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]
     if len(twice):
-        raise ValueError(f"known: expected one row a subject, got {twice.iloc[0]!r} more than once")
+        raise ValueError(
+            f"known: expected one row per subject, got {twice.iloc[0]!r} more than once"
+        )
     columns = known.select_dtypes("number").columns
     if columns.empty:
         raise ValueError(

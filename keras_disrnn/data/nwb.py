@@ -55,7 +55,10 @@ def read_nwb(
     try:
         import pynwb
     except ImportError as error:
-        raise ImportError("reading .nwb needs pynwb: pip install 'keras-disrnn[nwb]'") from error
+        raise ImportError(
+            "read_nwb: expected the package pynwb, got none; install it with pip install "
+            "'keras-disrnn[nwb]'"
+        ) from error
     if (series is None) != (event is None):
         raise ValueError(
             f"series and event: expected both or none, got series={series!r} and event={event!r}"
@@ -69,7 +72,9 @@ def read_nwb(
     for path in map(pathlib.Path, paths):
         if not path.is_file():
             here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
+            raise FileNotFoundError(
+                f"{path}: expected a file, got no such file{suggest(path.name, here)}"
+            )
         try:
             reader = pynwb.NWBHDF5IO(str(path), mode="r")
         except Exception as error:  # HDF5, hdmf and pynwb raise various errors.

@@ -76,7 +76,7 @@ def find_artefacts(
     least: float = 0.1,
     missing: float = 0.5,
 ) -> dict[str, str]:
-    """Find sessions whose signal looks like an artefact or a dead fibre. It drops nothing.
+    """Find sessions whose signal looks like an artefact or a dead fibre, without dropping them.
 
     Pass the signal around the events, as `align` returns it: subtracting a baseline hides slow
     artefacts.
@@ -93,7 +93,7 @@ def find_artefacts(
         The reason for each session found, by id, in the order of the data, for `drop_sessions`.
 
     Raises:
-        ValueError: If `sessions` does not have one entry an event.
+        ValueError: If `sessions` does not have one entry per event.
 
     Example:
         >>> import keras_disrnn
@@ -104,7 +104,7 @@ def find_artefacts(
     values, names = np.asarray(values, np.float64), np.asarray(sessions).astype(str)
     if values.ndim not in (1, 2) or names.shape != values.shape[:1]:
         raise ValueError(
-            "values: expected shape (events,) or (events, instants) and one session an event, got "
+            "values: expected shape (events,) or (events, instants) and one session per event, got "
             f"shapes {values.shape} and {names.shape}"
         )
     width = 1 if values.ndim == 1 else values.shape[1]

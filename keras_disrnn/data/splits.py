@@ -140,7 +140,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
         ('b',)
     """
     if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got sessions without rows")
+        raise ValueError("sessions: expected sessions read from a table, got others")
     name = column.name
     last = max(int(rows.max()) for rows in sessions.rows)
     if len(column) <= last:

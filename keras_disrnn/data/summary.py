@@ -21,7 +21,7 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         sessions: The data set.
 
     Returns:
-        One row a subject and a last row "(all)". The columns are `sessions`, `trials`, `forced` and
+        One row per subject and a last row "(all)". The columns are `sessions`, `trials`, `forced` and
         `missed` (counts; a missed trial does not count as forced), `reward_rate` (mean reward of
         the trials that were not missed), and `choice_0`, `choice_1` and so on (fraction of the free
         choices). For each signal there are `<signal>_mean`, `<signal>_sd`, `<signal>_min` and
@@ -86,7 +86,7 @@ def _with_dropped(counted: pd.DataFrame, dropped: tuple[Dropped, ...]) -> pd.Dat
 
 
 def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
-    """Leave sessions out, and keep which and why for `summary`.
+    """Leave sessions out, and record them and the reasons for `summary`.
 
     Args:
         sessions: The data set.

@@ -1,4 +1,4 @@
-"""Behaviour tables, one row a trial, as `Sessions`."""
+"""Reading of behaviour tables with one row per trial into `Sessions`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from keras_disrnn.utils.checks import suggest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns of a table with one row a trial.
+    """The columns of a table with one row per trial.
 
     Args:
         subject: The animal or person; None if there is only one.
-        session: The session id, unique across subjects. The rows of a session stand together, in
-            order.
+        session: The session id, unique across subjects. The rows of a session are adjacent and
+            in order.
         choice: The arm chosen, whole numbers from 0.
         reward: The reward, 0 or 1 unless the reader gets `reward_kind="real"`.
         dopamine: The response of the trial, a number; one column or several signals. Empty cells
@@ -116,7 +116,7 @@ def check_roles(columns: TableColumns) -> None:
         if column in role_of:
             hint = "; pass subject=None" if "subject" in (role_of[column], role) else ""
             raise ValueError(
-                f"{kind}: expected one role a column, got {column!r} as both {role_of[column]} and "
+                f"{kind}: expected one role per column, got {column!r} as both {role_of[column]} and "
                 f"{role}{hint}"
             )
         role_of[column] = role
@@ -129,13 +129,13 @@ def sessions_from_table(
     num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
-    """Read a table with one row a trial into sessions.
+    """Read a table with one row per trial into sessions.
 
     Everything is checked first. Errors name the column and the row. Rows count from 0, as in
     `DataFrame.iloc`, without the line of column names.
 
-    A trial is missed if the missed column says so or, if there is one, if the choice is empty. Its
-    other cells are then not read, and the model skips it.
+    A trial is missed if the missed column says so. If there is a missed column, a trial with an
+    empty choice is missed too. Other cells of a missed trial are not read. The model skips it.
 
     Args:
         table: The table, or the path of a file for `read_table`.
@@ -252,15 +252,17 @@ class TableReader:
         """Raise ValueError if the table is empty, or column names are repeated or absent."""
         if self.table.columns.nlevels > 1:
             raise self.origin.error(
-                f"expected one line of column names, got {self.table.columns.nlevels} levels; "
+                f"table: expected one line of column names, got {self.table.columns.nlevels} levels; "
                 "flatten them, for example table.columns = table.columns.map('_'.join)"
             )
         names = [str(name) for name in self.table.columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise self.origin.error(f"expected unique column names, got {repeated} more than once")
+            raise self.origin.error(
+                f"table: expected unique column names, got {repeated} more than once"
+            )
         if not len(self.table):
-            raise self.origin.error("expected at least one row, got a table without rows")
+            raise self.origin.error("table: expected at least one row, got none")
         for role, column in self.columns.roles():
             if column not in self.table.columns:
                 there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
@@ -360,7 +362,7 @@ class TableReader:
         return flags.astype(bool)
 
     def numbers(self, role: str, column: str, missed: np.ndarray | None = None) -> np.ndarray:
-        """Read numbers, float64 `(N,)`; NaN where empty, or where a missed trial has words."""
+        """Read numbers, float64 `(N,)`; NaN for empty cells, and for text on missed trials."""
         values, wordy = _to_numbers(self.table[column])
         bad = wordy if missed is None else wordy & ~missed
         if bad.any():
@@ -403,7 +405,7 @@ class TableReader:
         except (TypeError, NotImplementedError, ValueError) as error:  # Lists, arrays and so on.
             row = next((i for i, v in enumerate(self.table[column]) if not _is_hashable(v)), 0)
             raise self.origin.error(
-                f"{self.origin.label(role)}: expected one plain value a row, got "
+                f"{self.origin.label(role)}: expected one plain value per row, got "
                 f"{self._cell(column, row)} in row {row}; make it a string or a number"
             ) from error
 

@@ -46,10 +46,10 @@ class StopOnNaN(keras.callbacks.Callback):
         if loss is not None and not np.isfinite(loss):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"loss: expected a finite number, but the loss became {float(loss)} by step "
-                f"{batch + 1} of epoch {self._epoch + 1}; the model has the weights of the last "
-                "good epoch. Try a smaller learning rate, or look for extreme values among the "
-                "observations and the dopamine responses"
+                f"loss: expected a finite number, got {float(loss)} by step {batch + 1} of epoch "
+                f"{self._epoch + 1}; the model has the weights of the last good epoch. Try a "
+                "smaller learning rate, or look for extreme values among the observations and the "
+                "dopamine responses"
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -60,7 +60,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not all(np.isfinite(weight).all() for weight in weights):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"weights: expected finite numbers, but one is no longer finite at the end of "
+                f"weights: expected finite numbers, got one that is no longer finite at the end of "
                 f"epoch {epoch + 1}; the model has the weights of the last good epoch. Try a "
                 "smaller learning rate"
             )
@@ -212,8 +212,8 @@ class Progress(keras.callbacks.Callback):
         different = _first_difference(self._settings, state["settings"])
         if different:
             raise ValueError(
-                f"{path}: the checkpoint was made with another setting of {different!r}; use the "
-                "same settings, or another folder"
+                f"{path}: expected a checkpoint of the same settings, got one with another setting "
+                f"of {different!r}; use the same settings, or another folder"
             )
         return state
 

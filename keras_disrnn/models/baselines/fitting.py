@@ -63,7 +63,9 @@ class Parameter:
         return model.parameters[self.name] if model.fitted else None
 
     def __set__(self, model: CognitiveModel, value: float) -> None:
-        raise AttributeError(f"{self.name}: expected no assignment; make a model with a new value")
+        raise AttributeError(
+            f"{self.name}: expected no assignment, got {value!r}; make a model with the new value"
+        )
 
     def check(self, value: Any) -> float:
         """Return the value as a float.
