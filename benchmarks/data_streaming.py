@@ -115,7 +115,7 @@ def peak_memory():
 
 
 def run(what, *arguments):
-    """Run a function in a process of its own. Return its seconds and its peaks in MB."""
+    """Run a function in its own process. Return its seconds and its peaks in MB."""
     command = [sys.executable, __file__, "--worker", what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

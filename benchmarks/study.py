@@ -91,7 +91,7 @@ def command(config, out, **options):
 
 
 def run_to_end(config, out, **options):
-    """Run a study in a process of its own, and return its wall seconds."""
+    """Run a study in its own process, and return its wall seconds."""
     began = time.monotonic()
     subprocess.run(command(config, out, **options), check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began

@@ -11,7 +11,7 @@ from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.ablation import ablation_markdown, compute_ablation, verdict
 from keras_disrnn.plots import plot_ablation
 
-# Each latent is a leaky average of one observation; who reads it is what the test has to find.
+# Each latent is a leaky average of one observation. The ablation has to find its readouts.
 SOURCES = ("cue_a", "reward", "cue_b", "cue_c", "cue_c", "choice")
 OBSERVATIONS = ("choice", "reward", "cue_a", "cue_b", "cue_c")
 CHOICE_READS = np.array([2.5, 0, -2.5, 0, 0, 0])
@@ -27,7 +27,7 @@ TRUTH = {
 
 
 def known_model():
-    """A linear model: latent j moves by 0.3 towards its source, 0 or 1 made -1 or 1."""
+    """Make a linear model. Latent j moves by 0.3 towards its source, coded as -1 or 1."""
     latents = len(SOURCES)
     model = keras_disrnn.DisRNNModel(
         num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1,
@@ -55,7 +55,7 @@ def known_model():
 
 
 def played(model, sessions, seed):
-    """Sessions whose choices and responses the model itself makes; responses with noise."""
+    """Simulate sessions with the choices and the noisy responses of the model itself."""
     rng = np.random.default_rng(seed)
     trials = 60
     shown = rng.integers(0, 2, (sessions, trials, len(OBSERVATIONS)))
@@ -91,7 +91,7 @@ def ablation(known):
     return ablation
 
 
-def test_the_verdicts_are_the_truth(ablation):
+def test_the_verdicts_agree_with_the_truth(ablation):
     found = ablation.verdicts.set_index("latent")
     assert {
         latent: tuple(found.loc[latent, ["choice", "dopamine", "joint"]]) for latent in TRUTH
@@ -99,7 +99,7 @@ def test_the_verdicts_are_the_truth(ablation):
     assert found["open"].tolist() == [True] * 5 + [False]
 
 
-def test_the_scores_are_those_of_the_models(known, ablation):
+def test_the_scores_agree_with_the_evaluation_of_the_model(known, ablation):
     model, _, held_out = known
     effects = ablation.effects.set_index(["readout", "latent"])
     scores = compute_evaluation(model, held_out).summary
@@ -116,7 +116,7 @@ def test_the_scores_are_those_of_the_models(known, ablation):
     assert effects.loc["dopamine"]["intact_mse"].iloc[0] == pytest.approx(
         scores["dopamine"]["mse"], rel=1e-5
     )
-    # Held at its mean, a latent of a linear readout costs its weight squared times its variance.
+    # In a linear readout, clamping a latent adds its squared weight times its variance to the MSE.
     latents = np.asarray(model.compute_latents(held_out.features))
     before = np.concatenate([np.zeros_like(latents[:, :1]), latents[:, :-1]], axis=1)[:, 1:]
     responses = held_out.dopamine[:, 1:, 0]
@@ -164,7 +164,7 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         ((np.nan, np.nan), (np.nan, np.nan), "unclear"),
     ],
 )
-def test_a_verdict_needs_the_whole_interval(clamped, retrained, expected):
+def test_a_verdict_depends_on_the_whole_interval(clamped, retrained, expected):
     row = {"smallest_effect": 0.01}
     for kind, ends in (("clamped_loss", clamped), ("retrained_loss", retrained)):
         row[f"{kind}_lower"], row[f"{kind}_upper"] = ends
@@ -202,7 +202,7 @@ def test_bad_settings_have_one_clear_error(known, settings, message):
         compute_ablation(*known, **settings)
 
 
-def test_sessions_of_another_kind_are_refused(known):
+def test_sessions_that_do_not_match_the_model_are_refused(known):
     model, train, _ = known
     other = Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0.0, 1.0]])
     with pytest.raises(ValueError, match="num_observations: expected sessions with 5"):

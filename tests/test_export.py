@@ -72,7 +72,7 @@ def loaded(folder):
 
 
 def steps(loaded, features):
-    """The outputs of stepping through sessions, stacked by row."""
+    """Step through sessions, and stack the outputs of all time steps."""
     latents = loaded.initial_state(len(features))["latents"]
     rows = []
     for row in range(features.shape[1]):
@@ -288,7 +288,7 @@ NUMBERS = st.sampled_from([0.0, 1.0, 0.5, -3.0, 1e30, np.nan, np.inf, -np.inf])
 
 
 def batches(*sizes):
-    """Arrays of about these sizes and of some type, from NumPy or TensorFlow."""
+    """Draw arrays of about these sizes and of any type, from NumPy or TensorFlow."""
     shapes = st.tuples(*(st.sampled_from([size, size, size, size + 1, 0, 1]) for size in sizes))
     shapes = shapes | st.lists(st.integers(0, 3), max_size=4).map(tuple)
     return st.builds(
@@ -614,7 +614,7 @@ def test_step_runs_in_litert(exported, tmp_path, make_features):
 
 
 def test_the_trained_model_of_this_repository_predicts_new_sessions():
-    """It predicts as well as the true agent, on sessions that no fit has seen."""
+    """The model predicts as well as the true agent, on sessions that it was not fitted to."""
     loaded = export.load(EXPORTS / "q_learner")
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=200, num_trials=200, seed=987654

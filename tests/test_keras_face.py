@@ -364,7 +364,7 @@ def test_targets_without_weights_are_refused_with_the_right_call(sessions):
     ):
         with pytest.raises(ValueError, match=r"sample_weight: .*call model.fit\(sessions.dataset"):
             use()
-    # The choice of a trial is in the features of its own time step: that would be no prediction.
+    # The features of a time step contain the choice of its trial, so the model could copy it.
     for leak in (x[..., 0], x[..., :1], [x[..., 0]]):
         with pytest.raises(ValueError, match=r"y: expected a dict .*model.fit\(sessions.dataset"):
             model.fit(x, leak, verbose=0)

@@ -48,7 +48,7 @@ TRAINING = {"warmup_steps": 0, "stage1_steps": 4, "stage2_steps": 0, "steps_per_
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory):
-    """A table of two subjects of three sessions; the second one always chooses the right."""
+    """Make a table of two subjects with three sessions. The second one always chooses right."""
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=6, num_trials=15, seed=1
     )
@@ -72,7 +72,7 @@ def settings_of(trials, **changed):
 
 @pytest.fixture(scope="module")
 def study(trials, tmp_path_factory):
-    """A study made in one process: its folder, its rows and the lines that it reported."""
+    """Make a study in one process. Return its folder, its rows and the lines that it reported."""
     out = tmp_path_factory.mktemp("studies") / "study"
     lines = []
     rows = run_study(out, settings_of(trials), engine="inline", report=lines.append)
@@ -488,7 +488,7 @@ def test_the_table_is_that_of_the_models(study, trials):
 
 
 def test_stored_sums_are_those_of_the_model(rng):
-    """Also for several signals, and in another order than in the table."""
+    """Test several signals too, and sessions in another order than in the table."""
     choice, reward = rng.integers(0, 2, (2, 5, 12))
     sessions = Sessions.from_trials(
         choice, reward, dopamine=rng.normal(2.0, 1.0, (5, 12, 2)), signal_names=("a", "b")

@@ -121,7 +121,7 @@ def test_stage1_reuses_the_step_that_the_warmup_traced(sessions, monkeypatch):
 
     fit_stage(again, "warmup", sessions, learning_rate=1e-2)
     for _ in range(2):
-        again._stage = None  # so that it is compiled again
+        again._stage = None  # so that the model is compiled again
         fit_stage(again, "stage1", sessions, learning_rate=1e-2)
     assert len(traces) == 4 * count
     for name, weight in weights_of(again).items():
@@ -283,7 +283,7 @@ np.savez(sys.argv[1] + ".end.npz", *model.get_weights(), history=history["loss"]
 
 
 def run_interrupted(checkpoint, kill_after=None):
-    """Run a small training in a process of its own; kill it after `kill_after` epochs."""
+    """Run a small training in its own process; kill it after `kill_after` epochs."""
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(checkpoint), "slow" if kill_after else "fast"],

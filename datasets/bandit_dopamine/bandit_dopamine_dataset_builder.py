@@ -167,7 +167,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             import apache_beam as beam
         except ImportError as error:
             raise ImportError(
-                "beam_runner and beam_options: expected the package apache-beam, got none; install it "
-                "with pip install 'keras-disrnn[beam]'"
+                "beam_runner and beam_options: expected the package apache-beam, got none; install "
+                "it with pip install 'keras-disrnn[beam]'"
             ) from error
         return beam.Create(shards) | beam.Reshuffle() | beam.FlatMap(play)

@@ -253,13 +253,14 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
 class Parker2016Config(TrialsTableConfig):
     """Dorsomedial recordings of Parker et al. (2016), as published with Lee et al. (2019).
 
-    It reads "Source data 1", one row per sample, through `keras_disrnn.data.events_from_samples` and
-    `trials_from_events`. The response is locked to the choice. It was never run on the original
-    file: the names of columns are guesses, so check them and pass your own.
+    It reads "Source data 1", with one row per sample, through
+    `keras_disrnn.data.events_from_samples` and `trials_from_events`. The response is locked to the
+    choice. This config was never run on the original file. The names of columns are guesses, so
+    check them and pass your own.
 
     Attributes:
-        events: The events, by the names of their columns of 0 and 1, and the columns of the subject
-            (the recording site) and of the session, which may be numbered within subjects.
+        events: The events, by the names of their columns of 0 and 1. Also the columns of the
+            subject (the recording site) and the session, which may be numbered within subjects.
         signal: Column of the signal.
         rate: Rows per second.
         photometry: How the signal becomes a response.

@@ -59,8 +59,8 @@ def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[s
         threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        Names (`"subject 1"`, ...), in order, of the dimensions whose own bottleneck is open and
-        which the update network of an open latent, or a readout, reads through an open bottleneck.
+        Names (`"subject 1"`, ...), in order, of the open dimensions. Such a dimension has an open
+        bottleneck, and a readout or an open latent's update network reads it through another one.
 
     Raises:
         ValueError: If the model has no subjects.
@@ -132,8 +132,8 @@ def subject_index(model: DisRNNModel, subject: str) -> int:
         listed = ", ".join(map(repr, model.subjects[:10]))
         more = ", ..." if model.num_subjects > 10 else ""
         raise ValueError(
-            f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, got "
-            f"{subject!r}{suggest(str(subject), model.subjects)}"
+            f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, "
+            f"got {subject!r}{suggest(str(subject), model.subjects)}"
         )
     return model.subjects.index(subject)
 

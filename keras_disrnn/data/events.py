@@ -23,7 +23,7 @@ class EventSettings:
     Args:
         arms: The arm, from 0, of each choice event: `{"left_press": 0, "right_press": 1}`. If
             `choice` is given, the arm of each value: `{"left": 0, "right": 1}`.
-        choice: The one choice event, whose arm is in the column `value`. None if each arm has its
+        choice: The one choice event, with the arm in the column `value`. None if each arm has its
             own event.
         start: The event that starts a trial. A trial ends at the next start, or with its session.
         reward: The event of a reward.
@@ -103,17 +103,17 @@ def trials_from_events(
 
     Returns:
         One row per trial, in order: `subject`, `session`, `trial` (from 0), `choice` and `reward`
-        (NaN if missed), `forced` (if given), `missed`, and the times `start_time`,
+        (NaN if missed), `forced` (if given) and `missed`. The times are `start_time`,
         `choice_time`, `reward_time` and `<event>_time` of each other event (the first in the
-        trial; NaN without one). Read it with `sessions_from_table` and `Columns(missed="missed",
-        trial="trial")`.
+        trial; NaN without one). Read the table with `sessions_from_table` and
+        `Columns(missed="missed", trial="trial")`.
 
     Raises:
         FileNotFoundError: If `events` is a path and there is no such file.
         TypeError: If `events` is neither a table nor a path.
-        ValueError: If a column or an event is absent, times fall within a session, two arms are
-            chosen at once, an event comes before the first trial of its session, or a trial has a
-            reward but no choice.
+        ValueError: If a column or an event is absent, or times fall within a session. Also if two
+            arms are chosen at once, an event comes before the first trial of its session, or a
+            trial has a reward but no choice.
 
     Example:
         >>> import keras_disrnn

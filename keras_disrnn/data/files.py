@@ -120,8 +120,8 @@ def _read_text(
         raise ValueError(f"{path}: expected rows below the column names, got none")
     if len(table) != rows:
         raise ValueError(
-            f"{path}: expected {rows} rows, one per line, got {len(table)}; look for a quote that is "
-            "not closed"
+            f"{path}: expected {rows} rows, one per line, got {len(table)}; look for a quote that "
+            "is not closed"
         )
     return table
 
@@ -131,7 +131,9 @@ def _check_encoding(path: pathlib.Path, data: bytes) -> None:
     what = f"{path}: expected UTF-8 text, got"
     how = f"; save it as UTF-8, or pass pandas.read_csv({path.name!r}, encoding=...) as the table"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{what} UTF-16 text{how.replace('...', repr('utf-16'))}")
+        raise ValueError(
+            f"{what} another encoding (UTF-16 text){how.replace('...', repr('utf-16'))}"
+        )
     if b"\0" in data:
         raise ValueError(f"{what} binary data or another encoding, with zero bytes{how}")
     try:
@@ -139,8 +141,8 @@ def _check_encoding(path: pathlib.Path, data: bytes) -> None:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{what} the byte {data[error.start]:#04x} in line {line}, perhaps of "
-            f"Latin-1 text{how.replace('...', repr('latin-1'))}"
+            f"{what} another encoding, perhaps Latin-1 (byte {data[error.start]:#04x} in line "
+            f"{line}){how.replace('...', repr('latin-1'))}"
         ) from None
 
 

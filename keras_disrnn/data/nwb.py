@@ -49,8 +49,8 @@ def read_nwb(
     Raises:
         ImportError: Without pynwb.
         FileNotFoundError: If there is no such file.
-        ValueError: If a file is not an NWB file or is cut short, has no trials table or no subject
-            id, or a series, channel or column is absent or not as described.
+        ValueError: If a file is not a complete NWB file, or has no trials table or no subject id.
+            Also if a series, channel or column is absent or not as described.
     """
     try:
         import pynwb

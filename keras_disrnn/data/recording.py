@@ -100,8 +100,8 @@ class Recording:
         if not _RATES[0] <= rate <= _RATES[1]:
             unit = "milliseconds (divide by 1000)" if rate < _RATES[0] else "another unit"
             raise self.error(
-                f"times: expected seconds, with {_RATES[0]:g} to {_RATES[1]:g} samples a second, "
-                f"got {rate:.3g} a second; they seem to be in {unit}"
+                f"times: expected seconds, with {_RATES[0]:g} to {_RATES[1]:g} samples per "
+                f"second, got {rate:.3g} per second; they seem to be in {unit}"
             )
 
     @property

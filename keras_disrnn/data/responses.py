@@ -17,7 +17,7 @@ def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = N
     Args:
         values: Responses, `(N,)`; NaN where missing.
         sessions: The session of each response, `(N,)`.
-        training: Ids of the sessions whose mean and deviation are used, such as `train.ids` of a
+        training: Ids of the sessions that give the mean and the deviation, such as `train.ids` of a
             split. Other sessions have no influence on them.
         by: Group of each response, `(N,)`, such as the subject. Each group has its own mean and
             deviation. None for one group.
@@ -84,9 +84,9 @@ def find_artefacts(
     Args:
         values: `(N,)` responses or `(N, P)` windows around N events; NaN where missing.
         sessions: The session of each event, `(N,)`.
-        most: A session is found if its standard deviation is above this multiple of the median
+        most: A session is found if its standard deviation is above this factor times the median
             session's.
-        least: It is found if its standard deviation is below this multiple (a dead signal).
+        least: It is found if its standard deviation is below this factor times it (a dead signal).
         missing: It is found if more than this fraction of its values is missing.
 
     Returns:

@@ -51,9 +51,9 @@ class Sessions:
     time step describes (time steps 1 to T). So every choice and every response is a target once.
 
     Weights, not values, say which targets count. A choice target has weight 0 on padding, on time
-    step T, on forced trials (the choice was instructed, but it still is an input) and on missed
-    trials. A dopamine target has weight 0 on padding, on time step 0, on missed trials and where
-    the recording has no value.
+    step T, on forced trials and on missed trials. (The choice of a forced trial is still an input.)
+    A dopamine target has weight 0 on padding, on time step 0, on missed trials and if the recording
+    has no value.
 
     The model skips a time step that is NaN in every feature: its latents stay as they are, and it
     adds nothing to the loss. Padding consists of such time steps. The time step after a missed
@@ -192,7 +192,8 @@ class Sessions:
         for name, value in {**by_trial, "subjects": subjects, "ids": ids}.items():
             if value is not None and len(value) != count:
                 raise ValueError(
-                    f"{name}: expected one entry per session, {count} as in choice, got {len(value)}"
+                    f"{name}: expected one entry per session, {count} as in choice, got "
+                    f"{len(value)}"
                 )
         trials = trials_from_arrays(
             choice,
@@ -348,7 +349,7 @@ class Sessions:
         )
 
     def for_model(self, model: Any) -> Sessions:
-        """Return the sessions as a model reads them: with the subject's index if the model needs it.
+        """Return the sessions as a model reads them, with the subject's index if it needs that.
 
         Args:
             model: A `DisRNNModel`, or any other model.

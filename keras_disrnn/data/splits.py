@@ -128,7 +128,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
 
     Raises:
         ValueError: If the sessions are not from a table of that length, the column changes within a
-            session, it never has one of the values, or a part would be empty.
+            session or lacks one of the values, or a part would be empty.
 
     Example:
         >>> import keras_disrnn

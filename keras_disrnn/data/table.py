@@ -116,8 +116,8 @@ def check_roles(columns: TableColumns) -> None:
         if column in role_of:
             hint = "; pass subject=None" if "subject" in (role_of[column], role) else ""
             raise ValueError(
-                f"{kind}: expected one role per column, got {column!r} as both {role_of[column]} and "
-                f"{role}{hint}"
+                f"{kind}: expected one role per column, got {column!r} as both {role_of[column]} "
+                f"and {role}{hint}"
             )
         role_of[column] = role
 
@@ -252,17 +252,15 @@ class TableReader:
         """Raise ValueError if the table is empty, or column names are repeated or absent."""
         if self.table.columns.nlevels > 1:
             raise self.origin.error(
-                f"table: expected one line of column names, got {self.table.columns.nlevels} levels; "
+                f"expected one line of column names, got {self.table.columns.nlevels} levels; "
                 "flatten them, for example table.columns = table.columns.map('_'.join)"
             )
         names = [str(name) for name in self.table.columns]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise self.origin.error(
-                f"table: expected unique column names, got {repeated} more than once"
-            )
+            raise self.origin.error(f"expected unique column names, got {repeated} more than once")
         if not len(self.table):
-            raise self.origin.error("table: expected at least one row, got none")
+            raise self.origin.error("expected at least one row, got a table without rows")
         for role, column in self.columns.roles():
             if column not in self.table.columns:
                 there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -362,7 +362,7 @@ def _joint_verdict(choice: str, dopamine: str) -> str:
 
 
 class _Copy:
-    """A copy of a model whose latents are ablated, and one readout of which is retrained."""
+    """A copy of a model in which latents are ablated and one readout is retrained."""
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:
     """Make a dataclass whose fields are the plain arguments of a function or a class.
 
     A field has the name, the default and the type of its argument. Arguments without a default, and
-    those that are no number, string or boolean, are left out.
+    those that are not a number, string or boolean, are left out.
 
     Args:
         target: The function or the class.

@@ -159,7 +159,7 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     2
     """
     params, config = to_haiku(model)
-    # Every float32 is a float64, whose shortest decimals restore it exactly.
+    # Every float32 is a float64, and the shortest decimals of a float64 restore it exactly.
     lists = {
         module: {name: value.astype("float64").tolist() for name, value in parameters.items()}
         for module, parameters in params.items()

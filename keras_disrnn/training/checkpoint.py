@@ -81,7 +81,7 @@ class Progress(keras.callbacks.Callback):
         writes: Whether to write the file. Of several workers only the first one writes.
 
     Raises:
-        ValueError: If the file is no checkpoint, or one of other settings or another version.
+        ValueError: If the file is not a checkpoint, or is one of other settings or another version.
     """
 
     def __init__(

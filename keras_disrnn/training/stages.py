@@ -72,8 +72,9 @@ def compile_stage(
 ) -> None:
     """Compile a model for a stage: frozen parts, noise, penalties, loss, metrics and optimizer.
 
-    If a stage differs from the one before only in noise and penalties, as stage 1 does from the
-    warm-up, the traced step is used again. The optimizer always starts from its initial state.
+    If a stage differs from the one before only in noise and penalties, the traced step is used
+    again. So stage 1 uses the step of the warm-up. The optimizer always starts from its initial
+    state.
 
     Args:
         model: A `DisRNNModel`.
@@ -89,7 +90,7 @@ def compile_stage(
 
     Raises:
         ValueError: If the stage is unknown or needs a dopamine readout that the model does not
-            have, if an argument is wrong, or if the model cannot be trained under its
+            have, or if an argument is wrong. Also if the model cannot be trained under its
             `tf.distribute` strategy.
 
     Example:
