@@ -330,7 +330,7 @@ def test_a_scale_multiplies_all_penalties_but_l2(trials):
         ({"models": {"naive": ModelSettings()}}, "models: expected names other than"),
         (
             {"models": {"wide": ModelSettings(subject_units=2)}},
-            "data.mice: models.wide: subject_units: .*of at least 2 .*got those of 'm1'",
+            "data.mice: models.wide: subject_units: .*of at least 2 .*got sessions of 'm1' alone",
         ),
         (
             {"models": {"small": ModelSettings(num_latents=0)}},
