@@ -108,6 +108,7 @@ def test_the_model_has_its_weights_from_the_start(capsys):
     assert [id(weight) for weight in model.weights] == weights
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning:keras")
 def test_a_subclass_can_add_layers(sessions):
     class WithHead(keras_disrnn.DisRNNModel):
         def __init__(self, **arguments):
