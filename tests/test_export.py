@@ -390,8 +390,8 @@ def test_exported_baselines_check_their_inputs_too(exported):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    with pytest.raises(ValueError, match="got one without weights"):
-        export.export(baselines.GRU(units=2), tmp_path / "model")
+    with pytest.raises(ValueError, match="QLearning: expected fitted parameters, got none"):
+        export.export(baselines.QLearning(), tmp_path / "model")
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
         export.export(keras.Sequential(), tmp_path / "model")
     model = keras_disrnn.DisRNNModel(num_latents=2)

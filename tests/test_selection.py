@@ -172,7 +172,7 @@ def test_paths_of_other_settings_or_data_are_refused(sessions, selected):
             seed=3,
             folder=folder,
         )
-    with pytest.raises(FileExistsError, match="got another seed"):
+    with pytest.raises(FileExistsError, match=r"got another model.seed \(4, not 3\)"):
         select(make_model, sessions, settings=QUICK, seed=4, folder=folder)
     with pytest.raises(FileExistsError, match="got another model.latent_penalty"):
         select(

@@ -330,7 +330,7 @@ def test_a_scale_multiplies_all_penalties_but_l2(trials):
         ({"models": {"naive": ModelSettings()}}, "models: expected names other than"),
         (
             {"models": {"wide": ModelSettings(subject_units=2)}},
-            "data.mice: models.wide: subject_units: .*of at least 2 .*got those of 'm1'",
+            "data.mice: models.wide: subject_units: .*of at least 2 .*got sessions of 'm1' alone",
         ),
         (
             {"models": {"small": ModelSettings(num_latents=0)}},
@@ -493,8 +493,7 @@ def test_stored_sums_are_those_of_the_model(rng):
     sessions = Sessions.from_trials(
         choice, reward, dopamine=rng.normal(2.0, 1.0, (5, 12, 2)), signal_names=("a", "b")
     )
-    model = QLearning(0.3, 1.0, 1.0, num_signals=2)
-    model.build()
+    model = QLearning(alpha=0.3, kappa_1=1.0, kappa_2=1.0, num_signals=2)
     per_session = compute_evaluation(model, sessions).per_session
     totals = stored_totals(per_session.sample(frac=1, random_state=0), sessions, parameter_count=3)
     for stored, fresh in zip(totals[:2], session_totals(model, sessions), strict=True):

@@ -202,12 +202,11 @@ class Progress(keras.callbacks.Callback):
 
     def _read(self, path: Path) -> dict[str, Any]:
         state = load_state(path, "a checkpoint of a training run")
-        # Version 0.1.0 did not write its number.
         version = state.get("version")
         if version != __version__:
             raise ValueError(
                 f"{path}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
-                f"{version or '0.1.0'}; resume it with that version, or use another folder"
+                f"{version}; resume it with that version, or use another folder"
             )
         different = _first_difference(self._settings, state["settings"])
         if different:
