@@ -59,7 +59,7 @@ class Shape:
     update: tuple[int, int]
     choice: tuple[int, int] = (4, 2)
     dopamine: tuple[int, int] | None = None
-    """Of the readout that trains with the rest. Without one, stage 2 has 8 x 2."""
+    """The dopamine readout of the joint training. Without it, that of stage 2 is 8 x 2."""
     steps: int = 10
 
 

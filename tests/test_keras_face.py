@@ -384,7 +384,7 @@ def test_arrays_with_weights_are_what_the_dataset_gives():
     arrays = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
     whole = model.evaluate(sessions.dataset(), verbose=0, return_dict=True)
     assert arrays == pytest.approx(whole, rel=1e-5)
-    # Padding has no weight: whatever is there changes nothing.
+    # Padding has no weight, so its values have no effect.
     padding = weight["choice"] == 0
     assert padding.sum() == 2 + 25
     changed = {**y, "choice": np.where(padding, 1 - y["choice"], y["choice"])}

@@ -79,7 +79,7 @@ class Formulas(NamedTuple):
 
         Returns:
             A table with one row for each latent and choice: `latent`, `choice`, `alpha` (the mean
-            over rewards, weighted by trials, where it is not NaN), `alpha_min` and `alpha_max` (its
+            over rewards, weighted by trials, without NaN), `alpha_min` and `alpha_max` (its
             smallest and largest value over rewards) and `n` (trials).
         """
         rows = []

@@ -31,8 +31,7 @@ class Stage:
     """What a stage trains, and which targets it fits.
 
     Attributes:
-        trains: Names of the model's parts that train, where the model has them. The others are
-            frozen.
+        trains: Names of the parts that train, if the model has them. The other parts are frozen.
         fits: The targets in the loss.
         noise: Whether training adds the bottlenecks' noise.
         penalised: Whether the loss includes the penalties.
@@ -165,7 +164,7 @@ class _CompiledStage:
         self._state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 
     def serves(self, model: DisRNNModel, frozen: tuple[str, ...], settings: tuple) -> bool:
-        """Whether the traced step is right for these settings and the model as it is now."""
+        """Whether the traced step fits these settings and the current state of the model."""
         return (
             model.optimizer is self._optimizer
             and model.frozen == frozen
