@@ -135,7 +135,6 @@ def make_model(shape, signals, implementation="auto"):
         implementation=implementation,
         seed=0,
     )
-    model.build((None, None, 2))
     return model
 
 

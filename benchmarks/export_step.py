@@ -208,7 +208,6 @@ def make_export(folder):
     from keras_disrnn.io.saved_model import export
 
     model = keras_disrnn.DisRNNModel(num_latents=LATENTS, seed=0)
-    model.build((None, None, 2))
     export(model, folder / "model")
 
 

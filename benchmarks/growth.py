@@ -62,7 +62,6 @@ def step_seconds(turns, sessions, trials, latents, units):
     model = keras_disrnn.DisRNNModel(
         num_signals=0, num_latents=latents, update_units=units, num_update_layers=LAYERS, seed=0
     )
-    model.build((None, None, 2))
     steps = 5
     keras_disrnn.compile_stage(model, "stage1", steps_per_execution=steps)
     batches = tf.data.Dataset.from_tensors(

@@ -35,7 +35,6 @@ def known_model():
         num_dopamine_layers=0, seed=0,
         l2_scale=0.0, choice_penalty=1e-5, dopamine_penalty=1e-5,
     )  # fmt: skip
-    model.build((None, None, len(OBSERVATIONS)))
     network = model.core.cell.update_network
     kernel = np.zeros(network.input_kernel.shape)
     for latent, source in enumerate(SOURCES):
@@ -133,7 +132,6 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
     model = keras_disrnn.DisRNNModel(
         num_observations=5, num_signals=0, num_latents=2, num_update_layers=0, seed=0
     )
-    model.build((None, None, 5))
     parts = [
         Sessions.from_trials(
             part.choice[:, :-1], part.features[:, 1:, 1], observations=part.features[:, 1:, 2:]

@@ -47,7 +47,6 @@ def make_model(num_latents=3, seed=5, **arguments):
         seed=seed,
         **arguments,
     )
-    model.build((None, None, model.num_observations))
     rng = np.random.default_rng(seed)
     for layer in flat(model.bottlenecks.values()):
         set_sigma(layer, np.full(layer.raw_sigma.shape, OPEN))

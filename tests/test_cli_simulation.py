@@ -143,7 +143,6 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     model = keras_disrnn.DisRNNModel(
         num_latents=1, num_update_layers=1, subjects=("bob", "cyd", "ada"), subject_units=1, seed=0
     )
-    model.build((None, None, 3))
     model.save(tmp_path / "model.keras")
     played = []
 

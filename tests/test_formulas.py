@@ -39,7 +39,6 @@ def hand_set(**arguments):
     in each case, and the rule is exactly z + w (target - z). The third latent is closed.
     """
     model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=2, seed=1, **arguments)
-    model.build((None, None, 2))
     for layers in model.bottlenecks.values():
         for layer in layers:
             set_sigma(layer, np.full(layer.raw_sigma.shape, 0.02))

@@ -77,7 +77,6 @@ def test_bad_reference_parameters_are_named(golden):
 
 def test_models_that_read_latents_before_the_outcome_are_not_exported():
     model = keras_disrnn.DisRNNModel(num_latents=2)
-    model.build((None, None, 2))
     with pytest.raises(ValueError, match="'post'"):
         interop.to_haiku(model)
 
@@ -152,7 +151,6 @@ def test_the_loss_is_as_specified(make_features, rng):
     weight[:, 3] = 0.0
     model = keras_disrnn.DisRNNModel(num_signals=0, num_latents=3, l2_scale=0.01, seed=2)
     keras_disrnn.compile_stage(model, "stage1")
-    model.build((None, None, 2))
     got = model.evaluate(
         tf.data.Dataset.from_tensors((features, {"choice": choice}, {"choice": weight})),
         return_dict=True,

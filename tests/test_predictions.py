@@ -40,7 +40,6 @@ COLUMNS = Columns(dopamine="dlight", forced="forced", missed="missed")
 @pytest.fixture
 def model():
     model = DisRNNModel(num_latents=3, num_signals=1, seed=1)
-    model.build((None, None, 2))
     return model
 
 

@@ -40,7 +40,6 @@ def model_of(graph, latents, place):
     `place` is the index of each latent of the graph.
     """
     model = keras_disrnn.DisRNNModel(num_latents=latents, seed=0)
-    model.build((None, None, 2))
     inputs = {"choice": 0, "reward": 1}
     cell = model.core.cell
     sigma = {

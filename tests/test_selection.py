@@ -52,7 +52,6 @@ def sessions():
 def make_model(seed, **arguments):
     arguments = {"num_latents": 2, "num_update_layers": 1, "num_choice_layers": 1, **arguments}
     model = keras_disrnn.DisRNNModel(seed=seed, **arguments)
-    model.build((None, None, 2))
     return model
 
 

@@ -23,7 +23,6 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 
 def disrnn(**arguments):
     model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=1, seed=3, **arguments)
-    model.build((None, None, 2))
     # Enlarge the initial weights, so that choices depend on the past.
     for weight in model.trainable_variables:
         if "kernel" in weight.name:

@@ -153,7 +153,6 @@ def test_bucketed_batches_do_not_change_the_scores_of_a_model():
     sessions = make_sessions([5, 30, 6, 31, 7, 32])
     sessions = dataclasses.replace(sessions, features=np.minimum(sessions.features, 1))
     model = DisRNNModel(num_latents=2, num_signals=1, seed=0)
-    model.build((None, None, 2))
     compile_stage(model, "joint")
     whole = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)
     parts = model.evaluate(sessions.dataset(2, buckets=2), return_dict=True, verbose=0)

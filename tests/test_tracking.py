@@ -32,7 +32,6 @@ def sessions():
 
 def make_model():
     model = keras_disrnn.DisRNNModel(num_latents=2, update_units=3, num_update_layers=1, seed=1)
-    model.build((None, None, 2))
     return model
 
 

@@ -311,6 +311,7 @@ class Parker2016Config(TrialsTableConfig):
     def read(self, path: epath.Path) -> data.Sessions:
         """Read and check the file."""
         subject, session = self.events.subject, self.events.session
+        assert subject is not None and session is not None
         samples = data.read_table(path, text=[subject, session])
         try:
             return self._sessions(samples, subject, session)

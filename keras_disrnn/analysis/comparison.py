@@ -137,7 +137,7 @@ def compute_fold_comparison(
     first = next(iter(folds.values()))
     against = _check_against(first, against)
     subjects = np.asarray(sessions.subjects, dtype=object)
-    totals = {"train": {}, "held_out": {}}
+    totals: dict[str, dict[str, Totals]] = {"train": {}, "held_out": {}}
     for name in first:
         # Take the sums of every fold over all sessions, so that R² refers to one mean.
         by_fold = {subject: session_totals(fold[name], sessions) for subject, fold in folds.items()}
@@ -192,7 +192,7 @@ def comparison_latex(table: pd.DataFrame) -> str:
     Returns:
         The LaTeX.
     """
-    parts = {}
+    parts: dict[str, dict[str, pd.DataFrame]] = {}
     for part, title, cells in _blocks(table):
         parts.setdefault(part, {})[title if parts.get(part) else ""] = cells
     return "\n".join(f"% {part}\n{to_latex(blocks)}" for part, blocks in parts.items())
@@ -247,11 +247,11 @@ def _tabulate(
                 "responses": int((sessions.dopamine_weight > 0).sum()),
             }
             for score in SCORES:
-                row |= with_interval(score, values[score], draws[score], confidence)
+                row |= with_interval(score, float(values[score]), draws[score], confidence)
             for score in SCORES:
                 row |= with_interval(
                     f"{score}_difference",
-                    values[score] - reference_values[score],
+                    float(values[score] - reference_values[score]),
                     draws[score] - reference_draws[score],
                     confidence,
                 )
@@ -274,15 +274,13 @@ def _check_against(models: Mapping[str, Any], against: str | None) -> str:
 
 def _sum_over_folds(by_fold: Mapping[str, Totals], inside: Callable[[str], np.ndarray]) -> Totals:
     """Sums over folds the sums of the sessions that `inside` selects for each fold."""
-    choice, dopamine = 0.0, 0.0
+    choice, dopamine = [], []
     for subject, (choice_sums, dopamine_sums) in by_fold.items():
         weight = inside(subject).astype(float)
-        choice = choice + weight[:, None] * choice_sums
-        if dopamine_sums is None:
-            dopamine = None
-        else:
-            dopamine = dopamine + weight[:, None, None] * dopamine_sums
-    return choice, dopamine
+        choice.append(weight[:, None] * choice_sums)
+        if dopamine_sums is not None:
+            dopamine.append(weight[:, None, None] * dopamine_sums)
+    return np.sum(choice, axis=0), np.sum(dopamine, axis=0) if dopamine else None
 
 
 def _in_part(model: Any, part: str) -> Any:

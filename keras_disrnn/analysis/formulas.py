@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ class Formulas(NamedTuple):
         rows = []
         for (latent, choice), part in self.updates.groupby(["latent", "choice"], sort=False):
             part = part[part["alpha"].notna()]
-            alpha = np.full(3, np.nan)
+            alpha = (np.nan, np.nan, np.nan)
             if len(part):
                 mean = np.average(part["alpha"], weights=part["n"])
                 alpha = (mean, part["alpha"].min(), part["alpha"].max())
@@ -226,7 +226,6 @@ def compute_formulas(
     >>> from keras_disrnn.analysis import compute_formulas
     >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1, 0] * 5], [[1, 0] * 10])
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
-    >>> model.build((None, None, 2))
     >>> formulas = compute_formulas(model, sessions)
     >>> formulas
     Formulas(updates=4, choice=1, dopamine=0, timing=None)
@@ -270,8 +269,8 @@ def compute_formulas(
     is_open = to_numpy(cell.latent_bottleneck.sigma) < threshold
     reads = to_numpy(cell.update_latent_bottleneck.sigma) < threshold
     updates = []
-    for index in np.flatnonzero(is_open):
-        others = [j for j in np.flatnonzero(is_open & reads[index]) if j != index]
+    for index in np.flatnonzero(is_open).tolist():
+        others = [j for j in np.flatnonzero(is_open & reads[index]).tolist() if j != index]
         for (arm, reward), where in cases.items():
             row = _update(before[where], after[where], index, others, names)
             updates.append({"latent": names[index], "choice": arm, "reward": reward, **row})
@@ -279,7 +278,7 @@ def compute_formulas(
     # Choices are made in the states after every time step, including the first.
     states = np.concatenate([latents[:, 0], after])
     read = to_numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
-    inputs = np.flatnonzero(is_open & read)
+    inputs = np.flatnonzero(is_open & read).tolist()
     with_embedding = network_rules.with_embedding
     logits = to_numpy(model.choice_readout(to_tensor(with_embedding(states, embedding))))
     if model.num_arms == 2:
@@ -295,12 +294,13 @@ def compute_formulas(
     if readout is not None:
         timing = readout.timing
         read = before if readout.reads_previous else after
-        inputs = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
-        predicted = to_numpy(readout(to_tensor(inputs)))
-        inputs = np.flatnonzero(to_numpy(readout.bottleneck.sigma)[: len(names)] < threshold)
+        steps = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
+        predicted = to_numpy(readout(to_tensor(steps)))
+        read_sigma = to_numpy(readout.bottleneck.sigma)[: len(names)]
+        inputs = np.flatnonzero(read_sigma < threshold).tolist()
         signals = sessions.signal_names
         if len(signals) != predicted.shape[1]:
-            signals = [f"dopamine_{i + 1}" for i in range(predicted.shape[1])]
+            signals = tuple(f"dopamine_{i + 1}" for i in range(predicted.shape[1]))
         for signal, name in enumerate(signals):
             for (arm, reward), where in cases.items():
                 row = _linear(read[where], predicted[where, signal], inputs, names)
@@ -344,7 +344,6 @@ def compute_subject_rates(
     ...     num_observations=3, num_latents=1, num_signals=0,
     ...     subjects=["m1", "m2"], subject_units=1, seed=0,
     ... )
-    >>> model.build((None, None, 3))
     >>> list(compute_subject_rates(model, sessions)["subject"])
     ['m1', 'm2']
     """
@@ -356,43 +355,6 @@ def compute_subject_rates(
         named = {f"learning rate {latent}": value for latent, value in alpha.items()}
         rows.append({"subject": subject, **named, "learning rate": alpha.mean()})
     return pd.DataFrame(rows)
-
-
-def rule_tables(
-    model: DisRNNModel, features: Any = None, **settings: Any
-) -> dict[str, pd.DataFrame]:
-    """Tabulates the update, choice and dopamine rules of a model, for any plotting program.
-
-    Args:
-        model: A built `DisRNNModel`.
-        features: See `compute_choice_rule`.
-        **settings: `points`, `threshold` and `reference` of `compute_update_rules`,
-            `compute_choice_rule` and `compute_dopamine_rule`.
-
-    Returns:
-        A dict of `"update"`, `"choice"` and, if the model predicts dopamine, `"dopamine"` to the
-        table of the rules' `to_frame`.
-
-    Example:
-
-    >>> import keras_disrnn
-    >>> from keras_disrnn.analysis import rule_tables
-    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
-    >>> model.build((None, None, 2))
-    >>> {name: len(table) for name, table in rule_tables(model, points=5).items()}
-    {'update': 20, 'choice': 5}
-    """
-    updates = network_rules.compute_update_rules(model, features, **settings)
-    frames = [rule.to_frame() for rule in updates]
-    choice = network_rules.compute_choice_rule(model, features, **settings)
-    tables = {
-        "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        "choice": choice.to_frame(),
-    }
-    if model.dopamine_readout is not None:
-        dopamine = network_rules.compute_dopamine_rule(model, features, **settings)
-        tables["dopamine"] = dopamine.to_frame()
-    return tables
 
 
 def _text_table(

@@ -58,7 +58,6 @@ def compute_graph(model: DisRNNModel, threshold: float = OPEN_BELOW) -> networkx
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_graph, describe_graph
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> describe_graph(compute_graph(model))
     'choice, reward > z1; z1 > choice readout'
     """
@@ -112,7 +111,8 @@ def cluster_graphs(graphs: Sequence[networkx.DiGraph]) -> list[int]:
     Returns:
         The cluster of each graph. Clusters are numbered from 0, in the order of their first graph.
     """
-    seen, clusters = [], []
+    seen: list[tuple[list[tuple[str, int, int]], networkx.DiGraph]] = []
+    clusters: list[int] = []
     for graph in graphs:
         # Equal graphs have equal degrees. Comparing them first avoids most isomorphism searches.
         degrees = sorted(
@@ -163,7 +163,7 @@ def dopamine_part(graph: networkx.DiGraph) -> networkx.DiGraph:
 
 def describe_graph(graph: networkx.DiGraph) -> str:
     """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
-    targets = {}
+    targets: dict[str, list[str]] = {}
     for source, target in graph.edges:
         targets.setdefault(target, []).append(source)
     order = sorted(targets, key=lambda name: (name in READOUTS.values(), name))

@@ -170,7 +170,7 @@ class UpdateRule(Summary):
         come the rows in which another input varies.
         """
         count = self.change.shape[1]
-        tables = [(None, np.nan, self.change)]
+        tables: list[tuple[str | None, float, np.ndarray]] = [(None, np.nan, self.change)]
         for name, values, changes in self.others:
             tables += [(name, value, change) for value, change in zip(values, changes, strict=True)]
         return pd.concat(

@@ -116,7 +116,7 @@ def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
     Returns:
         A dict of subject to fit.
     """
-    best = {}
+    best: dict[str | None, StudyFit] = {}
     for fit in fits:
         if fit.subject not in best or fit.scores["loss"] < best[fit.subject].scores["loss"]:
             best[fit.subject] = fit
@@ -125,7 +125,7 @@ def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
 
 def _rows(fits: Sequence[StudyFit]) -> dict[str, list[StudyFit]]:
     """The fits of each row of the table, in order."""
-    rows = {}
+    rows: dict[str, list[StudyFit]] = {}
     for fit, name, _ in _named(fits):
         rows.setdefault(name, []).append(fit)
     return rows
@@ -133,7 +133,7 @@ def _rows(fits: Sequence[StudyFit]) -> dict[str, list[StudyFit]]:
 
 def _choices(fits: Sequence[StudyFit]) -> dict[str, dict[str, None]]:
     """For each row of a chosen scale, the names of the rows to choose from."""
-    choices = {}
+    choices: dict[str, dict[str, None]] = {}
     for _, name, chosen in _named(fits):
         if chosen is not None:
             choices.setdefault(chosen, {})[name] = None
@@ -143,7 +143,7 @@ def _choices(fits: Sequence[StudyFit]) -> dict[str, dict[str, None]]:
 def _named(fits: Sequence[StudyFit]) -> Iterator[tuple[StudyFit, str, str | None]]:
     """Yields each fit, the name of its row, and the row of the chosen scale, if there is one."""
     both = len({fit.subject is None for fit in fits}) > 1
-    scales = {}
+    scales: dict[str, set[float | None]] = {}
     for fit in fits:
         scales.setdefault(fit.model, set()).add(fit.scale)
     for fit in fits:
@@ -162,7 +162,7 @@ def _choose_scales(
     choice = np.stack([model["held_out"].choice for model in models])
     subjects = np.asarray(held_out.subjects, object)
     everything = choice.sum(axis=1)
-    chosen = {"held_out": np.zeros(len(subjects), int), "train": None}
+    chosen = {"held_out": np.zeros(len(subjects), int)}
     by_subject = {}
     for subject in dict.fromkeys(held_out.subjects):
         own = np.flatnonzero(subjects == subject)
@@ -174,16 +174,19 @@ def _choose_scales(
     overall = int(np.argmax(_likelihood(everything)))
     chosen["train"] = np.array([by_subject.get(name, overall) for name in parts["train"].subjects])
 
-    def pick(part, field):
-        arrays = [getattr(model[part], field) for model in models]
-        if any(array is None for array in arrays):
-            return None
+    def pick(part: str, arrays: list[np.ndarray]) -> np.ndarray:
         return np.stack(arrays)[chosen[part], np.arange(len(chosen[part]))]
 
-    count = models[0]["held_out"].parameter_count
-    return {
-        part: SessionTotals(pick(part, "choice"), pick(part, "dopamine"), count) for part in parts
-    }
+    totals = {}
+    for part in parts:
+        sums = [model[part] for model in models]
+        dopamine = [each.dopamine for each in sums if each.dopamine is not None]
+        totals[part] = SessionTotals(
+            pick(part, [each.choice for each in sums]),
+            pick(part, dopamine) if len(dopamine) == len(sums) else None,
+            models[0]["held_out"].parameter_count,
+        )
+    return totals
 
 
 def _likelihood(sums: np.ndarray) -> np.ndarray:
@@ -224,7 +227,7 @@ def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.D
             row = {"subject": subject, "sessions": len(own), "model": name}
             row["likelihood"] = scores[name]
             if others:
-                rival = max(others, key=scores.get)
+                rival = max(others, key=lambda name: scores[name])
                 both = np.stack([each, sums[rival]], axis=1)
                 row["difference"] = scores[name] - scores[rival]
                 # Sessions without a free choice do not count as sessions of the jackknife.
@@ -253,7 +256,7 @@ def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
         `likelihood_range`, the largest minus the smallest held-out normalized likelihood; and
         `graph`, the most frequent one in words. `None` if there is no row.
     """
-    groups = {}
+    groups: dict[tuple[str | None, str, float | None], list[StudyFit]] = {}
     for fit in fits:
         if fit.graph is not None:
             groups.setdefault((fit.subject, fit.model, fit.scale), []).append(fit)
@@ -291,21 +294,23 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
         subjects, without models of all of them together; the `models` and penalty `scales` that
         found it; and `likelihood`, the mean held-out likelihood. `None` if no model has a graph.
     """
-    fits = [fit for fit in fits if fit.graph is not None]
-    if not fits:
+    graphs = [(fit, fit.graph) for fit in fits if fit.graph is not None]
+    if not graphs:
         return None
     rows = []
-    clusters = cluster_graphs([fit.graph for fit in fits])
+    clusters = cluster_graphs([graph for _, graph in graphs])
     for number in sorted(set(clusters), key=lambda number: -clusters.count(number)):
-        own = [fit for fit, cluster in zip(fits, clusters, strict=True) if cluster == number]
+        own = [fit for (fit, _), cluster in zip(graphs, clusters, strict=True) if cluster == number]
+        graph = graphs[clusters.index(number)][1]
+        scales = {fit.scale for fit in own if fit.scale is not None}
         rows.append(
             {
-                "graph": describe(own[0].graph),
-                "edges": own[0].graph.number_of_edges(),
+                "graph": describe(graph),
+                "edges": graph.number_of_edges(),
                 "fits": len(own),
                 "subjects": len({fit.subject for fit in own} - {None}),
                 "models": ", ".join(dict.fromkeys(fit.model for fit in own)),
-                "scales": ", ".join(f"{scale:g}" for scale in sorted({fit.scale for fit in own})),
+                "scales": ", ".join(f"{scale:g}" for scale in sorted(scales)),
                 "likelihood": float(np.mean([fit.scores["likelihood"] for fit in own])),
             }
         )

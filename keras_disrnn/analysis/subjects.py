@@ -41,7 +41,6 @@ def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
     >>> model = keras_disrnn.DisRNNModel(
     ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
     ... )
-    >>> model.build((None, None, 3))
     >>> list(compute_embeddings(model))
     ['subject', 'subject 1']
     """
@@ -72,7 +71,6 @@ def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[s
     >>> model = keras_disrnn.DisRNNModel(
     ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
     ... )
-    >>> model.build((None, None, 3))
     >>> open_embeddings(model)
     ['subject 1']
     """
@@ -252,4 +250,5 @@ def _check_subjects(model: DisRNNModel) -> None:
 
 def _table(model: DisRNNModel) -> np.ndarray:
     """The embedding `[subjects, subject_units]`."""
+    assert model.subject_embedding is not None
     return to_numpy(model.subject_embedding.table)

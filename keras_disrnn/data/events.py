@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.table import TableReader, check_roles, open_table
+from keras_disrnn.data.table_reader import TableReader, check_roles, open_table
 from keras_disrnn.utils.checks import check_number, suggest
 from keras_disrnn.utils.files import write_text
 
@@ -311,7 +311,7 @@ def events_from_samples(
 def write_trials(
     events: str | os.PathLike[str], out: str | os.PathLike[str], settings: EventSettings
 ) -> pd.DataFrame:
-    """Read a file with one row per event and write a CSV file with one row per trial.
+    r"""Read a file with one row per event and write a CSV file with one row per trial.
 
     Args:
         events: The file of events.
@@ -329,8 +329,8 @@ def write_trials(
         >>> import keras_disrnn, pathlib, tempfile
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> _ = (folder / "events.csv").write_text(
-        ...     "session,time,event\\na,0,trial_start\\na,1,left\\na,2,trial_start\\n"
-        ...     "a,3,right\\na,4,reward\\n"
+        ...     "session,time,event\na,0,trial_start\na,1,left\na,2,trial_start\n"
+        ...     "a,3,right\na,4,reward\n"
         ... )
         >>> settings = keras_disrnn.data.EventSettings(arms={"left": 0, "right": 1}, subject=None)
         >>> trials = keras_disrnn.data.write_trials(

@@ -21,7 +21,7 @@ _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
 
 
 def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read every line of a table file, or raise an error.
+    r"""Read every line of a table file, or raise an error.
 
     Args:
         path: A .csv, .tsv or .htsv file (the last two separated by tabs): UTF-8 text with a line of
@@ -42,7 +42,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     Example:
         >>> import keras_disrnn, pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "trials.csv"
-        >>> _ = path.write_text("session,choice\\n007,1\\n")
+        >>> _ = path.write_text("session,choice\n007,1\n")
         >>> keras_disrnn.data.read_table(path, text=["session"]).loc[0, "session"]
         '007'
     """

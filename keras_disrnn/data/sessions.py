@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
-from keras_disrnn.data.invariants import check_sessions, check_shapes, count_trials
+from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
 from keras_disrnn.data.trials import (
     SUBJECT,
     Trials,
@@ -251,7 +251,7 @@ class Sessions:
                     f"sessions: expected the id of a session, got {key!r}{suggest(key, self.ids)}"
                 )
             key = self.ids.index(key)
-        if not isinstance(key, slice) and np.ndim(key) == 0:  # type: ignore[arg-type]
+        if not isinstance(key, slice) and np.ndim(key) == 0:
             if isinstance(key, bool) or not isinstance(key, int | np.integer):
                 raise TypeError(
                     "sessions: expected a position, an id, a slice or an array as the index, got "
@@ -280,18 +280,7 @@ class Sessions:
         Raises:
             ValueError: If `indices` is empty, out of range or names a session twice.
         """
-        try:
-            if not isinstance(indices, slice):
-                indices = np.asarray(indices)
-                indices = indices.astype(int) if indices.size == 0 else indices
-            picked = np.arange(self.num_sessions)[indices]
-        except IndexError as error:
-            raise ValueError(
-                f"indices: expected positions in {self.num_sessions} sessions, got {indices!r} "
-                f"({error})"
-            ) from error
-        if picked.ndim != 1 or picked.size == 0:
-            raise ValueError(f"indices: expected a list of at least one session, got {indices!r}")
+        picked = check_indices(indices, self.num_sessions)
         return dataclasses.replace(
             self,
             features=self.features[picked],

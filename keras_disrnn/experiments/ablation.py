@@ -158,6 +158,7 @@ def compute_ablation(
     readouts = ("choice", "dopamine") if dopamine else ("choice",)
 
     train, held_out = with_latents(model, train, held_out)
+    assert train.latents is not None
     means = train.latents[train.row_mask].mean(axis=0)
     names = latent_names(len(means))
     drawn = draw_sessions(held_out.num_sessions, num_bootstrap_samples, seed)
@@ -379,7 +380,6 @@ class _Copy:
         self._seed = seed
         config = {**model.get_config(), "seed": seed, "frozen": []}
         self._model = type(model).from_config(config)
-        self._model.build((None, None, model.num_observations))
         compile_stage(
             self._model,
             stage,

@@ -96,6 +96,7 @@ def adapt(
     searched = [dimensions.index(name) for name in _read_dimensions(model, TARGETS[targets])]
     before = add_subjects(model, names)
     adapted = add_subjects(model, names)
+    assert adapted.subject_embedding is not None
     kernel = adapted.subject_embedding.kernel
     rows = []
     for name, part in own.items():
@@ -243,8 +244,10 @@ def add_subjects(model: DisRNNModel, names: Sequence[str]) -> DisRNNModel:
     """
     config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)
+    # A subclass with its own constructor may not have its weights yet.
     larger.build((None, None, model.num_observations))
     embedding = model.subject_embedding
+    assert embedding is not None
     for variable, own in zip(larger.variables, model.variables, strict=True):
         value = keras.ops.convert_to_numpy(own)
         if own is embedding.kernel:
@@ -290,8 +293,10 @@ def _fit(
     """
     sessions = sessions.for_model(model)
     index = model.subjects.index(name)
-    kernel = model.subject_embedding.kernel
-    bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
+    embedding = model.subject_embedding
+    assert embedding is not None
+    kernel = embedding.kernel
+    bias = keras.ops.convert_to_numpy(embedding.bias)
     count = float(sessions.choice_weight.sum())
     # The noise of a signal that was not recorded in this subject is unknown.
     recorded = np.flatnonzero(sessions.dopamine_weight.any(axis=(0, 1)))

@@ -249,8 +249,13 @@ def recover_sizes(
 
     Args:
         out: The folder. Each of several sizes has a folder in it.
-        seeds, data, model, selection, workers, report: As for `recover`.
+        seeds: As for `recover`.
+        data: As for `recover`.
+        model: As for `recover`.
+        selection: As for `recover`.
         sizes: Numbers of training sessions to use instead of `data.num_sessions`.
+        workers: As for `recover`.
+        report: As for `recover`.
 
     Returns:
         The table of `recover` with a column `sessions`.

@@ -262,7 +262,7 @@ class ResultFolder:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
 
-def compute_step(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def compute_step(_: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Compute a part and keep nothing: the stand-in for `ResultFolder.step` without a folder."""
     return compute()
 

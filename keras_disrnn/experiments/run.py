@@ -136,7 +136,6 @@ def run(
         with training.scope():
             network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
-        training = possible_training(sessions.train, training)
         check_stages(network, sessions.train, training)
     summaries = {"training": summary(sessions.train), "held out": summary(sessions.held_out)}
     for part, table in summaries.items():
@@ -252,22 +251,6 @@ def check_stages(model: DisRNNModel, sessions: Sessions, training: TrainingSetti
     )
 
 
-def possible_training(sessions: Sessions, training: TrainingSettings) -> TrainingSettings:
-    """Leave out the stages of training that need dopamine if the sessions have none.
-
-    Args:
-        sessions: The training sessions.
-        training: The settings.
-
-    Returns:
-        The settings, or a copy of them without stage 2 and the joint stage.
-    """
-    if sessions.num_signals and sessions.dopamine_weight.any():
-        return training
-    without: Any = {"stage2_steps": 0, "joint_steps": 0}
-    return dataclasses.replace(training, **without)
-
-
 def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:
     """Make a `DisRNNModel` for sessions.
 
@@ -299,7 +282,6 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
         **dataclasses.asdict(settings),
         seed=seed,
     )
-    model.build((None, None, model.num_observations))
     return model
 
 

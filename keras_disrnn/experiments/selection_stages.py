@@ -152,11 +152,11 @@ class Stage(abc.ABC):
         learning_rate: float,
         seed: int,
         warmup: bool = False,
-        callbacks: Iterable[Any] = (),
+        callbacks: Sequence[Any] = (),
     ) -> None:
         """Train the model for some steps at the current penalty scale."""
         batch_size = self._settings.batch_size
-        counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
+        counts: dict[str, Any] = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
         counts["warmup_steps" if warmup else f"{self.training_stage}_steps"] = steps
         train(
             self.model,

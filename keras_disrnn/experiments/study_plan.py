@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_disrnn.analysis.studies import row_names
-from keras_disrnn.experiments.comparison import ComparisonSettings, plan_models
+from keras_disrnn.experiments import comparison_plan
+from keras_disrnn.experiments.comparison_plan import ComparisonSettings
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.run import check_stages, make_model, possible_training
+from keras_disrnn.experiments.run import check_stages, make_model
 from keras_disrnn.experiments.selection_settings import check_scales
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -261,14 +262,13 @@ class _DataSet:
     def _plan_models(
         self, subject: str | None, data: TableData, part: RunData
     ) -> Iterator[PlannedFit]:
-        training = possible_training(part.train, self._settings.training)
         for model, shape in self._settings.models.items():
             # The subjects change the shape of a model only if it has an embedding of them.
             network = self._networks[model]
             if subject is not None and shape.subject_units:
                 network = self._make(part, model)
             try:
-                check_stages(network, part.for_model(network).train, training)
+                check_stages(network, part.for_model(network).train, self._settings.training)
             except ValueError as error:
                 who = "" if subject is None else f"subject {subject!r}, "
                 raise ValueError(f"{who}models.{model}: {error}") from error
@@ -367,9 +367,8 @@ def plan_baselines(train: Sessions, settings: BaselineSettings, seed: int) -> di
         num_starts=settings.num_starts,
         gru_units=settings.gru_units,
         gru_steps=settings.gru_steps,
-        disrnn=False,
     )
-    return plan_models(train, comparison, None, None, seed)
+    return comparison_plan.plan_baselines(train, comparison, seed)
 
 
 def digest_file(path: str | Path) -> str:

@@ -148,7 +148,6 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     >>> import keras_disrnn
     >>> from keras_disrnn.io.reference import read_reference, write_reference
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     there = os.path.join(folder, "model")
     ...     write_reference(model, there)
@@ -238,7 +237,6 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
     >>> import keras_disrnn
     >>> from keras_disrnn.io.reference import from_haiku, to_haiku
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> params, config = to_haiku(model)
     >>> config["latent_size"]
     2
@@ -262,7 +260,6 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
             **{name: _take(params, root, name).tolist() for name in _UNUSED[root]},
         },
     )
-    model.build((None, None, model.num_observations))
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
     unknown = sorted(given - set(places) - {(root, name) for name in _UNUSED[root]})

@@ -96,7 +96,6 @@ def export(
     >>> import os, tempfile
     >>> import keras_disrnn
     >>> model = keras_disrnn.baselines.QLearning(alpha=0.3, kappa_1=2.0, kappa_2=0.5)
-    >>> model.build((None, None, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     digest = keras_disrnn.export.export(model, os.path.join(folder, "q_learning"))
     ...     loaded = keras_disrnn.export.load(os.path.join(folder, "q_learning"), digest)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import (
     FAINT,
@@ -31,7 +32,7 @@ LABELS = {
 }
 
 
-def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> Figure:
     """Draws the loss of each readout without each latent, with intervals and verdicts.
 
     There is one panel for each readout and one row for each latent, in the order of the model. The

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import FAINT, INK, SMALL, AnyFigure, colour, new_figure
 
 
-def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws the recovery of one or several agents over seeds.
 
     Args:
@@ -68,7 +69,7 @@ def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFi
     return figure
 
 
-def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws how recovery depends on the number of training sessions.
 
     Args:

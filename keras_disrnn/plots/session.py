@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -37,7 +39,7 @@ def plot_session(
     latents: Sequence[str] | None = None,
     units: str | None = None,
     arm_names: Sequence[str] | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws a session: choices and rewards, p(choice), the latents, and dopamine.
 
     The upper panel has the probability of the right arm, and a tick for each trial, at the top for
@@ -69,7 +71,6 @@ def plot_session(
     >>> from keras_disrnn.plots import plot_session
     >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> figure = plot_session(analysis.compute_session_trace(model, sessions, 0))
     >>> [ax.get_ylabel() for ax in figure.axes]
     ['p(right)', 'latent value']
@@ -169,7 +170,7 @@ def _choices(ax: Axes, trace: pd.DataFrame, names: Sequence[str]) -> None:
     ax.set_yticks([0.0, 0.5, 1.0])
     ax.set_ylim((-0.26, 1.26) if two else (-0.05, 1.1 + 0.2 * len(names)))
     ax.set_ylabel(f"p({names[1]})" if two else "p(arm)")
-    ticks = [
+    ticks: list[Artist] = [
         Line2D([], [], color=INK, linestyle="", marker="|", markersize=size, label=label)
         for size, label in ((10, "rewarded"), (5, "unrewarded"))
     ]

@@ -50,7 +50,10 @@ def make_optimizer(
                     f"its own, got {given}"
                 )
         return type(optimizer).from_config(optimizer.get_config())
-    arguments = {"learning_rate": _copy_schedule(learning_rate), "global_clipnorm": clip_norm}
+    arguments: dict[str, Any] = {
+        "learning_rate": _copy_schedule(learning_rate),
+        "global_clipnorm": clip_norm,
+    }
     if optimizer is None:
         return FlatAdam(**arguments)
     try:
