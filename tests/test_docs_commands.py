@@ -1,5 +1,6 @@
 """Checks the commands on the pages: they parse with today's flags. Nothing runs."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -114,3 +115,38 @@ def test_a_command_with_an_old_flag_does_not_parse(parser):
         parser.parse_args(
             ["simulate", "--model", "runs/mice", "--out", "played.csv", "--sessions", "300"]
         )
+
+
+def options_of_benchmarks():
+    programs = "".join(path.read_text("utf-8") for path in (ROOT / "benchmarks").glob("*.py"))
+    return set(re.findall(r"\"(--[a-z-]+)\"", programs))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_flag_alone_belongs_to_a_command_or_a_benchmark(page, parser):
+    names = parser._subcommands_action._name_parser_map
+    known = set().union(options_of_benchmarks(), *(flags_of(parser, name) for name in names))
+    text = re.sub(FENCE, "", page.read_text("utf-8"))
+    alone = {flag for flag in re.findall(r"`(--[a-z][\w.-]*)[^`*]*`", text)}
+    assert alone <= known
+
+
+def resolve(name):
+    """Import the longest part of a dotted name that is a module, and look up the rest."""
+    parts = name.split(".")
+    found = importlib.import_module(parts[0])
+    for end, part in enumerate(parts[1:], start=2):
+        if not hasattr(found, part):
+            importlib.import_module(".".join(parts[:end]))
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_names_of_the_package_exist(page):
+    text = page.read_text("utf-8")
+    for name in set(re.findall(r"\bkeras_disrnn(?:\.[A-Za-z_]\w*)+", text)):
+        resolve(name)
+    for module, names in re.findall(r"from (keras_disrnn[\w.]*) import (\([^)]*\)|[^\n]*)", text):
+        for name in re.findall(r"\w+", names):
+            resolve(f"{module}.{name}")
