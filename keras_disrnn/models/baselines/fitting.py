@@ -86,6 +86,14 @@ class Fit(NamedTuple):
         start_losses: The loss at the end of each start, best first. If several agree, the best one
             is unlikely to be a local optimum.
         targets: `"choice"`, `"dopamine"` or `"joint"`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.models.baselines import Fit
+    >>> estimates = pd.DataFrame({"parameter": ["alpha"], "estimate": [0.3], "se": [0.02]})
+    >>> Fit(estimates, loss=120.5, start_losses=(120.5, 131.0), targets="choice").loss
+    120.5
     """
 
     estimates: pd.DataFrame
@@ -333,6 +341,16 @@ def subject_estimates(models: Mapping[str, CognitiveModel]) -> pd.DataFrame:
 
     Raises:
         ValueError: If a model has no `last_fit`, such as one from a file.
+
+    Example:
+
+    >>> from keras_disrnn import baselines
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1, 1, 0]], [[1, 0, 1, 0]], subjects=["m1"])
+    >>> make = lambda: baselines.QLearning(num_signals=0)
+    >>> models = baselines.fit_subjects(make, sessions, "choice", starts=1)
+    >>> baselines.subject_estimates(models)["subject"].tolist()
+    ['m1', 'm1', 'm1']
     """
     tables = []
     for subject, model in models.items():
