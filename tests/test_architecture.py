@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_disrnn"
 MOST_LINES = 450
-"""More lines than this do not fit one idea."""
+"""The largest number of lines of a file."""
 
 
 def test_no_import_goes_up_a_floor():

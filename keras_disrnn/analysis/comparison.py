@@ -111,7 +111,7 @@ def compute_fold_comparison(
     Each fold has models that were fitted without one subject. As a held-out session, a session is
     scored by the models of the fold that left its subject out. As a training session, it is scored
     by the models of all other folds. Both scores are pooled over all sessions. The bootstrap
-    samples sessions and does not refit the models.
+    samples sessions and does not fit the models again.
 
     Args:
         folds: Mapping of subject to the models that were fitted without it. The models are a

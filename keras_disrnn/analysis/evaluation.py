@@ -92,8 +92,8 @@ def compute_evaluation(
         `n_dopamine`, `sse` and `mse`; and with several signals, `n_dopamine_NAME` and `sse_NAME`.
 
     Raises:
-        ValueError: If `reference` has the wrong shape or is outside (0, 1] where a choice counts,
-            or if `model` is a mapping that lacks a subject.
+        ValueError: If `reference` has the wrong shape, or is outside (0, 1] for a choice that
+            counts, or if `model` is a mapping that lacks a subject.
 
     Example:
 

@@ -85,12 +85,12 @@ class Formulas(NamedTuple):
     def learning_rates(self) -> pd.DataFrame:
         """Returns the learning rate of each open latent for each choice.
 
-        If a latent follows the value of one arm, the row of this arm has its learning rate, and
-        those of other arms have its forgetting rate.
+        If a latent follows the value of one arm, the row of this arm has its learning rate. The
+        rows of other arms then have its forgetting rate.
 
         Returns:
             A table with one row for each latent and choice: `latent`, `choice`, `alpha` (the mean
-            over rewards, weighted by trials, where it is not NaN), `alpha_min` and `alpha_max` (its
+            over rewards, weighted by trials, without NaN), `alpha_min` and `alpha_max` (its
             smallest and largest value over rewards) and `n` (trials).
         """
         rows = []
@@ -209,8 +209,8 @@ def compute_formulas(
     """Fits formulas to the networks of a model, over the states that sessions visit.
 
     Runs the model on the sessions and fits the change of each open latent by least squares, for
-    each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent,
-    plus a term for every other open latent that its update network can read. Every trial has the
+    each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent.
+    Every other open latent that its update network can read adds a linear term. Every trial has the
     same weight, so the errors are errors over visited states. A latent is open if its own
     bottleneck is below `threshold`. As an input, the reader's bottleneck on it must be open too.
 
@@ -267,7 +267,7 @@ def compute_formulas(
     if len(rewards) > MOST_REWARDS:
         raise ValueError(
             f"sessions: expected at most {MOST_REWARDS} values of reward, got {len(rewards)}; each "
-            "of them would need formulas of its own"
+            "value needs its own formulas"
         )
     cases = {}
     for arm in range(model.num_arms):

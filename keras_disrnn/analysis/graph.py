@@ -41,10 +41,10 @@ def compute_graph(model: DisRNNModel, threshold: float = OPEN_BELOW) -> networkx
     """Computes where information can flow in a fitted model.
 
     There is an edge for every open bottleneck, with these exceptions. A dimension of the embedding
-    whose own bottleneck is closed is left out. So is a latent whose own bottleneck is closed,
-    unless an open bottleneck of the dopamine readout reads it, because that readout sees latents
-    without noise. The edge from a latent to its own update network is left out, because the gate
-    carries over every latent, even if its update network does not read it.
+    is left out if its own bottleneck is closed. A latent is left out if its own bottleneck is
+    closed and no open bottleneck of the dopamine readout reads it. (That readout reads latents
+    without noise.) The edge from a latent to its own update network is left out, because the gate
+    carries over every latent anyway.
 
     Args:
         model: A built `DisRNNModel`.

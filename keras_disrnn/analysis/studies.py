@@ -69,8 +69,8 @@ def compute_study_table(
     on its own sessions. Of several seeds, the fit with the smallest training loss counts, so
     held-out sessions have no influence. A model with several penalty scales has one row for each,
     and one more, "scale chosen". There, each held-out session is scored at the scale that predicts
-    the *other* held-out sessions of its subject best (or those of all subjects, if its subject has
-    no other). The choice of the scale therefore never depends on the session that is scored.
+    the *other* held-out sessions of its subject best. If its subject has no other, those of all
+    subjects count. So the choice of the scale never depends on the session that is scored.
 
     Args:
         fits: Fits of one data set.
@@ -286,10 +286,10 @@ def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
     Returns:
         A table with one row for each subject, model and penalty scale with at least two seeds that
-        have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of
-        seeds with the same graph, up to the names of the latents), `likelihood_range` (largest
-        minus smallest held-out normalized likelihood) and `graph`, the most frequent one in words.
-        `None` if there is no row.
+        have a graph. Its columns are `subject`, `model`, `scale` and `seeds`; `same_graph`, the
+        share of pairs of seeds with the same graph, up to the names of the latents;
+        `likelihood_range`, the largest minus the smallest held-out normalized likelihood; and
+        `graph`, the most frequent one in words. `None` if there is no row.
 
     Example:
 
@@ -381,5 +381,5 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
 
 def describe(graph: networkx.DiGraph) -> str:
-    """Describes a graph in words, also if it has no edges."""
+    """Describes a graph in words, even if it has no edges."""
     return describe_graph(graph) or "all closed"

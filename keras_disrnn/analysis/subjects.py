@@ -58,8 +58,8 @@ def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[s
         threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        Names (`"subject 1"`, ...), in order, of the dimensions whose own bottleneck is open and
-        which the update network of an open latent, or a readout, reads through an open bottleneck.
+        Names (`"subject 1"`, ...), in order, of the open dimensions. Such a dimension has an open
+        bottleneck, and a readout or an open latent's update network reads it through another one.
 
     Raises:
         ValueError: If the model has no subjects.
@@ -224,7 +224,9 @@ def align_subjects(
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]
     if len(twice):
-        raise ValueError(f"known: expected one row a subject, got {twice.iloc[0]!r} more than once")
+        raise ValueError(
+            f"known: expected one row per subject, got {twice.iloc[0]!r} more than once"
+        )
     columns = known.select_dtypes("number").columns
     if columns.empty:
         raise ValueError(

@@ -244,9 +244,9 @@ class ForgettingQLearning(_NamedAgent):
 class RewardSeeking(_NamedAgent):
     """An agent with one signed value that points to the rewarded arm (Jain et al. 2025).
 
-    `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. It favours
-    arm 1 where positive and arm 0 where negative. The agent plays two arms. Its variable is `s`.
-    The defaults are only an example.
+    `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. A
+    positive value favours arm 1 and a negative value arm 0. The agent plays two arms. Its variable
+    is `s`. The defaults are only an example.
 
     Args:
         alpha: Learning rate, from 0 to 1.

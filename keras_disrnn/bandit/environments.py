@@ -294,8 +294,8 @@ class ScheduledBandit:
             A `ScheduledBandit` with its sessions in the order of the table.
 
         Raises:
-            ValueError: If a column is missing or has values that are not numbers, the rows of a
-                session are not adjacent, or a value is not a probability.
+            ValueError: If a column is missing or not numeric, the rows of a session are not
+                adjacent, or a value is not a probability.
         """
         for column in (session, *columns):
             if column not in table.columns:

@@ -135,7 +135,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
 
     Raises:
         ValueError: If the sessions are not from a table of that length, the column changes within a
-            session, it never has one of the values, or a part would be empty.
+            session or lacks one of the values, or a part would be empty.
 
     Example:
         >>> import keras_disrnn
@@ -147,7 +147,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
         ('b',)
     """
     if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got sessions without rows")
+        raise ValueError("sessions: expected sessions read from a table, got others")
     name = column.name
     last = max(int(rows.max()) for rows in sessions.rows)
     if len(column) <= last:

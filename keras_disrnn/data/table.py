@@ -1,4 +1,4 @@
-"""Behaviour tables, one row a trial, as `Sessions`."""
+"""Reading of behaviour tables with one row per trial into `Sessions`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from keras_disrnn.data.trials import Trials
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns of a table with one row a trial.
+    """The columns of a table with one row per trial.
 
     Args:
         subject: The animal or person; None if there is only one.
-        session: The session id, unique across subjects. The rows of a session stand together, in
-            order.
+        session: The session id, unique across subjects. The rows of a session are adjacent and
+            in order.
         choice: The arm chosen, whole numbers from 0.
         reward: The reward, 0 or 1 unless the reader gets `reward_kind="real"`.
         dopamine: The response of the trial, a number; one column or several signals. Empty cells
@@ -86,13 +86,13 @@ def sessions_from_table(
     num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
-    """Read a table with one row a trial into sessions.
+    """Read a table with one row per trial into sessions.
 
     Everything is checked first. Errors name the column and the row. Rows count from 0, as in
     `DataFrame.iloc`, without the line of column names.
 
-    A trial is missed if the missed column says so or, if there is one, if the choice is empty. Its
-    other cells are then not read, and the model skips it.
+    A trial is missed if the missed column says so. If there is a missed column, a trial with an
+    empty choice is missed too. Other cells of a missed trial are not read. The model skips it.
 
     Args:
         table: The table, or the path of a file for `read_table`.

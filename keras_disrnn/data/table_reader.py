@@ -50,8 +50,8 @@ def check_roles(columns: TableColumns) -> None:
         if column in role_of:
             hint = "; pass subject=None" if "subject" in (role_of[column], role) else ""
             raise ValueError(
-                f"{kind}: expected one role a column, got {column!r} as both {role_of[column]} and "
-                f"{role}{hint}"
+                f"{kind}: expected one role per column, got {column!r} as both {role_of[column]} "
+                f"and {role}{hint}"
             )
         role_of[column] = role
 
@@ -216,7 +216,7 @@ class TableReader:
         return flags.astype(bool)
 
     def numbers(self, role: str, column: str, missed: np.ndarray | None = None) -> np.ndarray:
-        """Read numbers, float64 `(N,)`; NaN where empty, or where a missed trial has words."""
+        """Read numbers, float64 `(N,)`; NaN for empty cells, and for text on missed trials."""
         values, wordy = _to_numbers(self.table[column])
         bad = wordy if missed is None else wordy & ~missed
         if bad.any():
@@ -259,7 +259,7 @@ class TableReader:
         except (TypeError, NotImplementedError, ValueError) as error:  # Lists, arrays and so on.
             row = next((i for i, v in enumerate(self.table[column]) if not _is_hashable(v)), 0)
             raise self.origin.error(
-                f"{self.origin.label(role)}: expected one plain value a row, got "
+                f"{self.origin.label(role)}: expected one plain value per row, got "
                 f"{self._cell(column, row)} in row {row}; make it a string or a number"
             ) from error
 

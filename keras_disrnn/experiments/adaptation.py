@@ -62,13 +62,13 @@ def adapt(
     """Fit the embeddings of subjects that are new to a model. Everything else stays as it is.
 
     The embedding of a new subject maximizes the likelihood of its sessions under the model without
-    noise. L-BFGS-B with exact gradients finds it, starting from the mean embedding of the old
-    subjects, or from the embedding of an old subject if that has a higher likelihood.
+    noise. L-BFGS-B with exact gradients finds it. The search starts from the mean embedding of the
+    old subjects, or from the embedding of an old subject if that has a higher likelihood.
 
     With `"choice"` the likelihood is that of the choices alone, so that the model's dopamine is a
     prediction. With `"joint"` it is that of choices and dopamine. The dopamine is then normal
-    around the model's response, with the variance that fits best for each signal, as in the joint
-    fits of the baselines.
+    around the model's response, with the variance that fits best for each signal. The joint fits
+    of the baselines do the same.
 
     The search covers the open dimensions that lead to the targets. It covers the range of the old
     subjects and half of that range on both sides, because the networks were not trained further
@@ -85,8 +85,8 @@ def adapt(
         An `Adaptation`. Old subjects keep their embeddings and predictions.
 
     Raises:
-        ValueError: If the model has no subjects, the sessions do not match the model, no subject is
-            new, or a new subject has no free choice or (with `"joint"`) no response.
+        ValueError: If the model has no subjects, the sessions do not match the model, or no subject
+            is new. Also if a new subject has no free choice or, with `"joint"`, no response.
     """
     own = check_new_subjects(model, sessions, targets)
     names = list(own)

@@ -55,8 +55,8 @@ def evaluate_run(
 
     Args:
         run: The folder of a finished run.
-        table: Another table, with the columns of the run's table, all of whose sessions are scored.
-            By default the run's own data are scored.
+        table: Another table with the columns of the run's table. All of its sessions are scored. By
+            default the run's own data are scored.
         out: A new JSON file for the scores.
 
     Returns:

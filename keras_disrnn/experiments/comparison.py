@@ -71,7 +71,9 @@ def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable 
     # The parser makes lists of tuples, so compare plain values.
     given, default = (plain_config({"data": each}) for each in (data, OptionalTable()))
     if given != default:
-        raise ValueError("data.table: expected a file, because other settings of data are given")
+        raise ValueError(
+            "data.table: expected a file, because other settings of data are given, got none"
+        )
     return synthetic
 
 

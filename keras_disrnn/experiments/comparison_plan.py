@@ -44,8 +44,8 @@ class ComparisonSettings:
         gru_units: Width of the GRU; 0 to leave it out.
         gru_steps: Maximum number of training steps of the GRU.
         disrnn: Whether to fit a DisRNN.
-        leave_one_subject_out: Whether to leave out each subject in turn and score its sessions with
-            models of the others, instead of scoring the held-out sessions of the data.
+        leave_one_subject_out: Whether to leave out each subject in turn, and score its sessions
+            with models of the others. The split of the data is then not used.
         against: The model that the others are compared with.
         num_bootstrap_samples: Number of bootstrap samples for the intervals.
         models: Further models to score: name to a `.keras` file, such as the `model.keras` of a run

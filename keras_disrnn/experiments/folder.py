@@ -64,8 +64,8 @@ class ResultFolder:
     atomically. Code that also runs without a folder takes a function `step` as an argument, with
     `compute_step` as the default.
 
-    A folder of parts inside another result, such as the paths of a selection, can be a
-    `ResultFolder` of its own.
+    A folder of parts inside another result, such as the paths of a selection, can itself be a
+    `ResultFolder`.
 
     Args:
         path: The folder. It may be absent, empty, or begun by the same command.

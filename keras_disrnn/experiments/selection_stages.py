@@ -90,7 +90,7 @@ class Stage(abc.ABC):
         return self.model
 
     def set_scale(self, scale: float) -> None:
-        """Set the model's penalty weights to a multiple of those at scale 1."""
+        """Multiply the model's penalty weights at scale 1 by a penalty scale."""
         for name, value in self.penalties.items():
             setattr(self.model, name, value * scale)
 

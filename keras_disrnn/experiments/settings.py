@@ -119,7 +119,7 @@ def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:
     """Make a dataclass whose fields are the plain arguments of a function or a class.
 
     A field has the name, the default and the type of its argument. Arguments without a default, and
-    those that are no number, string or boolean, are left out.
+    those that are not a number, string or boolean, are left out.
 
     Args:
         target: The function or the class.
@@ -147,7 +147,7 @@ def _plain_type(parameter: inspect.Parameter, function: Callable[..., Any]) -> A
     if annotation is parameter.empty:
         annotation = int | None if parameter.default is None else type(parameter.default)
     if isinstance(annotation, str):
-        # One at a time, since other arguments may have types that exist for type checkers alone.
+        # Resolve one at a time, because other arguments may have types that only checkers import.
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         annotation = typing.get_type_hints(holder, globalns=function.__globals__)["it"]
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)

@@ -380,8 +380,8 @@ def _check_held_out(part: RunData, subject: str | None) -> None:
     if not part.held_out.choice_weight.any():
         who = "" if subject is None else f" of subject {subject!r}"
         raise ValueError(
-            f"expected a free choice{who} in the held-out part to score models by, got none; hold "
-            "out other sessions"
+            f"sessions: expected a free choice{who} in the held-out part, got none; hold out other "
+            "sessions"
         )
 
 

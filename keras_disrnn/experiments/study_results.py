@@ -49,7 +49,7 @@ def write_study(
 ) -> None:
     """Write the results of the fits that are done.
 
-    Results of earlier settings that these settings do not have are removed.
+    Remove results that earlier settings made and these settings do not make.
 
     Args:
         out: The folder of the study.

@@ -111,8 +111,8 @@ def read_reference(
     if config is not None:
         if fields is not None:
             raise ValueError(
-                f"{config}: expected no second configuration, because {params} has one; give one "
-                "of the two"
+                f"{config}: expected no second configuration, because {params} has one, got both; "
+                "give only one of them"
             )
         fields = _read(config)
     if fields is None:
@@ -158,7 +158,7 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     2
     """
     params, config = to_haiku(model)
-    # Every float32 is a float64, whose shortest decimals restore it exactly.
+    # Every float32 is a float64, and the shortest decimals of a float64 restore it exactly.
     lists = {
         module: {name: value.astype("float64").tolist() for name, value in parameters.items()}
         for module, parameters in params.items()
@@ -382,7 +382,7 @@ def _count_layers(parameters: Mapping[str, np.ndarray]) -> int:
 
 def _take(params: Parameters, module: str, name: str) -> np.ndarray:
     if module not in params or name not in params[module]:
-        raise ValueError(f"params: expected {module}|{name}, which is missing")
+        raise ValueError(f"params: expected an array {module}|{name}, got none")
     return np.asarray(params[module][name])
 
 

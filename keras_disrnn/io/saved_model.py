@@ -206,7 +206,8 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
     for name, expected in listed.items():
         if name not in found:
             raise ValueError(
-                f"{path}: expected the file {name}, which is missing; copy the whole folder again"
+                f"{path}: expected the file {name}, got a folder without it; copy the whole folder "
+                "again"
             )
         size = found[name].stat().st_size
         if size != expected["bytes"]:

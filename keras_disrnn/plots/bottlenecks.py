@@ -22,9 +22,10 @@ TITLES = {
 def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws the openness, 1 - sigma, of every bottleneck. Dark means open.
 
-    The panels are the subject embedding (if there is one), the latents, the update networks (with
-    the updated latents in rows), the choice network and the dopamine network (if there is one). In
-    all panels, latents are ordered by their own sigma, the most open first.
+    The panels are the subject embedding, the latents, the update networks, the choice network and
+    the dopamine network. The first and the last are absent if the model has no such part. The
+    panel of the update networks has the updated latents in rows. In all panels, latents are
+    ordered by their own sigma, the most open first.
 
     Args:
         bottlenecks: What `compute_bottlenecks` returns.

@@ -19,8 +19,8 @@ def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figur
         figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure. Its axes are the share of seeds with the graph of the agent, the normalized
-        likelihood minus that of the true agent, the R² of dopamine, and the correlation of each
+        The figure. Its axes are the share of seeds with the graph of the agent; the normalized
+        likelihood minus that of the true agent; the R² of dopamine; and the correlation of each
         variable with its latent. Points of seeds with the graph of the agent are filled.
 
     Example:

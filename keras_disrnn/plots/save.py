@@ -1,4 +1,4 @@
-"""Saves figures without ever ending a run."""
+"""Saving of figures. A figure that fails is a warning and does not stop a run."""
 
 from __future__ import annotations
 

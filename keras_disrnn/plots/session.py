@@ -42,11 +42,12 @@ def plot_session(
 ) -> Figure:
     """Draws a session: choices and rewards, p(choice), the latents, and dopamine.
 
-    The upper panel has the probability of the right arm (of each arm, if there are more than two)
-    and a tick for each trial, at the top for right and at the bottom for left (or in a row for each
-    arm). Ticks are long if the trial was rewarded, and grey if it was forced. Dotted lines are
-    missed trials. The panels below have the latents that the choice reads, and each recorded and
-    predicted signal. To draw a part of a session, pass a part of the trace, such as `trace[:100]`.
+    The upper panel has the probability of the right arm, and a tick for each trial, at the top for
+    right and at the bottom for left. With more than two arms it has the probability of each arm,
+    and a row of ticks for each arm. Ticks are long if the trial was rewarded, and grey if it was
+    forced. Dotted lines are missed trials. The panels below have the latents that the choice reads,
+    and each recorded and predicted signal. To draw a part of a session, pass a part of the trace,
+    such as `trace[:100]`.
 
     Args:
         trace: What `compute_session_trace` returns, or some of its rows.

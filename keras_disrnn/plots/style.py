@@ -1,6 +1,6 @@
 """What the figures share: axes, colours, names, legends.
 
-Nothing here touches pyplot or rcParams, so a figure belongs to whoever asked for it.
+Nothing here touches pyplot or rcParams, so a figure belongs to the caller.
 """
 
 from __future__ import annotations

@@ -147,12 +147,12 @@ class CognitiveModel(Baseline):
 
     @property
     def gain(self) -> list[float] | None:
-        """The gain of each signal; `None` where the dopamine prediction is not mapped."""
+        """The gain of each signal; `None` if the dopamine prediction is not mapped."""
         return self.affine_map.numpy()[0].tolist() if self.affine else None
 
     @property
     def offset(self) -> list[float] | None:
-        """The offset of each signal; `None` where the dopamine prediction is not mapped."""
+        """The offset of each signal; `None` if the dopamine prediction is not mapped."""
         return self.affine_map.numpy()[1].tolist() if self.affine else None
 
     @property

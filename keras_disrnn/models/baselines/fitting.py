@@ -63,7 +63,9 @@ class Parameter:
         return model.parameters[self.name] if model.fitted else None
 
     def __set__(self, model: CognitiveModel, value: float) -> None:
-        raise AttributeError(f"{self.name}: expected no assignment; make a model with a new value")
+        raise AttributeError(
+            f"{self.name}: expected no assignment, got {value!r}; make a model with the new value"
+        )
 
     def check(self, value: Any) -> float:
         """Return the value as a float.
@@ -80,8 +82,8 @@ class Fit(NamedTuple):
     Attributes:
         estimates: `pandas.DataFrame` with one row for each parameter: `parameter`, `estimate`, its
             standard error `se`, and the bounds `lower` and `upper` of its interval. The last three
-            are NaN for a parameter at the end of its range, for one that the data do not determine
-            and for one that was not fitted.
+            are NaN for a parameter that is at the end of its range, that the data do not determine,
+            or that was not fitted.
         loss: Negative log likelihood of all targets, in nats.
         start_losses: The loss at the end of each start, best first. If several agree, the best one
             is unlikely to be a local optimum.
