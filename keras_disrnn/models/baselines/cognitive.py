@@ -277,7 +277,7 @@ class CognitiveModel(Baseline):
         positions = [self.parameter_names().index(name) for name in fitted]
         values = np.zeros(len(self.PARAMETERS))
 
-        def loss(point):
+        def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
             values[positions] = point
             total, gradient, _ = compute(tf.constant(values), *data)
             return float(total), gradient.numpy()[positions]

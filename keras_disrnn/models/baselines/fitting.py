@@ -17,6 +17,7 @@ from keras_disrnn.bandit.rules import PARAMETER_RANGES
 from keras_disrnn.models.baselines import recurrence
 from keras_disrnn.objectives.losses import log_likelihood
 from keras_disrnn.utils.checks import check_number
+from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -127,7 +128,15 @@ def loss_and_gradient(
     """
 
     @tf.function(jit_compile=True, reduce_retracing=False)
-    def compute(values, seen, real, choice, choice_weight, dopamine, dopamine_weight):
+    def compute(
+        values: Tensor,
+        seen: Tensor,
+        real: Tensor,
+        choice: Tensor,
+        choice_weight: Tensor,
+        dopamine: Tensor,
+        dopamine_weight: Tensor,
+    ) -> tuple[Tensor, ...]:
         with tf.GradientTape() as tape:
             tape.watch(values)
             parameters = dict(zip(model_type.parameter_names(), tf.unstack(values), strict=True))
@@ -223,7 +232,7 @@ def maximise(
     begin = np.random.default_rng(seed).uniform(lows, highs, (starts, len(parameters)))
     weight = abs(function(begin[0] * units)[0]) or 1.0
 
-    def scaled(point):
+    def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = function(point * units)
         return loss / weight, gradient * units / weight
 
