@@ -29,6 +29,14 @@ class Behaviour(NamedTuple):
         skipped: Statistics that are not in the table, each with the reason.
         sessions: Number of sessions.
         trials: Number of free choices.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Behaviour
+    >>> table = pd.DataFrame({"statistic": ["win_stay"], "at": [0], "value": [0.8]})
+    >>> Behaviour(table, skipped={}, sessions=3, trials=120).table["value"].item()
+    0.8
     """
 
     table: pd.DataFrame

@@ -128,6 +128,17 @@ def compute_fold_comparison(
 
     Raises:
         ValueError: If no model has the name `against`, or folds and subjects differ.
+
+    Example:
+
+    >>> from keras_disrnn import baselines
+    >>> from keras_disrnn.analysis import compute_fold_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> naive = baselines.Naive(num_signals=0)
+    >>> folds = {"a": {"naive": naive}, "b": {"naive": naive}}
+    >>> compute_fold_comparison(folds, sessions, replicates=10)["part"].tolist()
+    ['train', 'held_out']
     """
     if set(folds) != set(sessions.subjects):
         raise ValueError(
@@ -176,6 +187,17 @@ def comparison_markdown(table: pd.DataFrame) -> str:
 
     Returns:
         The Markdown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, comparison_markdown, compute_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> table = compute_comparison({"chance": chance}, {"train": sessions})
+    >>> comparison_markdown(table).splitlines()[0]
+    'Training sessions (2 sessions, 4 choices): scores'
     """
     blocks = comparison_cells(table).items()
     return "\n".join(f"{title}\n\n{to_markdown(cells)}" for title, cells in blocks)
@@ -191,6 +213,17 @@ def comparison_latex(table: pd.DataFrame) -> str:
 
     Returns:
         The LaTeX.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, comparison_latex, compute_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> latex = comparison_latex(compute_comparison({"chance": chance}, {"train": sessions}))
+    >>> latex.splitlines()[0]
+    '% Training sessions (2 sessions, 4 choices)'
     """
     parts: dict[str, dict[str, pd.DataFrame]] = {}
     for part, title, cells in _blocks(table):

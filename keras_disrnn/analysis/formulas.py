@@ -50,6 +50,17 @@ class Formulas(NamedTuple):
             of `choice` after `arm`. Empty without a dopamine readout.
         timing: `"pre"` or `"post"`: the dopamine readout reads the latents before or after the
             update. `None` without a dopamine readout.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Formulas
+    >>> updates = pd.DataFrame(
+    ...     {"latent": "z1", "choice": 0, "reward": [0.0, 1.0], "alpha": [0.1, 0.3], "n": [1, 1]}
+    ... )
+    >>> formulas = Formulas(updates, pd.DataFrame(), pd.DataFrame(), timing=None)
+    >>> formulas.learning_rates()["alpha"].round(2).tolist()
+    [0.2]
     """
 
     updates: pd.DataFrame

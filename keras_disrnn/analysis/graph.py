@@ -162,7 +162,15 @@ def dopamine_part(graph: networkx.DiGraph) -> networkx.DiGraph:
 
 
 def describe_graph(graph: networkx.DiGraph) -> str:
-    """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
+    """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`.
+
+    Example:
+
+    >>> from keras_disrnn.analysis import describe_graph
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> describe_graph(make_graph([("z1", "choice readout"), ("reward", "z1"), ("choice", "z1")]))
+    'choice, reward > z1; z1 > choice readout'
+    """
     targets: dict[str, list[str]] = {}
     for source, target in graph.edges:
         targets.setdefault(target, []).append(source)

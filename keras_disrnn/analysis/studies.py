@@ -35,6 +35,14 @@ class StudyFit(NamedTuple):
             likelihood, and others.
         graph: What `compute_graph` returns, or `None`.
         sessions: The tables of `compute_evaluation` of both parts, with a column `part`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> fit = StudyFit("mice", "m1", "naive", None, 0, {"likelihood": 0.5}, None, pd.DataFrame())
+    >>> fit.scores["likelihood"]
+    0.5
     """
 
     data: str
@@ -74,6 +82,21 @@ def compute_study_table(
     Returns:
         The table of `compute_comparison`, or `None` if it has no row; and a list of sentences about
         the models that are left out because the fit of a subject is missing.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation, compute_study_table
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> table = compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions).per_session
+    >>> tables = pd.concat([table.assign(part="train"), table.assign(part="held_out")])
+    >>> fit = StudyFit("mice", None, "naive", None, 0, {"loss": 1.0, "parameters": 0}, None, tables)
+    >>> parts = {"train": sessions, "held_out": sessions}
+    >>> compute_study_table([fit], parts, replicates=10)[0]["normalized_likelihood"].tolist()
+    [0.5, 0.5]
     """
     models, left_out = {}, []
     subjects = set(parts["train"].subjects) | set(parts["held_out"].subjects)
@@ -208,6 +231,18 @@ def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.D
         standard error `difference_se` (jackknife, paired by session; NaN for one session), and
         `best`. The best model is selected on the held-out scores themselves, so its score is
         optimistic.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation, compute_subject_scores
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> table = compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions).per_session
+    >>> fit = StudyFit("mice", None, "naive", None, 0, {"loss": 1.0}, None, table)
+    >>> compute_subject_scores([fit], sessions)[["subject", "likelihood"]].to_numpy().tolist()
+    [['a', 0.5], ['b', 0.5]]
     """
     subjects = np.asarray(held_out.subjects, object)
     ids = np.asarray(held_out.ids, object)
@@ -255,6 +290,20 @@ def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
         share of pairs of seeds with the same graph, up to the names of the latents;
         `likelihood_range`, the largest minus the smallest held-out normalized likelihood; and
         `graph`, the most frequent one in words. `None` if there is no row.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import compute_agreement
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> graph = make_graph([("reward", "z1"), ("z1", "choice readout")])
+    >>> fits = [
+    ...     StudyFit("mice", "m1", "DisRNN", 1.0, seed, {"likelihood": 0.6}, graph, pd.DataFrame())
+    ...     for seed in (0, 1)
+    ... ]
+    >>> compute_agreement(fits)[["seeds", "same_graph"]].to_numpy().tolist()
+    [[2.0, 1.0]]
     """
     groups: dict[tuple[str | None, str, float | None], list[StudyFit]] = {}
     for fit in fits:
@@ -293,6 +342,20 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
         first: `graph`, in words, of one of the fits; `edges`; `fits`; `subjects`, the number of
         subjects, without models of all of them together; the `models` and penalty `scales` that
         found it; and `likelihood`, the mean held-out likelihood. `None` if no model has a graph.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import compute_graph_clusters
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> graph = make_graph([("reward", "z1"), ("z1", "choice readout")])
+    >>> fits = [
+    ...     StudyFit("mice", "m1", "DisRNN", 1.0, seed, {"likelihood": 0.6}, graph, pd.DataFrame())
+    ...     for seed in (0, 1)
+    ... ]
+    >>> compute_graph_clusters(fits)[["graph", "fits"]].to_numpy().tolist()
+    [['reward > z1; z1 > choice readout', 2]]
     """
     graphs = [(fit, fit.graph) for fit in fits if fit.graph is not None]
     if not graphs:

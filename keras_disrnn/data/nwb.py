@@ -51,6 +51,20 @@ def read_nwb(
         FileNotFoundError: If there is no such file.
         ValueError: If a file is not a complete NWB file, or has no trials table or no subject id.
             Also if a series, channel or column is absent or not as described.
+
+    Example:
+
+    >>> import datetime, keras_disrnn, pathlib, pynwb, tempfile
+    >>> start = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    >>> file = pynwb.NWBFile("a bandit", "day 1", start, session_id="day 1")
+    >>> file.subject = pynwb.file.Subject(subject_id="m1")
+    >>> file.add_trial_column("choice", "the arm")
+    >>> file.add_trial(start_time=0.0, stop_time=1.0, choice=1)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "day 1.nwb"
+    >>> with pynwb.NWBHDF5IO(path, "w") as output:
+    ...     output.write(file)
+    >>> keras_disrnn.data.read_nwb(path)[["subject", "session", "choice"]].to_numpy().tolist()
+    [['m1', 'day 1', 1]]
     """
     try:
         import pynwb

@@ -32,6 +32,11 @@ class Dropped(NamedTuple):
         session: Its id.
         trials: Its number of trials.
         reason: Why it was left out.
+
+    Example:
+        >>> import keras_disrnn
+        >>> keras_disrnn.data.Dropped("m1", "day 1", trials=3, reason="too short").reason
+        'too short'
     """
 
     subject: str

@@ -18,6 +18,13 @@ class Split(NamedTuple):
     Args:
         train: The sessions to fit.
         held_out: The sessions to evaluate on.
+
+    Example:
+        >>> from keras_disrnn.data import Sessions, Split
+        >>> sessions = Sessions.from_trials([[0, 1], [1]], [[1, 0], [0]])
+        >>> train, held_out = Split(sessions[[0]], sessions[[1]])
+        >>> held_out.num_trials
+        1
     """
 
     train: Sessions

@@ -241,6 +241,17 @@ def add_subjects(model: DisRNNModel, names: Sequence[str]) -> DisRNNModel:
 
     Returns:
         The new model, built.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.experiments.adaptation import add_subjects
+    >>> model = keras_disrnn.DisRNNModel(
+    ...     num_observations=3, num_latents=1, num_signals=0, subjects=["m1", "m2"],
+    ...     subject_units=1, seed=0,
+    ... )
+    >>> add_subjects(model, ["m3"]).subjects
+    ('m1', 'm2', 'm3')
     """
     config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)

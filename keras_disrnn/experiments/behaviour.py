@@ -54,6 +54,12 @@ class EnvironmentSettings:
         columns: Of a schedule: the columns of the arms' reward probabilities, in the order of the
             arms.
         session: Of a schedule: the column of session ids.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.behaviour import EnvironmentSettings
+    >>> EnvironmentSettings(kind="blocks", high=0.8).switch
+    0.4
     """
 
     kind: Literal["drifting", "blocks", "schedule"] = "drifting"
@@ -83,6 +89,12 @@ class BehaviourSettings:
         lags: Number of earlier trials in the regression.
         num_bootstrap_samples: Number of bootstrap samples for the intervals.
         figures: File name extensions of the figure.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.behaviour import BehaviourSettings
+    >>> BehaviourSettings(cognitive=["Q"]).times
+    4
     """
 
     models: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -48,7 +48,14 @@ TRUE_AGENT = "true agent"
 
 @dataclasses.dataclass(frozen=True)
 class OptionalTable(TableData):
-    """A table as `TableData` describes it, or none."""
+    """A table as `TableData` describes it, or none.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.comparison import OptionalTable
+    >>> OptionalTable().table is None
+    True
+    """
 
     table: str | None = None  # type: ignore[assignment]
 
@@ -65,6 +72,13 @@ def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable 
 
     Raises:
         ValueError: If there is no table, but other settings of one are given.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.comparison import OptionalTable, choose_data
+    >>> from keras_disrnn.experiments.settings import SyntheticData
+    >>> choose_data(OptionalTable(), SyntheticData(num_sessions=10)).num_sessions
+    10
     """
     if data.table is not None:
         return data

@@ -50,6 +50,12 @@ class ComparisonSettings:
         num_bootstrap_samples: Number of bootstrap samples for the intervals.
         models: Further models to score: name to a `.keras` file, such as the `model.keras` of a run
             folder. They must have been fitted to the same training sessions.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.comparison import ComparisonSettings
+    >>> ComparisonSettings(cognitive=["FQ"], gru_units=0).against
+    'naive'
     """
 
     cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
@@ -106,6 +112,14 @@ def plan_baselines(sessions: Sessions, settings: ComparisonSettings, seed: int) 
 
     Returns:
         What `plan_models` returns for the baselines.
+
+    Example:
+
+    >>> from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.experiments.comparison_plan import ComparisonSettings, plan_baselines
+    >>> sessions = Sessions.from_trials([[0, 1]], [[1, 0]])
+    >>> list(plan_baselines(sessions, ComparisonSettings(cognitive=["FQ"], gru_units=0), seed=0))
+    ['naive', 'FQ, choice']
     """
     shape = {
         "num_arms": sessions.num_arms,

@@ -265,6 +265,15 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
 
     Raises:
         ValueError: If the model should distinguish subjects, but there is only one.
+
+    Example:
+
+    >>> from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.experiments.run import make_model
+    >>> from keras_disrnn.experiments.settings import ModelSettings
+    >>> sessions = Sessions.from_trials([[0, 1, 2]], [[1, 0, 1]])
+    >>> make_model(sessions, ModelSettings(num_latents=2), seed=0).num_arms
+    3
     """
     names: tuple[str, ...] = ()
     if settings.subject_units:
@@ -359,6 +368,16 @@ def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
 
     Raises:
         ValueError: If the sessions have another number of observations or arms than the model.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.experiments.run import score_sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    >>> score_sessions(model, sessions)["choice"]["n"]
+    4
     """
     sessions = sessions.for_model(model)
     for name in ("num_observations", "num_arms"):

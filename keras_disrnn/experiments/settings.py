@@ -51,6 +51,12 @@ class SyntheticData:
 
     Raises:
         ValueError: If the agent or a parameter does not exist.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import SyntheticData
+    >>> SyntheticData(num_sessions=10, num_trials=50).num_held_out_sessions
+    300
     """
 
     num_sessions: int = 300
@@ -98,6 +104,12 @@ class TableData:
         held_out_sessions: Ids of the sessions to hold out, instead of every n-th.
         held_out_subjects: Subjects to hold out, instead of every n-th session.
         subjects: Subjects to use, in both parts. By default all.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TableData
+    >>> TableData("trials.csv", held_out_every=5).reward_kind
+    'binary'
     """
 
     table: str
@@ -206,6 +218,12 @@ class ModelSettings(_ModelFields):
 
     The fields are the arguments of `keras_disrnn.DisRNNModel` that the data do not determine. With
     `subject_units` above 0, the model has an embedding of each subject of the table.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import ModelSettings
+    >>> ModelSettings(num_latents=3).latent_penalty
+    0.003
     """
 
     def __post_init__(self) -> None:
@@ -228,6 +246,12 @@ class TrainingSettings(_TrainingFields):
         tensorboard: Folder for the logs of TensorBoard.
         strategy: "mirrored" distributes each batch over all GPUs of this machine
             (`tf.distribute.MirroredStrategy`). By default there is one replica.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TrainingSettings
+    >>> TrainingSettings(stage2_steps=0).arguments()["stage2_steps"]
+    0
     """
 
     tensorboard: str | None = None
@@ -258,6 +282,12 @@ def plain_config(settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         A dict of dicts, lists and scalars.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TableData, plain_config
+    >>> plain_config({"data": TableData("trials.csv"), "seed": 1})["data"]["table"]
+    'trials.csv'
     """
     return json.loads(
         json.dumps(
