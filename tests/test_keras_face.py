@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -16,6 +17,7 @@ from test_training import make_sessions
 import keras_disrnn
 from keras_disrnn import baselines
 from keras_disrnn.data import Sessions
+from keras_disrnn.io import keras_file
 from keras_disrnn.objectives.losses import ChoiceCrossentropy
 from keras_disrnn.objectives.metrics import NormalizedLikelihood
 from keras_disrnn.training.stages import compile_stage, stage_of
@@ -466,6 +468,23 @@ def test_a_model_of_version_0_1_0_is_read(tmp_path):
         assert stage_of(model) == "joint"
         model.save(tmp_path / "again.keras")
         model = keras.models.load_model(tmp_path / "again.keras")
+
+
+def test_a_baseline_of_version_0_1_0_is_refused_by_name(tmp_path):
+    path = tmp_path / "gru.keras"
+    keras_file.save_model(baselines.GRU(units=2), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    for name in ("observations", "arms", "signals"):
+        config["config"][name] = config["config"].pop(f"num_{name}")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**parts, "config.json": json.dumps(config)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(
+        ValueError, match="expected a GRU of this version, got one of version 0.1.0"
+    ):
+        keras_disrnn.load_model(path, kind=None)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,9 @@ import keras
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
 
+_COUNTS_OF_0_1_0 = {"observations", "arms", "signals"}
+"""Arguments that every model of version 0.1.0 had, under other names today."""
+
 _TRUSTED = ("keras", "keras_disrnn", "builtins")
 
 
@@ -37,7 +40,7 @@ def load_model(
 ) -> keras.Model:
     """Read a model from a `.keras` file without running code that the file names.
 
-    Files of version 0.1.0 are read too.
+    A `DisRNNModel` that version 0.1.0 saved is read too. Its baselines are refused.
 
     Args:
         path: The file.
@@ -89,6 +92,13 @@ def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> No
             raise _ForeignModel(
                 f"{path}: expected a {kind.__name__}, got a {found.get('class_name')}"
             )
+    if _COUNTS_OF_0_1_0 <= found.get("config", {}).keys() and (
+        found.get("registered_name") != keras.saving.get_registered_name(DisRNNModel)
+    ):
+        raise _ForeignModel(
+            f"{path}: expected a {found.get('class_name')} of this version, got one of version "
+            "0.1.0; fit it again"
+        )
     for module in _modules(config):
         if module.split(".")[0] not in _TRUSTED:
             raise _ForeignModel(
