@@ -92,7 +92,7 @@ def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> No
             raise _ForeignModel(
                 f"{path}: expected a {kind.__name__}, got a {found.get('class_name')}"
             )
-    if _COUNTS_OF_0_1_0 <= found.get("config", {}).keys() and (
+    if found.get("config", {}).keys() >= _COUNTS_OF_0_1_0 and (
         found.get("registered_name") != keras.saving.get_registered_name(DisRNNModel)
     ):
         raise _ForeignModel(
