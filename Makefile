@@ -27,7 +27,7 @@ format:  ## Format the code
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-types:  ## Check the types of the public face
+types:  ## Check the types of the package
 	$(PYTHON) -m mypy
 
 doctest:  ## Run the examples of the docstrings

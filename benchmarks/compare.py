@@ -3,7 +3,7 @@
     python benchmarks/compare.py --reference-python PATH/TO/python --shapes A B C D
 
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
-disentangled-rnns==0.1.8`), in an environment of its own. The programs take turns of a few steps
+disentangled-rnns==0.1.8`), in its own environment. The programs take turns of a few steps
 each, so that a change of the machine's speed affects all of them. Only one of them computes at a
 time. The table shows medians over the turns. It also shows the ratio of each turn (reference /
 ours; above 1, ours is faster) with its smallest and largest value.
@@ -59,7 +59,7 @@ class Shape:
     update: tuple[int, int]
     choice: tuple[int, int] = (4, 2)
     dopamine: tuple[int, int] | None = None
-    """Of the readout that trains with the rest. Without one, stage 2 has 8 x 2."""
+    """The dopamine readout of the joint training. Without it, that of stage 2 is 8 x 2."""
     steps: int = 10
 
 
@@ -135,7 +135,6 @@ def make_model(shape, signals, implementation="auto"):
         implementation=implementation,
         seed=0,
     )
-    model.build((None, None, 2))
     return model
 
 
@@ -298,7 +297,7 @@ def make_arrays(name):
 
 
 class Program:
-    """One of the programs, in a process of its own."""
+    """One of the programs, in its own process."""
 
     def __init__(self, python, side, name, folder, implementation):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}

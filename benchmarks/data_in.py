@@ -3,9 +3,9 @@
     python benchmarks/data_in.py [--shared ../shared]
 
 The program prints trials per second and peak memory of each reader, on random sessions of 200
-trials. Each reader runs in a process of its own. If the folder of recordings exists, the program
-also prints the agreement with the example session, the number of rows before and after reading, and
-how much padding bucketed batches save.
+trials. Each reader runs in its own process. If the folder of recordings exists, the program
+also prints the agreement with the example session and the number of rows before and after reading.
+It also prints how much padding bucketed batches save.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/data_streaming.py --trials 1e6 1e7 1e8
 
-One process builds each size, another reads it as batches, and a third reads it as sessions in
-memory, so that each has its own peak. The peak of a stream is printed after each quarter. Up to 16
-files are read in parallel (the default of TFDS), and then one at a time. `--fit` also trains a
+One process builds each size. Another reads it as batches, and a third reads it as sessions in
+memory. So each process has its own peak. The peak of a stream is printed after each quarter. Up to
+16 files are read in parallel (the default of TFDS), and then one at a time. `--fit` also trains a
 small model on the streamed batches. `--beam N` builds the smallest size again with Apache Beam on N
 local worker processes, and compares the examples. The program deletes what it built.
 """
@@ -115,7 +115,7 @@ def peak_memory():
 
 
 def run(what, *arguments):
-    """Run a function in a process of its own. Return its seconds and its peaks in MB."""
+    """Run a function in its own process. Return its seconds and its peaks in MB."""
     command = [sys.executable, __file__, "--worker", what, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

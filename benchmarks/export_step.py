@@ -5,7 +5,7 @@
 `PATH/TO/python` is an interpreter with the authors' package (`pip install
 disentangled-rnns==0.1.8`). Its `step_network` receives its compiled function again at each call.
 All models have 5 latents and update networks 8 x 4 with random weights. Each runs in one thread on
-one processor, in a process of its own, and they take turns. A step is one call: from NumPy arrays
+one processor, in its own process. They take turns. A step is one call: from NumPy arrays
 of choice, reward and latents to NumPy arrays of the logits and the new latents (in C, from and to
 its own memory). Our models predict dopamine too. The table shows milliseconds: the median step of
 the fastest turn and of the middle turn, and the 95 % quantile of the middle turn.
@@ -137,7 +137,7 @@ PROGRAMS = {
 
 
 class Program:
-    """One of the programs, in a process of its own on one processor."""
+    """One of the programs, in its own process on one processor."""
 
     def __init__(self, name, python, folder, trials):
         environment = {
@@ -208,7 +208,6 @@ def make_export(folder):
     from keras_disrnn.io.saved_model import export
 
     model = keras_disrnn.DisRNNModel(num_latents=LATENTS, seed=0)
-    model.build((None, None, 2))
     export(model, folder / "model")
 
 

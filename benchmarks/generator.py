@@ -49,7 +49,6 @@ def models():
     from keras_disrnn.bandit import agent_from_model
 
     disrnn = DisRNNModel(num_latents=5, seed=0)
-    disrnn.build((None, None, 2))
     folder = tempfile.TemporaryDirectory()
     export.export(disrnn, f"{folder.name}/model")
     saved = tf.saved_model.load(f"{folder.name}/model")

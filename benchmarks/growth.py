@@ -2,11 +2,12 @@
 
     python benchmarks/growth.py
 
-The program changes one quantity at a time from the shape of the reference's example (300 sessions
-x 200 trials, 5 latents, update networks of 8 units x 4 layers). A row shows the median time of a
-step of `fit` in stage 1, and the multiplications and additions of the update networks in it
-(forward, again in the backward pass, and twice for the gradients). It also shows their share of the
-machine's peak: the rate of a large float32 matrix product, measured before each shape.
+The program starts from the shape of the reference's example (300 sessions x 200 trials, 5 latents,
+update networks of 8 units x 4 layers) and changes one quantity at a time. A row shows the median
+time of a step of `fit` in stage 1. It also shows the multiplications and additions of the update
+networks in that step: forward, again in the backward pass, and twice for the gradients. The last
+column is their share of the machine's peak. The peak is the rate of a large float32 matrix product,
+measured before each shape.
 """
 
 import argparse
@@ -61,7 +62,6 @@ def step_seconds(turns, sessions, trials, latents, units):
     model = keras_disrnn.DisRNNModel(
         num_signals=0, num_latents=latents, update_units=units, num_update_layers=LAYERS, seed=0
     )
-    model.build((None, None, 2))
     steps = 5
     keras_disrnn.compile_stage(model, "stage1", steps_per_execution=steps)
     batches = tf.data.Dataset.from_tensors(

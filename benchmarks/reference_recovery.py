@@ -106,7 +106,7 @@ def fit_here(sessions, warmup, steps, seed):
 
 
 def fit_there(python, sessions, fitted, warmup, steps, seed):
-    """Let the reference train in a process of its own, and read its parameters."""
+    """Let the reference train in its own process, and read its parameters."""
     from keras_disrnn.io.reference import from_haiku
 
     source = fitted.with_name(f"{fitted.stem}-data.npz")

@@ -6,8 +6,8 @@
 
 - `engine`: empty tasks show the time to the first result (starting workers, importing TensorFlow)
   and the time of each further task. Then each engine and number of workers runs the same small
-  study. The table shows wall time, throughput relative to one local worker, the share of the
-  workers' time without a fit, and the largest memory of a worker.
+  study. The table shows wall time and throughput relative to one local worker. It also shows the
+  share of the workers' time without a fit, and the largest memory of a worker.
 - `kill`: SIGKILL ends the study at random moments, and it starts again each time. The program
   compares the sum of the wall times with a study without kills, and the numbers of both.
 - `mice`: 12 mice x 4 penalty scales x 2 seeds = 96 fits of the mouse_bandit recordings beside the
@@ -91,7 +91,7 @@ def command(config, out, **options):
 
 
 def run_to_end(config, out, **options):
-    """Run a study in a process of its own, and return its wall seconds."""
+    """Run a study in its own process, and return its wall seconds."""
     began = time.monotonic()
     subprocess.run(command(config, out, **options), check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
@@ -221,7 +221,7 @@ def measure_reference(folder, config, own, wall, steps, reference_python):
     for mouse, fits in own.groupby("subject"):
         train = load_data(TableData(table.table, table.columns, subjects=[mouse]), 0).train
         names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
-        # As the reference has them, without time steps that no session has.
+        # Leave out time steps that no session has, as the reference does.
         rows = int(train.trials_per_session.max()) + 1
         place = folder / f"reference-{mouse}"
         place.mkdir()

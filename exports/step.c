@@ -40,7 +40,7 @@ static uint64_t varint(Span *in) {
   return 0;
 }
 
-/* The next field of a message: its number, or 0 at the end; its bytes where it has a length. */
+/* The next field of a message: its number, or 0 at the end; its bytes if it has a length. */
 static int field(Span *in, Span *bytes) {
   if (in->at >= in->end) return 0;
   uint64_t tag = varint(in), length = 0;
@@ -145,7 +145,7 @@ int main(int count, char **arguments) {
   double *seconds = NULL;
   float probability[256];
   size_t trials = 0;
-  float choice = 0, reward = 0; /* the first row: nothing has happened yet */
+  float choice = 0, reward = 0; /* the first time step: nothing has happened yet */
   printf("trial,probability_of_choice,predicted_dopamine\n");
   for (size_t row = 0;; row++) {
     values[0] = TF_AllocateTensor(TF_FLOAT, shape, 2, 2 * sizeof(float));

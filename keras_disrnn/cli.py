@@ -316,6 +316,7 @@ def study(
         threads: Number of threads of each worker.
         retries: How often a fit is started again after its worker died.
         retry_failed: Whether to make fits again that failed before.
+        **settings: The fields of `StudySettings`.
     """
     rows = studies.run_study(
         out,

@@ -45,7 +45,6 @@ def make_model(strategy=None, **arguments):
         defaults["subject_units"] = 1
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         model = keras_disrnn.DisRNNModel(**defaults, **arguments)
-        model.build((None, None, model.num_observations))
     return model
 
 

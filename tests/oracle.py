@@ -1,10 +1,10 @@
-"""The DisRNN in plain NumPy loops, one session and one row at a time: a second oracle."""
+"""The DisRNN in plain NumPy loops, one session and one time step at a time: a second oracle."""
 
 import numpy as np
 
 
 def weights_of(layer):
-    """An MLP's weights as plain arrays, by name."""
+    """Return the weights of an MLP as plain arrays, by name."""
     names = (
         "input_kernel",
         "input_bias",
@@ -17,7 +17,7 @@ def weights_of(layer):
 
 
 def residual_mlp(x, weights, network=None):
-    """Leaky ReLU residual MLP on one input vector; `network` picks one of a bank."""
+    """Run a leaky ReLU residual MLP on one input vector. `network` picks one of several."""
     pick = (lambda a: a) if network is None else (lambda a: a[network])
     stream = x @ pick(weights["input_kernel"]) + pick(weights["input_bias"])
     for kernel, bias in zip(weights["hidden_kernel"], weights["hidden_bias"], strict=True):
@@ -39,19 +39,19 @@ def kl(mean, sd):
 
 
 def run_core(cell, features, noise=None):
-    """Latents after each row and KL costs of each row, one session.
+    """Compute the latents after each time step of one session, and its KL costs.
 
     Args:
         cell: A built `DisRNNCell`.
-        features: `(rows, observations)`, NaN on padding.
-        noise: Dict of `update_obs (rows, latents, observations)`, `update_latent (rows, latents,
-            latents)` and `latent (rows, latents)`, or None.
+        features: `(time steps, observations)`, NaN on padding.
+        noise: Dict of `update_obs (time steps, latents, observations)`, `update_latent (time steps,
+            latents, latents)` and `latent (time steps, latents)`, or None.
     """
     weights = weights_of(cell.update_network)
     z = cell.initial_latents.numpy().astype("float64")
     bound = cell.max_latent_value
     latents, costs = [], []
-    for row, x in enumerate(features):
+    for step, x in enumerate(features):
         cost = {"latent": 0.0, "update_obs": 0.0, "update_latent": 0.0}
         if not np.isnan(x).all():
             means = np.empty_like(z)
@@ -61,10 +61,12 @@ def run_core(cell, features, noise=None):
                 cost["update_obs"] += kl(seen, sigma(cell.update_obs_bottleneck)[j])
                 cost["update_latent"] += kl(past, sigma(cell.update_latent_bottleneck)[j])
                 if noise is not None:
-                    seen = seen + sigma(cell.update_obs_bottleneck)[j] * noise["update_obs"][row, j]
+                    seen = (
+                        seen + sigma(cell.update_obs_bottleneck)[j] * noise["update_obs"][step, j]
+                    )
                     past = (
                         past
-                        + sigma(cell.update_latent_bottleneck)[j] * noise["update_latent"][row, j]
+                        + sigma(cell.update_latent_bottleneck)[j] * noise["update_latent"][step, j]
                     )
                 u, v = residual_mlp(np.concatenate([seen, past]), weights, j)
                 w = 1 / (1 + np.exp(-u))
@@ -72,14 +74,14 @@ def run_core(cell, features, noise=None):
             cost["latent"] = kl(means, sigma(cell.latent_bottleneck))
             z = means
             if noise is not None:
-                z = z + sigma(cell.latent_bottleneck) * noise["latent"][row]
+                z = z + sigma(cell.latent_bottleneck) * noise["latent"][step]
         latents.append(z)
         costs.append(cost)
     return np.array(latents), {name: np.array([c[name] for c in costs]) for name in costs[0]}
 
 
 def run_readout(readout, inputs, noise=None):
-    """Outputs of a readout for `(rows, inputs)`, and the KL of each row."""
+    """Compute the outputs of a readout for `(time steps, inputs)`, and the KL of each time step."""
     weights = weights_of(readout.network)
     means = multiplier(readout.bottleneck) * inputs
     costs = np.array([kl(mean, sigma(readout.bottleneck)) for mean in means])
@@ -88,7 +90,7 @@ def run_readout(readout, inputs, noise=None):
 
 
 def cognitive_step(name, p, state, choice, reward):
-    """One trial of a cognitive model: the new state, and the prediction error before it."""
+    """Run one trial of a cognitive model. Return the new state and the prediction error."""
     if name == "LeakyActorCritic":
         theta, value = state
         odds = np.exp(theta)
@@ -117,12 +119,12 @@ def cognitive_start(name, arms):
 
 
 def run_cognitive(name, p, features, arms):
-    """Logits after each row and prediction errors of each row (NaN without a trial)."""
+    """Compute the logits and prediction errors of each time step (NaN without a trial)."""
     state = cognitive_start(name, arms)
     logits, errors = [], []
-    for row, (choice, reward) in enumerate(features[:, :2]):
+    for step, (choice, reward) in enumerate(features[:, :2]):
         error = np.nan
-        if row > 0 and not np.isnan(choice):
+        if step > 0 and not np.isnan(choice):
             state, error = cognitive_step(name, p, state, int(choice), reward)
         logits.append(state[0])
         errors.append(error)
@@ -130,7 +132,7 @@ def run_cognitive(name, p, features, arms):
 
 
 def simulate_cognitive(name, p, sessions, trials, seed):
-    """Choices, rewards and prediction errors `(sessions, trials)`, p(reward) redrawn in blocks."""
+    """Simulate choices, rewards and prediction errors `(sessions, trials)` in reward blocks."""
     rng = np.random.default_rng(seed)
     choices, rewards, errors = np.zeros((3, sessions, trials))
     for session in range(sessions):

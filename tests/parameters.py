@@ -15,7 +15,7 @@ SMALL = {
 
 
 def assert_same_parameters(found, expected):
-    """That two dicts `{module: {name: array}}` are the same, bit for bit."""
+    """Assert that two dicts `{module: {name: array}}` are identical, bit for bit."""
     assert {m: set(p) for m, p in found.items()} == {m: set(p) for m, p in expected.items()}
     for module, parameters in expected.items():
         for name, value in parameters.items():

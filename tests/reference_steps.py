@@ -1,11 +1,11 @@
-"""What `test_exchange` has done in an interpreter with the authors' package, `disentangled-rnns`.
+"""Steps of `test_exchange` in an interpreter with the authors' package, `disentangled-rnns`.
 
     python reference_steps.py train {plain,neural,multisubject} FOLDER
     python reference_steps.py score {plain,neural,multisubject} FOLDER
 
-`train` takes a few steps on random sessions and writes the parameters and the configuration as
-that package's users do (JSON, a pickle of NumPy's arrays, one of JAX's), with the sessions and the
-outputs; `score` reads FOLDER/back as that package's users would and writes the outputs.
+`train` takes a few steps on random sessions and writes the sessions and the outputs. It writes the
+parameters and the configuration as users of that package do: as JSON, and as pickles of NumPy and
+of JAX arrays. `score` reads FOLDER/back as they would and writes the outputs.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.ablation import ablation_markdown, compute_ablation, verdict
 from keras_disrnn.plots import plot_ablation
 
-# Each latent is a leaky average of one observation; who reads it is what the test has to find.
+# Each latent is a leaky average of one observation. The ablation has to find its readouts.
 SOURCES = ("cue_a", "reward", "cue_b", "cue_c", "cue_c", "choice")
 OBSERVATIONS = ("choice", "reward", "cue_a", "cue_b", "cue_c")
 CHOICE_READS = np.array([2.5, 0, -2.5, 0, 0, 0])
@@ -27,7 +27,7 @@ TRUTH = {
 
 
 def known_model():
-    """A linear model: latent j moves by 0.3 towards its source, 0 or 1 made -1 or 1."""
+    """Make a linear model. Latent j moves by 0.3 towards its source, coded as -1 or 1."""
     latents = len(SOURCES)
     model = keras_disrnn.DisRNNModel(
         num_observations=len(OBSERVATIONS), num_latents=latents, update_units=1,
@@ -35,7 +35,6 @@ def known_model():
         num_dopamine_layers=0, seed=0,
         l2_scale=0.0, choice_penalty=1e-5, dopamine_penalty=1e-5,
     )  # fmt: skip
-    model.build((None, None, len(OBSERVATIONS)))
     network = model.core.cell.update_network
     kernel = np.zeros(network.input_kernel.shape)
     for latent, source in enumerate(SOURCES):
@@ -55,7 +54,7 @@ def known_model():
 
 
 def played(model, sessions, seed):
-    """Sessions whose choices and responses the model itself makes; responses with noise."""
+    """Simulate sessions with the choices and the noisy responses of the model itself."""
     rng = np.random.default_rng(seed)
     trials = 60
     shown = rng.integers(0, 2, (sessions, trials, len(OBSERVATIONS)))
@@ -91,7 +90,7 @@ def ablation(known):
     return ablation
 
 
-def test_the_verdicts_are_the_truth(ablation):
+def test_the_verdicts_agree_with_the_truth(ablation):
     found = ablation.verdicts.set_index("latent")
     assert {
         latent: tuple(found.loc[latent, ["choice", "dopamine", "joint"]]) for latent in TRUTH
@@ -99,30 +98,32 @@ def test_the_verdicts_are_the_truth(ablation):
     assert found["open"].tolist() == [True] * 5 + [False]
 
 
-def test_the_scores_are_those_of_the_models(known, ablation):
+def test_the_scores_agree_with_the_evaluation_of_the_model(known, ablation):
     model, _, held_out = known
     effects = ablation.effects.set_index(["readout", "latent"])
     scores = compute_evaluation(model, held_out).summary
     for readout, score in (("choice", "normalized_likelihood"), ("dopamine", "r2")):
         rows = effects.loc[readout]
         np.testing.assert_allclose(rows["intact"], scores[readout][score], rtol=1e-6)
-        np.testing.assert_allclose(rows["held_loss"], rows["intact"] - rows["held"])
-        np.testing.assert_allclose(rows["refitted_loss"], rows["refitted_all"] - rows["refitted"])
-        for kind in ("held_loss", "refitted_loss"):
+        np.testing.assert_allclose(rows["clamped_loss"], rows["intact"] - rows["clamped"])
+        np.testing.assert_allclose(
+            rows["retrained_loss"], rows["retrained_all"] - rows["retrained"]
+        )
+        for kind in ("clamped_loss", "retrained_loss"):
             assert (rows[f"{kind}_lower"] <= rows[kind] + 1e-12).all()
             assert (rows[f"{kind}_upper"] >= rows[kind] - 1e-12).all()
     assert effects.loc["dopamine"]["intact_mse"].iloc[0] == pytest.approx(
         scores["dopamine"]["mse"], rel=1e-5
     )
-    # Held at its mean, a latent of a linear readout costs its weight squared times its variance.
+    # In a linear readout, clamping a latent adds its squared weight times its variance to the MSE.
     latents = np.asarray(model.compute_latents(held_out.features))
     before = np.concatenate([np.zeros_like(latents[:, :1]), latents[:, :-1]], axis=1)[:, 1:]
     responses = held_out.dopamine[:, 1:, 0]
     read = before[..., 1]
     mean = np.asarray(model.compute_latents(known[1].features))[..., 1].mean()
-    held = np.asarray(model(held_out.features)["dopamine"])[:, 1:, 0] + read - mean
-    assert effects.loc[("dopamine", "z2"), "held_mse"] == pytest.approx(
-        np.mean((held - responses) ** 2), rel=1e-4
+    clamped = np.asarray(model(held_out.features)["dopamine"])[:, 1:, 0] + read - mean
+    assert effects.loc[("dopamine", "z2"), "clamped_mse"] == pytest.approx(
+        np.mean((clamped - responses) ** 2), rel=1e-4
     )
 
 
@@ -131,7 +132,6 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
     model = keras_disrnn.DisRNNModel(
         num_observations=5, num_signals=0, num_latents=2, num_update_layers=0, seed=0
     )
-    model.build((None, None, 5))
     parts = [
         Sessions.from_trials(
             part.choice[:, :-1], part.features[:, 1:, 1], observations=part.features[:, 1:, 2:]
@@ -143,14 +143,14 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         for seed in (3, 3, 4)
     )
     pd.testing.assert_frame_equal(ablation.effects, again.effects)
-    assert (ablation.effects["refitted"] != other.effects["refitted"]).all()
+    assert (ablation.effects["retrained"] != other.effects["retrained"]).all()
     assert list(ablation.verdicts.columns) == ["latent", "open", "choice"]
     assert "joint" not in ablation_markdown(ablation)
     assert isinstance(plot_ablation(ablation), Figure)
 
 
 @pytest.mark.parametrize(
-    ("held", "refitted", "expected"),
+    ("clamped", "retrained", "expected"),
     [
         ((0.02, 0.03), (0.02, 0.03), "used"),
         ((0.02, 0.03), (-0.01, 0.005), "redundant"),
@@ -162,9 +162,9 @@ def test_without_dopamine_choice_alone_is_judged_and_the_seed_decides(known):
         ((np.nan, np.nan), (np.nan, np.nan), "unclear"),
     ],
 )
-def test_a_verdict_needs_the_whole_interval(held, refitted, expected):
+def test_a_verdict_depends_on_the_whole_interval(clamped, retrained, expected):
     row = {"smallest_effect": 0.01}
-    for kind, ends in (("held_loss", held), ("refitted_loss", refitted)):
+    for kind, ends in (("clamped_loss", clamped), ("retrained_loss", retrained)):
         row[f"{kind}_lower"], row[f"{kind}_upper"] = ends
     assert verdict(row) == expected
 
@@ -183,7 +183,7 @@ def test_the_tables_and_the_figure_show_the_verdicts(ablation):
     rows = ablation.effects.set_index("readout")
     for ax, readout in ((choice, "choice"), (dopamine, "dopamine")):
         drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
-        np.testing.assert_allclose(drawn, rows.loc[readout, "held_loss"])
+        np.testing.assert_allclose(drawn, rows.loc[readout, "clamped_loss"])
         assert [text.get_text() for text in ax.texts] == rows.loc[readout, "verdict"].tolist()
 
 
@@ -200,7 +200,7 @@ def test_bad_settings_have_one_clear_error(known, settings, message):
         compute_ablation(*known, **settings)
 
 
-def test_sessions_of_another_kind_are_refused(known):
+def test_sessions_that_do_not_match_the_model_are_refused(known):
     model, train, _ = known
     other = Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0.0, 1.0]])
     with pytest.raises(ValueError, match="num_observations: expected sessions with 5"):

@@ -47,7 +47,6 @@ def make_model(num_latents=3, seed=5, **arguments):
         seed=seed,
         **arguments,
     )
-    model.build((None, None, model.num_observations))
     rng = np.random.default_rng(seed)
     for layer in flat(model.bottlenecks.values()):
         set_sigma(layer, np.full(layer.raw_sigma.shape, OPEN))
@@ -211,7 +210,7 @@ def test_a_model_without_dopamine_has_three_groups():
     assert "dopamine" not in count_bottlenecks(table).index
 
 
-def test_extra_observations_have_names_of_their_own():
+def test_extra_observations_have_default_names():
     table = compute_bottlenecks(make_model(num_latents=1, num_observations=4))
     sources = table.query("group == 'update'")["source"]
     assert list(sources) == ["choice", "reward", "observation_1", "observation_2", "z1"]
@@ -573,7 +572,7 @@ def test_bad_references_raise(rng):
         compute_evaluation(model, sessions, reference=np.full((4, 13), 0.5))
     with pytest.raises(ValueError, match=r"expected probabilities.*got 0\.0"):
         compute_evaluation(model, sessions, reference=np.zeros((4, 12)))
-    # Where no choice counts, a reference may be anything.
+    # If no choice counts, a reference can have any value.
     reference = np.where(sessions.choice_weight[:, :-1] > 0, 0.5, np.nan)
     summary = compute_evaluation(model, sessions, reference=reference).summary
     assert summary["choice"]["reference_normalized_likelihood"] == pytest.approx(0.5)

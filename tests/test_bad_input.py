@@ -1,6 +1,6 @@
-"""Broken files and tables beyond those of `test_data`, and a fuzz of the reader.
+"""Broken files and tables beyond those of `test_data`, and fuzz tests of the reader.
 
-Each broken input is refused by one error that says where it is and what to do.
+Each broken input raises one error that says where the mistake is and what to do.
 """
 
 import gzip
@@ -20,7 +20,7 @@ COLUMNS = Columns(dopamine="dlight", forced="forced", missed="missed", trial="tr
 
 
 def good(**columns):
-    """Two sessions of three trials, with the columns given instead of, or beside, the usual."""
+    """Make two sessions of three trials. The given columns replace or extend the usual ones."""
     table = {
         "subject": ["Zoé"] * 3 + ["m2"] * 3,
         "session": ["z-1"] * 3 + ["m2-1"] * 3,
@@ -38,7 +38,7 @@ def text(**arguments):
     return good().to_csv(index=False, **arguments)
 
 
-def test_the_good_table_is_good(tmp_path):
+def test_the_good_table_is_read(tmp_path):
     (tmp_path / "a.csv").write_text(text(), encoding="utf-8")
     assert sessions_from_table(tmp_path / "a.csv", COLUMNS).num_trials == 6
 
@@ -152,7 +152,7 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("case", BROKEN_FILES)
-def test_broken_files(tmp_path, case):
+def test_broken_files_are_refused(tmp_path, case):
     name, make, message = BROKEN_FILES[case]
     if "parquet" in name + case:
         pytest.importorskip("pyarrow")
@@ -162,7 +162,7 @@ def test_broken_files(tmp_path, case):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission(tmp_path):
+def test_a_file_without_permission_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text(text())
     (tmp_path / "a.csv").chmod(0)
     with pytest.raises(ValueError, match=r"a.csv: expected a readable file"):
@@ -170,13 +170,13 @@ def test_a_file_without_permission(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["x" * 5000 + ".csv", "a\0.csv", "no/such/folder/a.csv", ""])
-def test_impossible_paths(path):
+def test_impossible_paths_are_refused(path):
     with pytest.raises((FileNotFoundError, ValueError), match=r"no such file|got a folder"):
         read_table(path)
 
 
 @pytest.mark.parametrize("table", [None, 3, b"a.csv", np.zeros((3, 3)), {"choice": [0]}, [[0, 1]]])
-def test_what_is_no_table(table):
+def test_other_objects_than_tables_are_refused(table):
     with pytest.raises(TypeError, match=r"table: expected a pandas.DataFrame or .*, got .*make it"):
         sessions_from_table(table)
     with pytest.raises(TypeError, match="path: expected a table file"):
@@ -208,9 +208,12 @@ BROKEN_TABLES = {
         {"session": ["s"] * 6},
         "one subject in a session, got 'Zoé' and, in row 3, 'm2' in session 's'; make the ids",
     ),
-    "subjects as lists": ({"subject": [["m1"]] * 6}, r"one plain value a row, got \['m1'\] in row"),
+    "subjects as lists": (
+        {"subject": [["m1"]] * 6},
+        r"one plain value per row, got \['m1'\] in row",
+    ),
     "sessions as dicts": ({"session": [{"day": 1}] * 6}, "'session' .* plain value .* in row 0"),
-    "sessions as arrays": ({"session": [np.zeros(2)] * 6}, "'session' .* plain value a row"),
+    "sessions as arrays": ({"session": [np.zeros(2)] * 6}, "'session' .* plain value per row"),
     "sessions half numbers": ({"session": [1, 1, "1", 2, 2, 2]}, "unique.* got '1' 2 times"),
     "blank session ids": ({"session": ["\t"] * 3 + ["b"] * 3}, "expected a value in every row"),
     "not a time": ({"session": pd.to_datetime([None] * 6)}, "'session'.* got an empty cell in row"),
@@ -221,7 +224,7 @@ BROKEN_TABLES = {
     "rewards in words": ({"reward": ["water"] + [0] * 5}, "'reward'.* got 'water' in row 0"),
     "rewards of 0.006 ml": ({"reward": [0.006] * 6}, "0 or 1 .* got 0.006 in row 0.*'real'"),
     "negative rewards": ({"reward": [-1, 1, 1, 0, 0, 0]}, "got -1 in row 0 .*reward_kind='real'"),
-    "forced as lists": ({"forced": [[True]] * 6}, "'forced' .* one plain value a row"),
+    "forced as lists": ({"forced": [[True]] * 6}, "'forced' .* one plain value per row"),
     "forced in per cent": ({"forced": [0.5] * 6}, "True or False .* got 0.5 in row 0"),
     "missed in words": ({"missed": ["no"] * 5 + ["yes"]}, "'missed' .* got 'no' in row 0"),
     "missed, empty cells": ({"missed": [None] * 6}, "'missed' .* got an empty cell in row 0"),
@@ -229,7 +232,7 @@ BROKEN_TABLES = {
 
 
 @pytest.mark.parametrize("case", BROKEN_TABLES)
-def test_broken_tables(case):
+def test_broken_tables_are_refused(case):
     changes, message = BROKEN_TABLES[case]
     table = good()
     for name, values in changes.items():
@@ -238,7 +241,7 @@ def test_broken_tables(case):
         sessions_from_table(table, COLUMNS)
 
 
-def test_broken_frames():
+def test_frames_with_unusual_columns_are_refused():
     levels = good()
     levels.columns = pd.MultiIndex.from_product([["session"], levels.columns])
     with pytest.raises(ValueError, match="one line of column names, got 2 levels; flatten"):
@@ -253,8 +256,8 @@ def test_broken_frames():
         Sessions.from_trials([[0, 1]], [[1, 0]], dopamine=[[0, 1e6]], ids=["x"])
 
 
-def test_ids_are_kept_as_they_are_written(tmp_path):
-    # As numbers "07" and "7" would be one session.
+def test_ids_are_read_as_text(tmp_path):
+    # As numbers, "07" and "7" would be the same session.
     path = tmp_path / "a.csv"
     path.write_text(
         "subject,session,choice,reward\n1,07,0,1\n1,07,1,1\n1,7,0,1\n001,1e3,1,0\n", "utf-8"
@@ -266,7 +269,7 @@ def test_ids_are_kept_as_they_are_written(tmp_path):
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("quoted", [False, True])
-def test_blank_lines_are_no_rows(tmp_path, ending, quoted):
+def test_blank_lines_are_not_rows(tmp_path, ending, quoted):
     lines = text(quoting=1 if quoted else 0).splitlines()
     path = tmp_path / "a.csv"
     path.write_bytes(ending.join([*lines[:3], "", *lines[3:], "", ""]).encode())
@@ -305,7 +308,7 @@ sensible = {
 
 @st.composite
 def tables(draw):
-    """Mostly sensible tables in which one to three columns hold anything."""
+    """Draw mostly sensible tables in which one to three columns contain anything."""
     rows = draw(st.integers(0, 8))
     odd = draw(st.sets(st.sampled_from(sorted(sensible)), max_size=3))
     columns = {}
@@ -319,8 +322,8 @@ def tables(draw):
     return table
 
 
-def check_whole(sessions, table):
-    """Every row of the table is a trial, at its own place, with its own values."""
+def check_complete(sessions, table):
+    """Check that every row of the table is a trial, in the same place, with its values."""
     assert sessions.num_trials == len(table)
     rows = np.concatenate(sessions.rows)
     np.testing.assert_array_equal(rows, np.arange(len(table)))
@@ -328,8 +331,8 @@ def check_whole(sessions, table):
         assert {str(v) for v in table["session"].iloc[part]} == {sessions.ids[index]}
 
 
-def check_told(error):
-    """An error of ours: it has words, and says what is expected."""
+def check_error(error):
+    """Check that an error is from this package and says what is expected."""
     assert isinstance(error, OURS), repr(error)
     message = str(error)
     words = ("must", "expected", "needs", "order", "no column", "can have", "could not")
@@ -340,14 +343,14 @@ def check_told(error):
 @hypothesis.given(
     tables(), st.booleans(), st.sampled_from(["binary", "real"]), st.sampled_from([None, 2, 3])
 )
-def test_any_table_is_read_whole_or_refused(table, bare, reward_kind, arms):
+def test_any_table_is_read_completely_or_refused(table, bare, reward_kind, arms):
     columns = Columns() if bare else COLUMNS
     try:
         sessions = sessions_from_table(table, columns, reward_kind=reward_kind, num_arms=arms)
     except Exception as error:
-        check_told(error)
+        check_error(error)
         return
-    check_whole(sessions, table)
+    check_complete(sessions, table)
 
 
 @hypothesis.settings(
@@ -358,14 +361,14 @@ def test_any_table_is_read_whole_or_refused(table, bare, reward_kind, arms):
 @hypothesis.given(
     st.data(), st.sampled_from(["a.csv", "a.tsv", "a.csv.gz", "a.parquet"]), st.booleans()
 )
-def test_any_bytes_are_read_whole_or_refused(tmp_path, data, name, ours):
+def test_any_bytes_are_read_completely_or_refused(tmp_path, data, name, ours):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
         content = parquet(good())
     else:
         content = text(sep="\t" if "tsv" in name else ",").encode()
     if ours:
-        # A good file with a few bytes changed, left out or put in.
+        # A good file with a few bytes changed, removed or inserted.
         for _ in range(data.draw(st.integers(1, 4))):
             at = data.draw(st.integers(0, len(content) - 1))
             cut = data.draw(st.sampled_from([0, 0, 1, 1, 20]))
@@ -381,8 +384,8 @@ def test_any_bytes_are_read_whole_or_refused(tmp_path, data, name, ours):
         table = read_table(tmp_path / name)
         sessions = sessions_from_table(tmp_path / name, COLUMNS)
     except Exception as error:
-        check_told(error)
-        assert name in str(error) or table is not None  # what Sessions itself refuses has no file
+        check_error(error)
+        assert name in str(error) or table is not None  # errors of Sessions do not name the file
         return
     assert sessions.num_trials == len(table)
     np.testing.assert_array_equal(np.concatenate(sessions.rows), np.arange(len(table)))
@@ -396,12 +399,12 @@ def test_any_bytes_are_read_whole_or_refused(tmp_path, data, name, ours):
 @hypothesis.given(
     st.lists(st.lists(st.text(max_size=5), min_size=3, max_size=3), min_size=1, max_size=6)
 )
-def test_any_cells_are_read_row_for_row(tmp_path, cells):
+def test_any_cells_are_read_row_by_row(tmp_path, cells):
     table = pd.DataFrame(cells, columns=["x", "y", "z"])
     table.to_csv(tmp_path / "a.csv", index=False, encoding="utf-8", errors="replace")
     try:
         read = read_table(tmp_path / "a.csv")
     except ValueError as error:
-        check_told(error)
+        check_error(error)
         return
     assert len(read) == len(table)

@@ -281,7 +281,7 @@ def test_a_long_session_needs_little_more_memory_than_its_own():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert played.choice.shape == (1, 60_000)
-    assert peak < 150e6  # all draws of a group would be 60,000 x 256 x 32 bytes: 490 MB
+    assert peak < 150e6  # all draws of a group would take 60,000 x 256 x 32 bytes: 490 MB
 
 
 def test_the_table_has_one_row_for_each_trial():

@@ -78,7 +78,7 @@ def every_model(**shape):
 
 
 @by_name
-def test_equations_against_a_plain_loop(model_type, irregular):
+def test_equations_agree_with_a_plain_loop(model_type, irregular):
     model = model_type(**PARAMETERS[model_type], num_arms=3)
     outputs = model.predict(irregular.dataset(), verbose=0)
     for index, features in enumerate(irregular.features):
@@ -98,7 +98,7 @@ def test_equations_against_a_plain_loop(model_type, irregular):
         (baselines.DifferentialForgettingQLearning, "dopamine"),
     ],
 )
-def test_loss_and_gradient(model_type, targets, irregular):
+def test_loss_and_gradient_agree_with_a_plain_loop(model_type, targets, irregular):
     affine = targets == "joint"
     compute = fitting.loss_and_gradient(model_type, 3, targets, affine)
     data = fitting.arrays(irregular)
@@ -159,7 +159,7 @@ def test_a_rule_gives_the_same_on_arrays_and_on_tensors(rule, arms, rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("targets", ["choice", "dopamine", "joint"])
 @by_name
-def test_simulated_parameters_come_back_within_their_intervals(model_type, targets):
+def test_fits_recover_simulated_parameters_within_their_intervals(model_type, targets):
     names = model_type.parameter_names()
     truth = np.array([PARAMETERS[model_type][name] for name in names])
     tables = [
@@ -184,7 +184,7 @@ def test_simulated_parameters_come_back_within_their_intervals(model_type, targe
     # The mean of the fits is within four of its standard errors, ...
     off = (found.mean(axis=0) - truth)[known] / errors[:, known].mean(axis=0) * np.sqrt(len(found))
     assert np.abs(off).max() < 4
-    # ... which are small enough to mean something.
+    # ... and these errors are small enough for a meaningful test.
     assert (errors / truth)[:, known].max() < 0.8
 
 
@@ -268,7 +268,7 @@ def test_calibration_is_the_least_squares_line():
     assert (model.parameter_count, calibrated.parameter_count) == (4, 6)
 
 
-def test_naive_is_the_means(irregular):
+def test_naive_predicts_the_mean_responses(irregular):
     model = baselines.Naive(num_arms=3).fit_sessions(irregular)
     counted = irregular.dopamine_weight[..., 0] > 0
     reward, recorded = irregular.features[..., 1][counted], irregular.dopamine[..., 0][counted]
@@ -296,7 +296,7 @@ def test_gru_learns_and_is_reproducible_by_its_seed():
     assert set(choice_only(sessions.features)) == {"choice"}
 
 
-def test_a_model_for_each_subject():
+def test_each_subject_gets_its_own_model():
     parts = [simulated(baselines.ForgettingQLearning, 6, 60, seed) for seed in (1, 2)]
     sessions = Sessions.from_trials(
         np.concatenate([part.features[:, 1:, 0] for part in parts]),
@@ -327,7 +327,7 @@ def test_a_model_for_each_subject():
 # === Keras: fit, evaluate, files ===
 
 
-def test_keras_fit_and_evaluate():
+def test_keras_can_fit_and_evaluate_baselines():
     sessions = simulated(baselines.QLearning, 12, 30, 1)
     model = baselines.QLearning(alpha=0.99, kappa_1=0.5, kappa_2=0.5)
     model.compile_targets("joint", learning_rate=0.05)
@@ -542,7 +542,7 @@ def test_comparison_pools_scores_and_pairs_sessions():
     assert truth["mse_difference_upper"] < 0
     assert naive["mse_difference"] == 0
     assert np.isnan(naive["mse_difference_lower"])
-    # Naive is chance in every resample, so the difference varies as the score itself.
+    # The naive model is at chance in every bootstrap sample, so the difference varies as the score.
     assert truth["normalized_likelihood_difference_lower"] == pytest.approx(
         truth["normalized_likelihood_lower"] - 0.5
     )
@@ -552,7 +552,7 @@ def test_comparison_pools_scores_and_pairs_sessions():
 
 
 @pytest.mark.slow
-def test_dlight_recordings(shared):
+def test_baselines_fit_the_dlight_recordings(shared):
     path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
     columns = Columns(
         session="session_id",

@@ -47,7 +47,7 @@ def trials(mixed):
         ]
 
 
-def test_stay_and_shift(mixed):
+def test_stay_and_shift_agree_with_a_plain_loop(mixed):
     count = {"win_stay": [], "lose_shift": []}
     for session in trials(mixed):
         for (before, won, _), (now, _, free) in itertools.pairwise(session):
@@ -73,7 +73,7 @@ def test_autocorrelation_is_a_correlation(mixed):
         ]
         expected = (np.mean(same) - chance) / (1 - chance)
         assert values(behaviour, "choice_autocorrelation")[lag] == pytest.approx(expected)
-    # In one long session without bias it is what NumPy calls the correlation.
+    # In one long session without bias it equals the correlation of NumPy.
     choice = np.random.default_rng(0).random(20_000) < 0.2
     choice = np.cumsum(choice) % 2
     long = compute_behaviour(Sessions.from_trials([choice], [np.zeros(len(choice))]), replicates=2)
@@ -82,7 +82,7 @@ def test_autocorrelation_is_a_correlation(mixed):
     assert long.table["lower"].isna().all(), "one session has no interval"
 
 
-def test_switch_curve(mixed):
+def test_the_switch_curve_agrees_with_a_plain_loop(mixed):
     better = mixed[-1]
     behaviour = compute_behaviour(mixed[0], better=better, before=15, after=15, replicates=20)
     events = {}
@@ -105,7 +105,7 @@ def test_switch_curve(mixed):
     assert n[-14] == n[13] == 0, "a block is 13 trials long"
 
 
-def test_run_lengths_by_kaplan_and_meier(mixed):
+def test_run_lengths_agree_with_the_kaplan_meier_estimator(mixed):
     runs = []  # (length, whether it ended by a switch)
     for session in trials(mixed):
         length, known, last = 0, True, None
@@ -134,7 +134,7 @@ def test_run_lengths_by_kaplan_and_meier(mixed):
     np.testing.assert_allclose(values(behaviour, "run_survival"), expected)
 
 
-def test_regression_by_another_optimizer(mixed):
+def test_the_regression_agrees_with_another_optimizer(mixed):
     lags, inputs, outcome = 3, [], []
     for session in trials(mixed):
         for t in range(lags, len(session)):
@@ -171,7 +171,7 @@ def play(agent, sessions=150, trials=150, seed=0, environment=None):
     return table, read
 
 
-def test_what_is_known_of_agents():
+def test_statistics_of_known_agents_agree_with_theory():
     """A random agent has no statistics; the weights of a learner decay at its learning rate."""
     _, blind = play(bandit.QLearning(0.3, 0.0))
     behaviour = compute_behaviour(blind)
@@ -183,7 +183,7 @@ def test_what_is_known_of_agents():
         assert error.abs().max() < 4
     n = np.arange(1, 6)
     np.testing.assert_allclose(values(behaviour, "run_survival")[n], 0.5**n, atol=0.02)
-    # Forgetting Q-learning is this regression: the weights fall by (1 - alpha) a trial.
+    # Forgetting Q-learning is this regression: the weights fall by (1 - alpha) per trial.
     alpha, worth, cost = 0.4, 2.0, 0.5
     _, learner = play(bandit.ForgettingQLearning(alpha, kappa_1=worth, kappa_2=cost), 400, 200)
     behaviour = compute_behaviour(learner, lags=8, replicates=2)
@@ -209,7 +209,7 @@ def test_intervals_cover_the_true_value():
     assert 0.84 < np.mean(inside) < 0.99
 
 
-def test_distances():
+def test_distances_are_root_mean_squares():
     agent = bandit.QLearning(0.4, 3.0)
     table, animal = play(agent, seed=1)
     better = better_arms_of(table, animal, "better_arm")
@@ -278,7 +278,7 @@ def test_three_arms_have_all_but_the_regression():
     assert sum("not known" in text for text in notes) == 1
 
 
-def test_the_figure_shows_what_is_in_the_tables():
+def test_the_figure_shows_the_tables():
     behaviours = {}
     for name, agent in (("mice", bandit.QLearning()), ("model", bandit.QLearning(0.1, 1.0))):
         table, sessions = play(agent, 10, 60)

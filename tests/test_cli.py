@@ -1,4 +1,4 @@
-"""The command line from end to end, and what it says to bad input."""
+"""The command line from end to end, and its messages for bad input."""
 
 import dataclasses
 import inspect
@@ -66,7 +66,7 @@ def run_fit(table_file, out, *arguments):
     return main(["fit", f"--data.table={table_file}", f"--out={out}", *COLUMNS, *QUICK, *arguments])
 
 
-def test_demo_leaves_everything_in_its_folder(demo):
+def test_demo_writes_all_results_to_its_folder(demo):
     metrics = json.loads((demo / "metrics.json").read_text())
     for part in ("train", "held_out"):
         assert 0 < metrics[part]["choice"]["normalized_likelihood"] < 1
@@ -199,7 +199,7 @@ def test_a_finished_run_is_never_overwritten(demo, capsys):
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("*")} == before
 
 
-def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
+def test_a_foreign_folder_is_not_changed(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
     assert main(["demo", f"--out={tmp_path}", *SMALL_DATA, *QUICK]) == 1
     assert "got other files (thesis.tex)" in capsys.readouterr().err
@@ -228,7 +228,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_weights(demo, tmp_path, cap
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_config_file_and_flags_over_it(demo, tmp_path):
+def test_flags_override_a_config_file(demo, tmp_path):
     config = yaml.safe_load((demo / "config.yaml").read_text())
     assert config["model"]["num_latents"] == 3
     out = tmp_path / "again"
@@ -269,8 +269,8 @@ def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 0
     assert keras_disrnn.export.load(tmp_path / "exported").signatures["step"]
     card = (tmp_path / "exported" / "README.md").read_text()
-    assert f"The table `{tmp_path / 'trials.csv'}`" in card
-    assert "of each subject every n-th session, n = 3, the first being number 2" in card
+    assert f"The data are the table `{tmp_path / 'trials.csv'}`" in card
+    assert "every n-th session of each subject, with n = 3. The first one is number 2" in card
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 1
     figures = tmp_path / "figures"
     assert main(["plot", f"--run={out}", f"--out={figures}", "--formats=[svg]"]) == 0
@@ -503,7 +503,7 @@ def test_a_bad_setting_is_named_before_anything_is_written(tmp_path, capsys, arg
     out = tmp_path / "run"
     try:
         status = main(["demo", f"--out={out}", *SMALL_DATA, *QUICK, *arguments])
-    except SystemExit as stopped:  # the parser's own way to end
+    except SystemExit as stopped:  # the parser ends in this way
         status = stopped.code
     assert status != 0
     assert message in capsys.readouterr().err
@@ -523,7 +523,7 @@ def test_a_truncated_model_is_refused(demo, tmp_path, capsys):
 
 
 def rewrite_config(path, out, change):
-    """Copies a .keras file with another configuration."""
+    """Copy a .keras file and change its configuration."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():
             data = old.read(name)
@@ -547,10 +547,10 @@ def test_a_foreign_model_is_refused_before_its_code_is_imported(demo, tmp_path, 
         lambda config: config.update(compile_config={"optimizer": evil}),
     ):
         rewrite_config(demo / "model.keras", tmp_path / "evil.keras", change)
-        with pytest.raises(ValueError, match="it names 'evil_module'"):
+        with pytest.raises(ValueError, match="got 'evil_module'"):
             load_model(tmp_path / "evil.keras")
         assert main(["simulate", f"--model={tmp_path}/evil.keras", f"--out={tmp_path}/a.csv"]) == 1
-        assert "it names 'evil_module'" in capsys.readouterr().err
+        assert "got 'evil_module'" in capsys.readouterr().err
     rewrite_config(demo / "model.keras", tmp_path / "same.keras", lambda config: None)
     assert load_model(tmp_path / "same.keras").core.cell.num_latents == 3
     for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"):

@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def animals(tmp_path_factory):
-    """A table of sessions in blocks, in a user's own names."""
+    """Make a table of sessions with blocks, with a user's column names."""
     played = bandit.simulate(
         bandit.QLearning(), bandit.BlockBandit(), num_sessions=12, num_trials=60, seed=3
     )
@@ -143,7 +143,6 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     model = keras_disrnn.DisRNNModel(
         num_latents=1, num_update_layers=1, subjects=("bob", "cyd", "ada"), subject_units=1, seed=0
     )
-    model.build((None, None, 3))
     model.save(tmp_path / "model.keras")
     played = []
 
@@ -165,7 +164,7 @@ def test_a_model_of_several_subjects_plays_as_each_of_them(animals, tmp_path, mo
     assert (first, schedules, second, others) == ("ada", 4, "bob", 8)
     assert (settings["num_sessions"], settings["first_session"]) == (8, 0)
     assert (more["num_sessions"], more["first_session"]) == (16, 8)
-    # Each plays the schedules of its own sessions, by its own embedding.
+    # Each subject plays the schedules of its own sessions with its own embedding.
     own = table.loc[table["subject"] == "ada", "p_left"]
     trials = ada.reward_probability[:4, :, 0].reshape(-1)
     lengths = np.arange(ada.choice.shape[1]) < ada.lengths[:4, None]

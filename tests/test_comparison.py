@@ -39,7 +39,7 @@ DISRNN = [
 
 
 def several_subjects(count=3, sessions=2, trials=20):
-    """Subjects that play alike, but whose responses lie at different heights."""
+    """Simulate subjects with the same behaviour and different mean responses."""
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=count * sessions,
         num_trials=trials, seed=1,
@@ -102,7 +102,7 @@ def test_each_session_is_scored_by_the_models_that_did_not_see_its_subject():
         mse = np.concatenate(squares).mean()
         assert table.loc[part, "mse"] == pytest.approx(mse, rel=1e-5)
         assert table.loc[part, "r2"] == pytest.approx(1 - mse / everything.var(), rel=1e-4)
-    # Heights of 0, 1 and 2: a mean of the other mice is far from the one that was left out.
+    # Mean responses of 0, 1 and 2: the mean of the other mice is far from that of the left-out one.
     assert table.loc["held_out", "mse"] > table.loc["train", "mse"] + 0.3
     assert (table["sessions"] == 6).all()
     with pytest.raises(ValueError, match="folds: expected one for each subject, m0, m1, m2, got"):
@@ -236,7 +236,7 @@ def stop(self, *arguments, **settings):
 
 
 def interrupted(arguments, at):
-    """Gives a command and interrupts it where a model of that class is to be fitted."""
+    """Run a command, and interrupt it when a model of that class is to be fitted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(at, "fit_sessions", stop)
         assert main(arguments) == 130
@@ -265,7 +265,7 @@ def test_an_interrupted_comparison_resumes(tmp_path, capsys, more):
     assert main([*command, "--seed=1"]) == 1
     assert "got another seed" in capsys.readouterr().err
     if left_out:
-        # The second subject is left out now: what was fitted without the first is there.
+        # The second subject is left out now. The fits without the first subject are kept.
         interrupted(command, baselines.LeakyActorCritic)
         assert "actor-critic, choice: read, fitted before" in capsys.readouterr().out
     else:
@@ -352,7 +352,7 @@ def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
         (["--synthetic.parameters={'alpa': 1}"], "alpa"),
         (["--synthetic.parameters={'alpha': 2}"], "alpha"),
         (["--data.columns.dopamine=dlight"], "data.table: expected a file"),
-        (["--data.table=nowhere.csv"], "nowhere.csv: no such file"),
+        (["--data.table=nowhere.csv"], "nowhere.csv: expected a file, got no such file"),
         (["--settings.leave_one_subject_out=true"], "expected a table of several subjects"),
     ],
 )
@@ -365,7 +365,7 @@ def test_a_bad_setting_is_named_before_any_fit(tmp_path, capsys, arguments, mess
     ]
     try:
         status = main(["compare", f"--out={out}", *small, *FAST, *DISRNN, *arguments])
-    except SystemExit as stopped:  # the parser's own way to end
+    except SystemExit as stopped:  # the parser ends in this way
         status = stopped.code
     assert status != 0
     printed = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Sessions, tables, splits and TFDS examples: every value spelled out, every bad input refused."""
+"""Sessions, tables, splits and TFDS examples: every value, and every kind of bad input."""
 
 import dataclasses
 import gzip
@@ -39,8 +39,7 @@ DLIGHT = Columns(
 
 
 def small_table():
-    """Session m1-a has a forced trial, then a missed one, then one without dopamine; m2-a is
-    shorter."""
+    """Make two sessions. In m1-a a forced, a missed and an unrecorded trial follow each other."""
     return pd.DataFrame(
         {
             "subject": ["m1"] * 4 + ["m2"] * 2,
@@ -57,7 +56,7 @@ def small_table():
 
 
 def plain_table(**columns):
-    """Two sessions of three trials, with the columns given instead of, or beside, the usual."""
+    """Make two sessions of three trials. The given columns replace or extend the usual ones."""
     table = {
         "subject": ["m1"] * 6,
         "session": ["a"] * 3 + ["b"] * 3,
@@ -68,7 +67,7 @@ def plain_table(**columns):
 
 
 def many_sessions(count=10, trials=4):
-    """Make sessions whose every reward is the number of the session."""
+    """Make sessions. Every reward of a session is its number."""
     return Sessions.from_trials(
         choice=np.arange(count * trials).reshape(count, trials) % 2,
         reward=np.repeat(np.arange(count), trials).reshape(count, trials),
@@ -80,11 +79,11 @@ def many_sessions(count=10, trials=4):
 
 
 def batch_ids(dataset):
-    """The session numbers in each batch of `many_sessions`."""
+    """Return the session numbers in each batch of `many_sessions`."""
     return [x[:, 1, 1].numpy().astype(int).tolist() for x, _, _ in dataset]
 
 
-# === Rows ===
+# === Time steps ===
 
 
 def test_every_value_of_a_small_table():
@@ -147,13 +146,13 @@ def test_trials_after_the_last_choice_are_not_lost():
     np.testing.assert_array_equal(sessions.row_mask, [[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
-def test_trials_per_session_are_read_off_the_padding():
+def test_trials_per_session_are_counted_from_the_padding():
     sessions = sessions_from_table(small_table(), ALL_COLUMNS)
     again = dataclasses.replace(sessions, trials_per_session=None)
     np.testing.assert_array_equal(again.trials_per_session, [4, 2])
 
 
-def test_a_missed_flag_wins_over_the_other_cells():
+def test_other_cells_of_a_missed_trial_are_ignored():
     table = plain_table(choice=["0", "1", "omission", "0", "0", "1"], reward=[1, 0, 7, 0, 1, 1])
     table["missed"] = [False, False, True, False, False, False]
     sessions = sessions_from_table(table, Columns(missed="missed"))
@@ -173,7 +172,7 @@ def test_several_signals_arms_and_real_rewards():
     assert sessions_from_table(plain_table(), num_arms=4).num_arms == 4
 
 
-def test_without_a_subject_column():
+def test_a_table_without_a_subject_column_is_read():
     table = plain_table().drop(columns="subject")
     assert sessions_from_table(table, Columns(subject=None)).subjects == ("unnamed", "unnamed")
 
@@ -217,7 +216,7 @@ def test_empty_nullable_choices_are_missed():
 # === Real recordings ===
 
 
-def test_dlight_trials(shared):
+def test_the_dlight_trials_are_read(shared):
     path = shared / "data" / "dlight_bandit" / "trials.csv.gz"
     table = pd.read_csv(path)
     sessions = sessions_from_table(path, DLIGHT)
@@ -250,10 +249,10 @@ def test_dlight_trials(shared):
     )
 
 
-def test_mouse_bandit(shared):
+def test_the_mouse_bandit_is_read(shared):
     table = pd.read_csv(shared / "data" / "mouse_bandit" / "trials.csv.gz")
     columns = Columns(subject="mouse", session="date", choice="right", trial="trial")
-    # Dates are shared between mice, so they are not session ids; the error says what to do.
+    # Mice share dates, so dates are not session ids. The error says what to do.
     with pytest.raises(ValueError, match=r"expected one subject in a session.*table\['mouse"):
         sessions_from_table(table, columns)
     table["date"] = table["mouse"].astype(str) + " " + table["date"].astype(str)
@@ -266,8 +265,8 @@ def test_mouse_bandit(shared):
     assert counted.loc["(all)", "choice_1"] == pytest.approx(table.right.mean())
 
 
-def test_matching_pennies(shared):
-    # The array holds (trials, sessions, 3), of which the first two are of the trial before.
+def test_matching_pennies_are_read(shared):
+    # The array has shape (trials, sessions, 3). The first two values are of the trial before.
     data = np.load(shared / "data" / "matching_pennies" / "mp_beh_m18_500completed.npy")
     choice, reward = data[:-1, :, 2].T, data[1:, :, 1].T
     np.testing.assert_array_equal(data[1:, :, 0].T, choice)
@@ -282,7 +281,7 @@ def test_matching_pennies(shared):
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "tsv", "htsv", "htsv.gz", "parquet"])
-def test_formats(tmp_path, ending):
+def test_every_format_gives_the_same_sessions(tmp_path, ending):
     path = tmp_path / f"a.trials.{ending}"
     if ending == "parquet":
         pytest.importorskip("pyarrow")
@@ -293,7 +292,7 @@ def test_formats(tmp_path, ending):
     assert sessions_from_table(str(path), ALL_COLUMNS).num_trials == 6
 
 
-def test_byte_order_mark_and_quotes(tmp_path):
+def test_byte_order_marks_and_quotes_are_read(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('\ufeffsubject,note\nm1,"two\nlines, and a comma"\n', encoding="utf-8")
     table = read_table(path)
@@ -315,7 +314,11 @@ CSV = small_table().to_csv(index=False).encode()
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda f: f / "absent.csv", FileNotFoundError, "absent.csv: no such file$"),
+        (
+            lambda f: f / "absent.csv",
+            FileNotFoundError,
+            "absent.csv: expected a file, got no such file$",
+        ),
         (
             lambda f: file_of("trials.csv", CSV)(f).with_name("trails.csv"),
             FileNotFoundError,
@@ -343,7 +346,7 @@ CSV = small_table().to_csv(index=False).encode()
         (file_of("a.parquet", b"PAR1 nothing"), ValueError, "expected a parquet file"),
     ],
 )
-def test_bad_files(tmp_path, make, error, message):
+def test_bad_files_are_refused(tmp_path, make, error, message):
     if "parquet file" in message:
         pytest.importorskip("pyarrow")
     with pytest.raises(error, match=message):
@@ -454,12 +457,12 @@ def test_errors_name_the_file(tmp_path):
         ),
     ],
 )
-def test_bad_tables(changes, columns, message):
+def test_bad_tables_are_refused(changes, columns, message):
     with pytest.raises(ValueError, match=message):
         sessions_from_table(plain_table(**changes), columns)
 
 
-def test_bad_arguments_of_the_reader():
+def test_bad_arguments_of_the_reader_are_refused():
     with pytest.raises(ValueError, match=r"from 0 to 1 \(num_arms=2\), got 2 in row 2"):
         sessions_from_table(plain_table(choice=[0, 1, 2, 0, 0, 1]), num_arms=2)
     for arms in (1, 2.0, True, "2"):
@@ -481,9 +484,9 @@ def test_bad_arguments_of_the_reader():
         sessions_from_table(pd.DataFrame({"subject;session": ["m1;a"]}))
 
 
-def test_one_role_a_column():
+def test_a_column_has_only_one_role():
     with pytest.raises(
-        ValueError, match="expected one role a column, got 'reward' as both reward and dopamine"
+        ValueError, match="expected one role per column, got 'reward' as both reward and dopamine"
     ):
         Columns(dopamine=["d", "reward"])
     with pytest.raises(ValueError, match="as both session and subject; pass subject=None"):
@@ -502,7 +505,7 @@ def test_one_role_a_column():
     ("arguments", "message"),
     [
         ({"choice": [], "reward": []}, "at least one session, got none"),
-        ({"reward": [[1, 0, 1]]}, "reward: expected one entry a session, 2 as in choice, got 1"),
+        ({"reward": [[1, 0, 1]]}, "reward: expected one entry per session, 2 as in choice, got 1"),
         (
             {"reward": [[1, 0], [1]]},
             "reward: expected 3 trials, as in choice, got 2 in session 'a'",
@@ -530,7 +533,7 @@ def test_one_role_a_column():
         ),
     ],
 )
-def test_bad_trials(arguments, message):
+def test_bad_trials_are_refused(arguments, message):
     given = {"choice": [[0, 1, 1], [1]], "reward": [[1, 0, 1], [0]]}
     given |= {"subjects": ["m1", "m2"], "ids": ["a", "b"]}
     with pytest.raises(ValueError, match=message):
@@ -610,7 +613,7 @@ def changed(array, place, value):
         (lambda s: {"latents": np.zeros((2, 4, 3))}, r"latents: expected shape \(2, 5, latents\)"),
     ],
 )
-def test_invariants(change, message):
+def test_broken_invariants_are_refused(change, message):
     sessions = sessions_from_table(small_table(), ALL_COLUMNS)
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(sessions, **change(sessions))
@@ -619,7 +622,7 @@ def test_invariants(change, message):
 # === Parts ===
 
 
-def test_subset():
+def test_a_subset_has_the_selected_sessions():
     sessions = sessions_from_table(small_table(), ALL_COLUMNS)
     for indices in ([1], np.array([False, True]), slice(1, 2), [-1]):
         part = sessions.subset(indices)
@@ -651,7 +654,7 @@ def test_sessions_have_a_length_and_an_index():
     assert "s3" in sessions and "s33" not in sessions
     np.testing.assert_array_equal(sessions["s3"].features[0], sessions.features[3])
     for key, error, message in (
-        ("s33", KeyError, "no session 's33'.*did you mean 's3'"),
+        ("s33", KeyError, "expected the id of a session, got 's33'.*did you mean 's3'"),
         (10, IndexError, "expected a position below 10, got 10"),
         (-11, IndexError, "expected a position below 10, got -11"),
         (1.0, TypeError, "expected a position, an id, a slice or an array .* got 1.0"),
@@ -662,7 +665,7 @@ def test_sessions_have_a_length_and_an_index():
             sessions[key]
 
 
-def test_sessions_show_what_they_hold():
+def test_sessions_have_a_short_representation():
     sessions = sessions_from_table(small_table(), ALL_COLUMNS)
     assert repr(sessions) == (
         "<Sessions: 2 subjects, 2 sessions, 6 trials (4 free choices, 1 forced, 1 missed), "
@@ -689,7 +692,7 @@ def test_a_part_may_have_no_target():
     assert sessions.subset([0]).choice_weight.sum() == 0
 
 
-def test_splits():
+def test_splits_hold_out_the_right_sessions():
     sessions = many_sessions()
     train, held_out = split_by_session(sessions, 3)
     assert held_out.ids == ("s1", "s4", "s7")
@@ -734,12 +737,12 @@ def test_splits():
         (lambda s: split_by_column(s, pd.Series([1]), [1]), "expected sessions read from a table"),
     ],
 )
-def test_bad_splits(split, message):
+def test_bad_splits_are_refused(split, message):
     with pytest.raises(ValueError, match=message):
         split(many_sessions())
 
 
-def test_split_by_column():
+def test_sessions_are_split_by_a_column():
     table = plain_table(day=[1, 1, 1, 2, 2, 2], block=[0, 1, 1, 0, 0, 0])
     sessions = sessions_from_table(table)
     assert split_by_column(sessions, table["day"], [2]).held_out.ids == ("b",)
@@ -757,7 +760,7 @@ def test_split_by_column():
 # === Batches ===
 
 
-def test_all_sessions_in_one_batch():
+def test_all_sessions_can_be_one_batch():
     sessions = sessions_from_table(small_table(), ALL_COLUMNS)
     [(x, y, w)] = sessions.dataset()
     np.testing.assert_array_equal(x, sessions.features)
@@ -767,7 +770,7 @@ def test_all_sessions_in_one_batch():
     np.testing.assert_array_equal(y["dopamine"], sessions.dopamine)
     np.testing.assert_array_equal(w["dopamine"], sessions.dopamine_weight)
     assert (x.dtype, y["choice"].dtype, w["dopamine"].dtype) == (tf.float32, tf.int32, tf.float32)
-    # An endless supply of the same batch is as cheap as one: nothing is copied.
+    # The same batch can repeat without end, because nothing is copied.
     stream = sessions.dataset(steps=1000, start_step=7, shuffle=True)
     assert int(stream.cardinality()) == 1000
     np.testing.assert_array_equal(next(iter(stream))[0], sessions.features)
@@ -778,7 +781,7 @@ def test_behaviour_alone_has_no_dopamine_target():
     assert set(y) == set(w) == {"choice"}
 
 
-def test_latents_ride_along():
+def test_batches_contain_the_latents():
     sessions = many_sessions()
     latents = np.arange(10 * 5 * 2, dtype=np.float32).reshape(10, 5, 2)
     part = dataclasses.replace(sessions, latents=latents).subset([3, 8])
@@ -787,7 +790,7 @@ def test_latents_ride_along():
     np.testing.assert_array_equal(x["latents"], latents[[3, 8]])
 
 
-def test_one_pass_in_order():
+def test_one_pass_has_the_sessions_in_order():
     sessions = many_sessions()
     stream = sessions.dataset(4)
     assert int(stream.cardinality()) == 3
@@ -804,7 +807,7 @@ def test_one_pass_in_order():
         np.testing.assert_array_equal(y["choice"], sessions.choice[numbers])
 
 
-def test_shuffled_passes_hold_every_session_once():
+def test_shuffled_passes_contain_every_session_once():
     stream = many_sessions().dataset(4, shuffle=True, seed=3, steps=9)
     assert int(stream.cardinality()) == 9
     batches = batch_ids(stream)
@@ -815,7 +818,7 @@ def test_shuffled_passes_hold_every_session_once():
     assert tuple(range(10)) not in {tuple(one) for one in passes}
 
 
-def test_batches_depend_on_seed_and_step_alone():
+def test_batches_depend_only_on_seed_and_step():
     sessions = many_sessions()
     batches = batch_ids(sessions.dataset(3, shuffle=True, seed=5, steps=12))
     tf.random.set_seed(99)
@@ -843,12 +846,12 @@ def test_batches_have_a_fixed_shape_when_they_can():
         ({"seed": None}, "seed: expected a whole number, got None"),
     ],
 )
-def test_bad_streams(arguments, message):
+def test_bad_arguments_of_batches_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         many_sessions().dataset(**arguments)
 
 
-def test_keras_fits_and_evaluates():
+def test_keras_fits_and_evaluates_batches():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5, 2))
     hidden = keras.layers.Lambda(lambda x: tf.where(tf.math.is_nan(x), 0.0, x))(inputs)
@@ -880,7 +883,7 @@ def test_keras_fits_and_evaluates():
 # === Summary ===
 
 
-def test_summary():
+def test_the_summary_counts_trials_by_subject():
     counted = summary(sessions_from_table(small_table(), ALL_COLUMNS))
     assert counted.index.tolist() == ["m1", "m2", "(all)"]
     counts = ["sessions", "trials", "forced", "missed", "dlight_missing"]
@@ -975,7 +978,7 @@ def test_tfds_without_dopamine_and_with_forced_trials():
         (lambda e: [{**e[0], "dopamine": [NAN] * 3}], "dopamine 'dopamine': expected a value"),
     ],
 )
-def test_bad_tfds(make, message):
+def test_bad_datasets_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         sessions_from_tfds(make(examples()))
 
@@ -984,7 +987,7 @@ def test_bad_tfds(make, message):
 
 
 @pytest.mark.slow
-def test_a_million_trials():
+def test_a_million_trials_are_read():
     sessions, trials = 5000, 200
     rng = np.random.default_rng(0)
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The TFDS builder, as a user of `tfds.load` meets it."""
+"""The TFDS builder, as users of `tfds.load` see it."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ SIMULATED = [
     "multi_subject",
 ]
 CONFIGS_MODULE = sys.modules[SimulatedConfig.__module__]
-# Shards one after the other, as they lie on the disk.
+# Read shards in their order on the disk.
 IN_ORDER = tfds.ReadConfig(interleave_cycle_length=1)
 
 
@@ -51,7 +51,7 @@ def small(name="small", **arguments):
 
 
 def make_table(sessions=6, trials=15, seed=0):
-    """A table as a laboratory has it: forced and missed trials, gaps in the signal."""
+    """Make a realistic table, with forced and missed trials and gaps in the signal."""
     played = bandit.simulate(
         bandit.QLearning(),
         bandit.DriftingBandit(),
@@ -81,7 +81,7 @@ class SimulatedConfigsTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = Builder
     BUILDER_CONFIG_NAMES_TO_TEST = SIMULATED
     SPLITS = {"train": 300, "validation": 100, "test": 300}
-    # The data are simulated, but the test case wants a folder of examples to be there.
+    # The data are simulated, but the test case requires a folder of examples.
     EXAMPLE_DIR = Path(__file__).parent
 
 
@@ -230,7 +230,7 @@ def test_settings_may_be_numpy_numbers(tmp_path):
     assert build(config, tmp_path).info.metadata["parameters"]["q_learning"]["alpha"] == 0.5
 
 
-def test_shards_change_nothing(tmp_path, monkeypatch):
+def test_shards_do_not_change_the_examples(tmp_path, monkeypatch):
     subjects = {"a": bandit.QLearning(0.1), "b": bandit.QLearning(0.8)}
     config = small(agent=subjects, num_train_sessions=700, num_trials=5)
     once = build(config, tmp_path / "once")
@@ -256,7 +256,7 @@ def test_shards_cover_each_split_once(split):
     assert played == list(range(first, first + getattr(config, f"num_{split}_sessions")))
 
 
-def test_random_access(tmp_path):
+def test_examples_can_be_read_in_any_order(tmp_path):
     plain = {e["session"]: e for e in examples_of(build(small(), tmp_path / "plain"))}
     builder = build(small(), tmp_path / "random", file_format="array_record")
     source = builder.as_data_source(split="train")
@@ -375,7 +375,7 @@ def test_held_out_sessions_of_each_subject_become_the_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("files", "arguments", "message"),
     [
-        ({}, {}, "does not exist or is empty(.|\n)*one row a trial(.|\n)*'reward' .reward."),
+        ({}, {}, "does not exist or is empty(.|\n)*one row per trial(.|\n)*'reward' .reward."),
         ({"notes.txt": "x"}, {}, "expected one table .*got none"),
         ({"a.csv": "x", "b.csv": "x"}, {}, "got a.csv, b.csv; name it with the config's file"),
         ({"a.csv": "x"}, {"file": "b.csv"}, "expected the file b.csv, got a.csv"),
@@ -439,7 +439,7 @@ def test_parker2016_reads_events_and_photometry(tmp_path):
         ),
     ],
 )
-def test_parker2016_says_what_it_needs(tmp_path, text, message):
+def test_parker2016_names_what_is_missing(tmp_path, text, message):
     manual = tmp_path / "manual"
     manual.mkdir()
     if text is not None:
@@ -468,7 +468,7 @@ def ragged_sessions():
 
 
 def dataset_of(examples):
-    """A split as TFDS would give it."""
+    """Return a split as TFDS gives it."""
     examples = list(examples)
     signature = {}
     for name, value in examples[0].items():
@@ -478,7 +478,7 @@ def dataset_of(examples):
     return tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
 
 
-def test_examples_and_sessions_are_each_others_inverse():
+def test_sessions_survive_conversion_to_examples_and_back():
     sessions = ragged_sessions()
     assert len(set(sessions.trials_per_session)) == 8
     assert_same_sessions(sessions_from_tfds(examples_from_sessions(sessions)), sessions)
@@ -516,7 +516,7 @@ def test_without_a_length_each_batch_is_as_long_as_its_longest_session():
     assert rows == (sessions.trials_per_session + 1).tolist()
 
 
-def test_behaviour_alone_and_no_flags():
+def test_behaviour_without_flags_is_streamed():
     examples = [
         {"subject": "m", "session": f"s{i}", "choice": np.array([0, 1, 2]), "reward": np.ones(3)}
         for i in range(2)

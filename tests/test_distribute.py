@@ -27,7 +27,7 @@ from keras_disrnn.training.stages import compile_stage
 
 SCRIPT = Path(__file__).with_name("distributed.py")
 TOLERANCES = {"float32": 3e-5, "float64": 1e-13}
-"""Of weights. Metrics are in float32 in any case."""
+"""The tolerance for weights. Metrics are always float32."""
 
 
 def start(strategy, cases, compare):

@@ -61,7 +61,7 @@ def write_files(folder, rng):
 
 
 def source_2():
-    """One row a trial: two sites of two and one sessions, which are numbered within sites."""
+    """Make a table of two sites with two and one sessions, numbered within sites."""
     table = pd.DataFrame(
         {
             "site": [1, 1, 1, 1, 2, 2],

@@ -18,7 +18,7 @@ def blocks(page):
 
 @pytest.fixture
 def trials(tmp_path):
-    """The reader's table of trials, with the columns that the README names."""
+    """Write a table of trials with the columns that the README names."""
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=9, num_trials=20, seed=0
     )

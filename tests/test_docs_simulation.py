@@ -12,7 +12,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "simulation.md"
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = DisRNNModel(num_latents=2, num_update_layers=1, seed=0)
-    model.build((None, None, 2))
     played = bandit.simulate(
         bandit.QLearning(), bandit.BlockBandit(), num_sessions=8, num_trials=50, seed=0
     )

@@ -1,4 +1,4 @@
-"""Tables with one row an event, and tables with one row a sample, as tables of trials."""
+"""Conversion of tables with one row per event or per sample to tables of trials."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ BY_VALUE = EventSettings(arms={"left": 0, "right": 1}, choice="press", value="si
 
 
 def event_table(**columns):
-    """Two sessions of three and two trials; the last trial of the first session is missed."""
+    """Make sessions of three and two trials. The last trial of the first session is missed."""
     names = [
         *("trial_start", "left", "reward", "trial_start", "lick", "right", "left"),
         "trial_start",
@@ -39,7 +39,7 @@ def event_table(**columns):
 
 
 def by_value():
-    """The same events with one name for the choices, and a column of sides and amounts."""
+    """Make the same events with one name for all choices, and a column of sides and amounts."""
     table = event_table()
     choices = table["event"].isin(["left", "right"])
     table["side"] = table["event"].where(choices)
@@ -86,7 +86,7 @@ def test_the_side_of_a_choice_can_be_a_value():
     pd.testing.assert_frame_equal(trials_from_events(numbers, settings), expected)
 
 
-def test_amounts_forced_missed_and_other_events():
+def test_amounts_forced_missed_and_other_events_are_read():
     table = event_table(value=np.where(event_table()["event"] == "reward", 0.5, NAN))
     table.loc[[4, 7], "event"] = ["forced", "trial_start"]
     omitted = pd.DataFrame(
@@ -113,7 +113,7 @@ def test_amounts_forced_missed_and_other_events():
         trials_from_events(table, both)
 
 
-def test_without_a_subject():
+def test_a_table_without_a_subject_is_read():
     table = event_table().drop(columns="subject")
     settings = EventSettings(arms={"left": 0, "right": 1}, subject=None)
     assert set(trials_from_events(table, settings)["subject"]) == {"unnamed"}
@@ -158,7 +158,7 @@ def test_without_a_subject():
         ({"event": [None] * 13}, {}, "'event'.* expected a value in every row"),
     ],
 )
-def test_bad_events(changes, settings, message):
+def test_bad_events_are_refused(changes, settings, message):
     settings = EventSettings(**{"arms": {"left": 0, "right": 1}, **settings})
     with pytest.raises(ValueError, match=f"(^events: .*|^){message}"):
         trials_from_events(event_table(**changes), settings)
@@ -172,7 +172,7 @@ def test_bad_events(changes, settings, message):
         (5, "lick", "expected a reward only in trials with a choice, got 'reward' in row 6"),
     ],
 )
-def test_events_that_contradict_each_other(row, name, message):
+def test_contradictory_events_are_refused(row, name, message):
     table = event_table()
     table.loc[row, "event"] = name
     if row == 5:
@@ -194,39 +194,39 @@ def test_an_unknown_side_is_named():
         ({"arms": {"left": 0}}, "EventSettings.arms: expected at least 2 arms"),
         ({"choice": "press"}, "EventSettings.value: expected a column"),
         ({"amounts": True}, "EventSettings.value: expected a column"),
-        ({"reward": "left"}, "expected one role an event, got 'left' twice"),
-        ({"time": "event"}, "expected one role a column, got 'event' as both time and event"),
+        ({"reward": "left"}, "expected one role per event, got 'left' twice"),
+        ({"time": "event"}, "expected one role per column, got 'event' as both time and event"),
         ({"session": None}, "EventSettings.session: expected the name of a column, got None"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         EventSettings(**{"arms": {"left": 0, "right": 1}, **settings})
 
 
-def test_what_is_no_table_of_events():
+def test_other_objects_than_tables_of_events_are_refused():
     with pytest.raises(TypeError, match=r"events: expected a pandas.DataFrame or the path"):
         trials_from_events([1], SETTINGS)
-    with pytest.raises(FileNotFoundError, match="absent.csv: no such file"):
+    with pytest.raises(FileNotFoundError, match="absent.csv: expected a file, got no such file"):
         trials_from_events("absent.csv", SETTINGS)
 
 
-def test_write_trials(tmp_path):
+def test_trials_are_written_to_a_file(tmp_path):
     event_table().to_csv(tmp_path / "events.csv", index=False)
     out = tmp_path / "trials.csv"
     table = write_trials(tmp_path / "events.csv", out, SETTINGS)
     pd.testing.assert_frame_equal(pd.read_csv(out), table)
     with pytest.raises(FileExistsError, match="expected a new file"):
         write_trials(tmp_path / "events.csv", out, SETTINGS)
-    with pytest.raises(ValueError, match="expected a name that ends in .csv"):
+    with pytest.raises(ValueError, match="expected a name that ends in .csv, got 'trials.txt'"):
         write_trials(tmp_path / "events.csv", tmp_path / "trials.txt", SETTINGS)
 
 
-# === One row a sample ===
+# === One row per sample ===
 
 
 def sample_table(trials=3, gap=60):
-    """Two sessions at 15 Hz. A trial takes 4 s, and its press is 1 s after its start.
+    """Make two sessions at 15 Hz. A trial takes 4 s, with a press 1 s after its start.
 
     The signal is 2 for a second after a rewarded press, 0.5 after another press, else 0. The last
     trial of the first session is missed.
@@ -243,7 +243,7 @@ def sample_table(trials=3, gap=60):
                 continue
             press, rewarded = start + 15, trial % 2 == 0
             lever = "contra_press" if trial else "ipsi_press"
-            part.loc[press : press + 2, lever] = 1  # Held for three rows: one press.
+            part.loc[press : press + 2, lever] = 1  # Three rows of 1 are one press.
             part.loc[press + 1 : press + 2, "reward"] = int(rewarded)
             part.loc[press : press + 15, "signal"] = 2.0 if rewarded else 0.5
         part.insert(0, "site", 7)
@@ -306,14 +306,14 @@ def test_an_event_may_begin_in_the_first_row_of_a_session():
         (40, "reward", 3, "samples: column 'reward' .*: expected 0 or 1 .* got 3 in row 40"),
     ],
 )
-def test_bad_samples(rows, column, value, message):
+def test_bad_samples_are_refused(rows, column, value, message):
     samples = sample_table().astype({column: float})
     samples.loc[rows, column] = value
     with pytest.raises(ValueError, match=f"^{message}"):
         trials_from_events(events_of(samples), PRESSES)
 
 
-def test_bad_arguments_of_samples():
+def test_bad_arguments_of_samples_are_refused():
     with pytest.raises(ValueError, match="rate: expected a number above 0, got 0"):
         events_from_samples(sample_table(), ["reward"], rate=0, subject="site")
     with pytest.raises(ValueError, match="expected a column 'rewards'.* did you mean 'reward'"):

@@ -182,7 +182,6 @@ def test_errors_name_the_bad_file(golden, tmp_path):
 
 def test_a_model_without_counterpart_is_not_exported(tmp_path, capsys):
     model = keras_disrnn.DisRNNModel(num_latents=2)
-    model.build((None, None, 2))
     save_model(model, tmp_path / "model.keras")
     command = ["export", f"--run={tmp_path}/model.keras", f"--out={tmp_path}/out"]
     assert main([*command, "--format=reference"]) == 1

@@ -72,7 +72,7 @@ def loaded(folder):
 
 
 def steps(loaded, features):
-    """The outputs of stepping through sessions, stacked by row."""
+    """Step through sessions, and stack the outputs of all time steps."""
     latents = loaded.initial_state(len(features))["latents"]
     rows = []
     for row in range(features.shape[1]):
@@ -288,7 +288,7 @@ NUMBERS = st.sampled_from([0.0, 1.0, 0.5, -3.0, 1e30, np.nan, np.inf, -np.inf])
 
 
 def batches(*sizes):
-    """Arrays of about these sizes and of some type, from NumPy or TensorFlow."""
+    """Draw arrays of about these sizes and of any type, from NumPy or TensorFlow."""
     shapes = st.tuples(*(st.sampled_from([size, size, size, size + 1, 0, 1]) for size in sizes))
     shapes = shapes | st.lists(st.integers(0, 3), max_size=4).map(tuple)
     return st.builds(
@@ -390,8 +390,8 @@ def test_exported_baselines_check_their_inputs_too(exported):
 
 
 def test_nothing_is_overwritten(tmp_path):
-    with pytest.raises(ValueError, match="got one without weights"):
-        export.export(baselines.GRU(units=2), tmp_path / "model")
+    with pytest.raises(ValueError, match="QLearning: expected fitted parameters, got none"):
+        export.export(baselines.QLearning(), tmp_path / "model")
     with pytest.raises(ValueError, match="expected a DisRNNModel or a baseline, got a Sequential"):
         export.export(keras.Sequential(), tmp_path / "model")
     model = keras_disrnn.DisRNNModel(num_latents=2)
@@ -455,7 +455,10 @@ REFUSALS = {
         damage("README.md", lambda d: d.replace(b"4", b"5")),
         "expected README.md as",
     ),
-    "no weights file": (lambda f: (f / "variables/variables.index").unlink(), "is missing; copy"),
+    "no weights file": (
+        lambda f: (f / "variables/variables.index").unlink(),
+        "got a folder without it; copy",
+    ),
     "an older export": (lambda f: (f / export.MANIFEST).unlink(), "before version 1 have none"),
     "an older version": (rewrite(version=0), "got 0; export the model again"),
     "a newer version": (rewrite(version=2), "got 2; update keras-disrnn"),
@@ -611,7 +614,7 @@ def test_step_runs_in_litert(exported, tmp_path, make_features):
 
 
 def test_the_trained_model_of_this_repository_predicts_new_sessions():
-    """It predicts as well as the true agent, on sessions that no fit has seen."""
+    """The model predicts as well as the true agent, on sessions that it was not fitted to."""
     loaded = export.load(EXPORTS / "q_learner")
     played = bandit.simulate(
         bandit.QLearning(), bandit.DriftingBandit(), num_sessions=200, num_trials=200, seed=987654

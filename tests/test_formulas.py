@@ -19,7 +19,7 @@ from keras_disrnn.training.fit import train
 
 
 def linear(network, maps, constants):
-    """Makes a residual MLP linear: `maps` (outputs, inputs) and constants, hidden layers silent."""
+    """Make a residual MLP linear, with `maps` (outputs, inputs) and silent hidden layers."""
     for weight in (network.hidden_kernel, network.hidden_bias, network.input_bias):
         weight.assign(np.zeros(weight.shape))
     maps = np.asarray(maps, float)
@@ -33,13 +33,12 @@ def linear(network, maps, constants):
 
 
 def hand_set(**arguments):
-    """Latent 1 moves to a target by choice and reward, latent 2 too; the third is closed.
+    """Make a model in which latents 1 and 2 move to a target by choice and reward.
 
-    u = a + b choice + c reward and v = d + e choice + f reward, so that weight and target are
-    constant in each case, and the rule is exactly z + w (target - z).
+    u = a + b choice + c reward and v = d + e choice + f reward. So weight and target are constant
+    in each case, and the rule is exactly z + w (target - z). The third latent is closed.
     """
     model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=2, seed=1, **arguments)
-    model.build((None, None, 2))
     for layers in model.bottlenecks.values():
         for layer in layers:
             set_sigma(layer, np.full(layer.raw_sigma.shape, 0.02))
@@ -100,7 +99,7 @@ def test_a_linear_rule_is_found_exactly(sessions):
 
 
 def test_other_latents_are_terms_where_they_can_be_read(sessions):
-    """Latent 1's target follows latent 2 (weakly, so that tanh is nearly straight)."""
+    """The target of latent 1 depends on latent 2, so weakly that tanh is nearly linear."""
     model, maps, constants = hand_set(max_latent_value=50.0)
     cell = model.core.cell
     maps[0, 1, 3] = 0.4
@@ -119,7 +118,7 @@ def test_other_latents_are_terms_where_they_can_be_read(sessions):
 
 
 def test_errors_are_those_of_the_formula(sessions):
-    """Compares a nonlinear network with an independent least squares fit over visited states."""
+    """Compare a nonlinear network with an independent least squares fit over visited states."""
     model = make_model(num_latents=2)
     formulas = compute_formulas(model, sessions)
     latents = predict_latents(model, sessions.features).astype(float)

@@ -339,7 +339,7 @@ def test_frozen_layers_add_no_loss(make_features):
 
 
 def test_a_plain_keras_model_trains_with_the_penalty(rng):
-    """A penalty closes the bottleneck of an input that tells nothing."""
+    """A penalty closes the bottleneck of an input that carries no information."""
     inputs = rng.normal(size=(256, 3)).astype("float32")
     targets = 2.0 * inputs[:, :1]
     model = keras.Sequential(

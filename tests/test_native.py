@@ -441,7 +441,6 @@ def test_predict_evaluate_and_latents_run_natively(make_features, monkeypatch):
     monkeypatch.setattr(native.Pass, "_call", noting)
     features = make_features(4, 6)
     model = DisRNNModel(num_latents=2, seed=1)
-    model.build((None, None, 2))
     compile_stage(model, "joint")
     targets = {"choice": np.zeros((4, 6), "int32"), "dopamine": np.zeros((4, 6, 1), "float32")}
     weights = {name: np.ones_like(target, "float32") for name, target in targets.items()}
@@ -860,7 +859,6 @@ def test_a_whole_step_is_the_same_in_both(stage, dopamine_timing, make_features,
             latent_penalty=0.1, choice_penalty=0.1, dopamine_penalty=0.1, l2_scale=0.01,
             seed=4, implementation=how,
         )  # fmt: skip
-        model.build((None, None, 2))
         compile_stage(model, stage)
         model.noise = False
         with tf.GradientTape() as tape:

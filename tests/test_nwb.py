@@ -1,4 +1,4 @@
-"""NWB files that pynwb writes, read back."""
+"""Reading of NWB files that pynwb wrote."""
 
 import datetime
 import sys
@@ -19,7 +19,7 @@ SETTINGS = Photometry(window=(0.0, 0.9), baseline=(-0.9, -0.1))
 
 
 def signal(sizes=(1.0, 2.0, 3.0, 4.0)):
-    """A box of a second after each event."""
+    """Make a signal with a box of one second after each event."""
     values = np.full(len(TIMES), 5.0)
     for event, size in zip(EVENTS, sizes, strict=True):
         values[(event <= TIMES) & (event + 1 > TIMES)] += size
@@ -64,7 +64,7 @@ def write(path, *, subject="m1", session="m1-01", trials=4, change=None, regular
 
 
 @pytest.mark.parametrize("regular", [False, True])
-def test_trials_and_series(tmp_path, regular):
+def test_trials_and_series_are_read(tmp_path, regular):
     path = write(tmp_path / "a.nwb", regular=regular)
     table = read_nwb(path, series="dlight", event="choice_time", photometry=SETTINGS)
     assert table.columns[:2].tolist() == ["subject", "session"]
@@ -77,7 +77,7 @@ def test_trials_and_series(tmp_path, regular):
     np.testing.assert_allclose(sessions.dopamine[0, 1:, 0], [1, 2, 3, 4])
 
 
-def test_several_files_channels_and_a_control(tmp_path):
+def test_several_files_channels_and_a_control_are_read(tmp_path):
     control = 1 + np.sin(TIMES) / 2
     both = np.column_stack([np.zeros(len(TIMES)), signal()])
     paths = [
@@ -99,7 +99,7 @@ def test_several_files_channels_and_a_control(tmp_path):
     np.testing.assert_array_equal(table["dopamine"][:4], table["dopamine"][4:])
 
 
-def test_behaviour_alone_and_missing_events(tmp_path):
+def test_behaviour_without_series_and_missing_events_are_read(tmp_path):
     path = write(tmp_path / "a.nwb", change={1: {"choice_time": NAN}})
     assert "dopamine" not in read_nwb(path)
     table = read_nwb(str(path), series="dlight", event="choice_time", photometry=SETTINGS)
@@ -139,14 +139,14 @@ def test_behaviour_alone_and_missing_events(tmp_path):
         ),
     ],
 )
-def test_bad_nwb(tmp_path, made, asked, message):
+def test_bad_nwb_contents_are_refused(tmp_path, made, asked, message):
     path = write(tmp_path / "bad.nwb", **made)
     arguments = {"series": "dlight", "event": "choice_time", **asked}
     with pytest.raises(ValueError, match=f"bad.nwb: .*{message}"):
         read_nwb(path, **arguments)
 
 
-def test_bad_nwb_files(tmp_path):
+def test_bad_nwb_files_are_refused(tmp_path):
     path = write(tmp_path / "whole.nwb")
     half = tmp_path / "half.nwb"
     half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -155,7 +155,7 @@ def test_bad_nwb_files(tmp_path):
     for broken in (half, text):
         with pytest.raises(ValueError, match=f"{broken.name}: expected an NWB file, .* cut short"):
             read_nwb(broken)
-    with pytest.raises(FileNotFoundError, match="hole.nwb: no such file; did you mean 'whole.nwb'"):
+    with pytest.raises(FileNotFoundError, match="got no such file; did you mean 'whole.nwb'"):
         read_nwb(tmp_path / "hole.nwb")
     for arguments, message in (
         ({"series": "dlight"}, "series and event: expected both or none"),
@@ -167,13 +167,13 @@ def test_bad_nwb_files(tmp_path):
         read_nwb([])
 
 
-def test_without_pynwb(monkeypatch):
+def test_missing_pynwb_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynwb", None)
-    with pytest.raises(ImportError, match=r"needs pynwb: pip install 'keras-disrnn\[nwb\]'"):
+    with pytest.raises(ImportError, match=r"package pynwb, got none; .*'keras-disrnn\[nwb\]'"):
         read_nwb("a.nwb")
 
 
-def test_the_table_is_the_one_in_the_file(tmp_path):
+def test_the_table_equals_the_one_in_the_file(tmp_path):
     path = write(tmp_path / "a.nwb")
     with pynwb.NWBHDF5IO(str(path), "r") as reader:
         own = reader.read().trials.to_dataframe().reset_index(drop=True)

@@ -25,7 +25,7 @@ EVENTS = np.array([5.0, 15.0, 25.0, 35.0, 45.0])
 
 
 def bumps(sizes, width=0.5):
-    """A signal that is a box of the given size for `width` seconds after each event."""
+    """Make a signal with a box of the given size for `width` seconds after each event."""
     signal = np.zeros(len(TIMES))
     for event, size in zip(EVENTS, sizes, strict=True):
         signal[(event - 1e-9 <= TIMES) & (event + width > TIMES)] = size
@@ -42,23 +42,23 @@ def test_align_interpolates_linearly():
     np.testing.assert_allclose(values, [[5, 10, 15], [10, 15, 20], [NAN] * 3])
 
 
-def test_off_the_recording_beside_missing_samples_and_in_gaps_is_nan():
+def test_values_outside_the_recording_or_in_gaps_are_nan():
     times = np.array([0, 0.1, 0.2, 0.3, 0.4, 2.0, 2.1, 2.2])
     signal = np.array([1, 1, NAN, 1, 1, 1, 1, 1.0])
     events = [-0.05, 0.05, 0.15, 0.25, 0.35, 1.0, 2.05, 2.3, 2.2]
     _, values = align(Recording(times, signal), events, (0, 0.1), step=0.1)
     np.testing.assert_array_equal(
-        values[:, 0], [NAN, 1, NAN, NAN, 1, NAN, 1, NAN, 1], err_msg="one value an event"
+        values[:, 0], [NAN, 1, NAN, NAN, 1, NAN, 1, NAN, 1], err_msg="one value per event"
     )
 
 
-def test_response_is_a_mean_less_a_baseline():
+def test_a_response_is_a_mean_minus_a_baseline():
     recording = Recording(TIMES, bumps([1, 2, 3, 4, 5]) + 7)
     settings = Photometry(window=(0.0, 0.45), baseline=(-0.5, -0.1))
     np.testing.assert_allclose(response(recording, EVENTS, settings), [1, 2, 3, 4, 5])
     alone = Photometry(window=(0.0, 0.45), baseline=None)
     np.testing.assert_allclose(response(recording, EVENTS, alone), [8, 9, 10, 11, 12])
-    # Each of the windows runs off the recording at one end.
+    # One end of each window is outside the recording.
     edges = response(recording, [0.2, 5.0, 59.8], settings)
     np.testing.assert_allclose(edges, [NAN, 1, NAN])
 
@@ -72,14 +72,14 @@ def test_float32_clocks_keep_their_digits():
 # === Preprocessing ===
 
 
-def test_the_control_takes_movement_and_bleaching_out(rng):
+def test_the_control_removes_movement_and_bleaching(rng):
     bleaching = 5 * np.exp(-TIMES / 30)
     movement = np.convolve(rng.normal(size=len(TIMES)), np.ones(200) / 200, "same")
     control = 2 + bleaching + movement
     base = 3 + 2 * control
     sensor = bumps([0.1, 0.2, 0.3, 0.2, 0.1])
     recording = Recording(TIMES, base * (1 + sensor), control=control)
-    # The bumps themselves pull the line a little.
+    # The bumps shift the fitted line a little.
     np.testing.assert_allclose(fit_control(recording), base, rtol=0.02)
     settings = Photometry(reference="control", window=(0.0, 0.45), baseline=(-0.5, -0.1))
     done = preprocess(recording, settings)
@@ -91,7 +91,7 @@ def test_the_control_takes_movement_and_bleaching_out(rng):
     assert np.abs(response(raw, EVENTS, settings) - [0.1, 0.2, 0.3, 0.2, 0.1]).max() > 0.02
 
 
-def test_slow_and_median_references():
+def test_slow_and_median_references_give_df_over_f():
     drift = 10 + 0.02 * TIMES
     recording = Recording(TIMES, drift * (1 + bumps([0.5] * 5)))
     settings = Photometry(reference="median", window=(0.0, 0.45), baseline=(-0.5, -0.1))
@@ -103,7 +103,7 @@ def test_slow_and_median_references():
     np.testing.assert_allclose(found, 0.5, atol=0.03)
 
 
-def test_detrend_and_highpass():
+def test_detrend_and_highpass_remove_slow_changes():
     recording = Recording(TIMES, 3 + 0.5 * TIMES)
     flat = preprocess(recording, Photometry(detrend=True)).signal
     np.testing.assert_allclose(flat, 0, atol=1e-9)
@@ -123,7 +123,7 @@ def test_missing_samples_stay_missing_after_a_filter():
 # === Responses ===
 
 
-def test_zscore_reads_the_training_sessions_alone(rng):
+def test_zscore_uses_only_the_training_sessions(rng):
     sessions = np.repeat(["a", "b", "c"], 50)
     values = rng.normal(2, 3, 150)
     values[3] = NAN
@@ -132,12 +132,12 @@ def test_zscore_reads_the_training_sessions_alone(rng):
     assert training.mean() == pytest.approx(0)
     assert training.std(ddof=1) == pytest.approx(1)
     assert np.isnan(scored[3])
-    # Whatever the held-out session holds, the others are the same.
+    # The values of the held-out session do not change the others.
     other = np.where(sessions == "c", 1000.0, values)
     np.testing.assert_array_equal(zscore(other, sessions, training=["a", "b"])[:100], scored[:100])
 
 
-def test_zscore_within_subjects(rng):
+def test_zscore_can_use_each_subject_separately(rng):
     subjects = np.repeat(["m1", "m2"], 40)
     sessions = np.repeat(["a", "b", "c", "d"], 20)
     values = np.where(subjects == "m1", 1.0, 100.0) * rng.normal(5, 1, 80)
@@ -163,7 +163,7 @@ def test_artefacts_are_named(rng):
     assert "standard deviation 4" in reasons["b"]
     assert reasons["d"] == "80% of the signal is missing"
     assert find_artefacts(values[400:, 0], sessions[400:]) == {}
-    with pytest.raises(ValueError, match="one session an event, got shapes"):
+    with pytest.raises(ValueError, match="one session per event, got shapes"):
         find_artefacts(values, sessions[:5])
 
 
@@ -174,7 +174,7 @@ def trial_table():
     return pd.DataFrame({"session": ["a"] * 3 + ["b"] * 2 + ["c"], "time": [5, NAN, 25, 5, 15, 3]})
 
 
-def test_responses_of_a_table_row_for_row():
+def test_responses_are_in_the_rows_of_the_table():
     recordings = {
         "a": Recording(TIMES, bumps([1, 2, 3, 4, 5])),
         "b": Recording(TIMES, bumps([6, 7, 8, 9, 10])),
@@ -210,7 +210,7 @@ def test_responses_of_a_table_row_for_row():
         ((pd.date_range("2024", periods=3), [1, 2, 3]), "times: expected an array of numbers"),
     ],
 )
-def test_bad_recordings(arguments, message):
+def test_bad_recordings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=f"^m1-01: .*{message}"):
         Recording(*arguments[:2], control=(*arguments, None)[2], name="m1-01")
 
@@ -229,7 +229,7 @@ def test_bad_recordings(arguments, message):
         ({"detrend": "linear"}, "detrend: expected True or False, got 'linear'"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=f"^Photometry.{message}"):
         Photometry(**settings)
 
@@ -259,7 +259,7 @@ def test_bad_settings(settings, message):
         ),
     ],
 )
-def test_bad_preprocessing(recording, settings, message):
+def test_bad_preprocessing_is_refused(recording, settings, message):
     with pytest.raises(ValueError, match=f"^recording: .*{message}"):
         preprocess(recording, Photometry(**settings))
 
@@ -290,13 +290,13 @@ A = Recording(TIMES, np.sin(TIMES))
         ),
     ],
 )
-def test_bad_tables_of_events(table, recordings, message):
+def test_bad_tables_of_events_are_refused(table, recordings, message):
     recordings = recordings or {"a": A, "b": A, "c": A}
     with pytest.raises(ValueError, match=message):
         photometry_responses(trial_table().assign(**table), recordings, event="time")
 
 
-def test_absent_columns_of_events():
+def test_absent_columns_of_events_are_named():
     with pytest.raises(ValueError, match="expected a column 'tim', .* did you mean 'time'"):
         photometry_responses(trial_table(), {}, event="tim")
     with pytest.raises(ValueError, match="events: expected numbers of seconds"):
@@ -310,7 +310,7 @@ def test_absent_columns_of_events():
 
 @pytest.fixture
 def example(shared):
-    """A recorded session, its rows of the table of trials, and their windows."""
+    """Read a recorded session, its rows of the table of trials, and their windows."""
     folder = shared / "data" / "dlight_bandit"
     session = json.loads((folder / "example_session" / "session_info.json").read_text())
     table = pd.read_csv(folder / "trials.csv.gz")
@@ -384,7 +384,7 @@ def test_event_average_draws_the_means():
         (([0], np.ones((2, 1)), [NAN, NAN]), "reward: expected a number in some trial, got none"),
     ],
 )
-def test_bad_event_averages(arguments, message):
+def test_bad_event_averages_are_refused(arguments, message):
     offsets, values, reward, *value = arguments
     with pytest.raises(ValueError, match=message):
         plot_event_average(offsets, values, reward, value=value[0] if value else None)

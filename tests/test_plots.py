@@ -44,7 +44,7 @@ W = np.linspace(0, 1, 4)
 
 
 def make_bottlenecks(latents=3, dopamine=True):
-    """Latent bottlenecks open in the order z3, z1, z2; every other sigma its place in the table."""
+    """Make bottlenecks. Latents are open in the order z3, z1, z2, and other sigmas differ."""
     names = [f"z{i + 1}" for i in range(latents)]
     rows = [("latent", name, name) for name in names]
     rows += [("update", target, s) for target in names for s in ("choice", "reward", *names)]
@@ -103,7 +103,7 @@ def make_update_rule(name, others=(), size=1.0, arms=2):
 
 
 def draw(figure):
-    """Renders a figure, and returns the renderer for measuring what is in it."""
+    """Render a figure, and return the renderer, which measures its parts."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return canvas.get_renderer()
@@ -114,7 +114,7 @@ def labels(ticks):
 
 
 def lines(ax):
-    """The lines with data, without the faint ones through zero."""
+    """Return the lines with data, without the faint ones through zero."""
     return [line for line in ax.get_lines() if len(line.get_xdata()) > 2]
 
 
@@ -340,7 +340,7 @@ def test_update_rules_have_a_panel_for_each_latent():
     ]
 
 
-def test_large_changes_fit_in():
+def test_large_changes_fit_into_the_panels():
     figure = plot_update_rules((make_update_rule("z1", size=9.0),))
     low, high = figure.axes[0].get_ylim()
     assert low < min(line.get_ydata().min() for line in lines(figure.axes[0]))
@@ -656,7 +656,7 @@ def test_figures_do_not_change_global_state():
 
 
 def overlaps(figure):
-    """Names of panels whose titles or labels run out of the figure or over the legend."""
+    """Return names of panels with titles or labels outside the figure or over the legend."""
     renderer = draw(figure)
     legend = figure.legends[0].get_window_extent(renderer)
     bad = []
@@ -684,7 +684,7 @@ def test_learning_curves_do_not_overlap_the_legend(count):
 
 
 @pytest.mark.parametrize("latents", [1, 5])
-def test_everything_is_drawn_of_a_real_model(rng, latents):
+def test_all_figures_of_a_real_model_are_drawn(rng, latents):
     model = DisRNNModel(num_latents=latents, num_arms=2, seed=1)
     sessions = Sessions.from_trials(
         choice=rng.integers(0, 2, (3, 15)),

@@ -13,7 +13,7 @@ NAN = np.nan
 
 @pytest.fixture
 def table(rng):
-    """Three sessions of different lengths, with missed and forced trials, with an unusual index."""
+    """Make three sessions of different lengths, with missed and forced trials and an odd index."""
     lengths = (5, 8, 3)
     total = sum(lengths)
     table = pd.DataFrame(
@@ -40,7 +40,6 @@ COLUMNS = Columns(dopamine="dlight", forced="forced", missed="missed")
 @pytest.fixture
 def model():
     model = DisRNNModel(num_latents=3, num_signals=1, seed=1)
-    model.build((None, None, 2))
     return model
 
 
@@ -82,7 +81,7 @@ def test_predictions_are_next_to_their_trials(table, model):
     assert (both["z1"].isna() == inside).all()
 
 
-def test_outputs_in_place_of_a_model(table, model):
+def test_outputs_can_replace_a_model(table, model):
     sessions = sessions_from_table(table, COLUMNS)
     outputs = model.predict(sessions.dataset(), verbose=0)
     result = add_predictions(table, sessions, outputs)
@@ -92,7 +91,7 @@ def test_outputs_in_place_of_a_model(table, model):
     trials = np.arange(9.0)[:, None]
     outputs = {"choice": np.stack([np.zeros((3, 9)), np.tile(trials.T, (3, 1))], -1)}
     result = add_predictions(table, sessions, outputs)
-    # The logit of arm 1 is the trial's place in its session.
+    # The logit of arm 1 is the number of the trial in its session.
     place = table.groupby("session").cumcount()
     np.testing.assert_allclose(result["choice_probability_1"], 1 / (1 + np.exp(-place)))
     assert "predicted_dlight" not in result
@@ -115,6 +114,6 @@ def test_outputs_in_place_of_a_model(table, model):
         ),
     ],
 )
-def test_bad_tables_of_predictions(table, model, change, message):
+def test_bad_tables_of_predictions_are_refused(table, model, change, message):
     with pytest.raises(ValueError, match=message):
         add_predictions(*change(table, sessions_from_table(table, COLUMNS), model))

@@ -150,9 +150,7 @@ MODULES = ("keras_disrnn", *(f"keras_disrnn.{name}" for name in SUBMODULES))
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_public_function_has_types(name, request):
-    if name not in ("keras_disrnn.export",):
-        request.applymarker(pytest.mark.xfail(reason="types are being added", strict=False))
+def test_every_public_function_has_types(name):
     parent, _, last = name.partition(".")
     module = importlib.import_module(parent)
     module = getattr(module, last) if last else module

@@ -40,7 +40,6 @@ def model_of(graph, latents, place):
     `place` is the index of each latent of the graph.
     """
     model = keras_disrnn.DisRNNModel(num_latents=latents, seed=0)
-    model.build((None, None, 2))
     inputs = {"choice": 0, "reward": 1}
     cell = model.core.cell
     sigma = {
@@ -75,7 +74,7 @@ def model_of(graph, latents, place):
 
 
 @pytest.mark.parametrize("agent", TRUTHS)
-def test_a_graph_is_recognized_whatever_the_order_of_its_latents(agent):
+def test_a_graph_is_recognized_in_any_order_of_its_latents(agent):
     truth = TRUTHS[agent].graph
     names = latents_of(truth)
     for order in (names, [None, None, *names]):

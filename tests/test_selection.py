@@ -52,7 +52,6 @@ def sessions():
 def make_model(seed, **arguments):
     arguments = {"num_latents": 2, "num_update_layers": 1, "num_choice_layers": 1, **arguments}
     model = keras_disrnn.DisRNNModel(seed=seed, **arguments)
-    model.build((None, None, 2))
     return model
 
 
@@ -172,7 +171,7 @@ def test_paths_of_other_settings_or_data_are_refused(sessions, selected):
             seed=3,
             folder=folder,
         )
-    with pytest.raises(FileExistsError, match="got another seed"):
+    with pytest.raises(FileExistsError, match=r"got another model.seed \(4, not 3\)"):
         select(make_model, sessions, settings=QUICK, seed=4, folder=folder)
     with pytest.raises(FileExistsError, match="got another model.latent_penalty"):
         select(
@@ -195,7 +194,7 @@ def test_a_damaged_path_is_named(sessions, selected, tmp_path):
 
 
 def test_of_several_starts_the_one_with_the_lowest_loss_is_taken(sessions, tmp_path):
-    """Also without dopamine, where choice is the only stage."""
+    """Also without dopamine, when choice is the only stage."""
     settings = dataclasses.replace(QUICK, num_starts=3, settle_steps=0)
     model, selections = select(
         lambda seed: make_model(seed, num_signals=0),

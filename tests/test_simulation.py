@@ -23,7 +23,6 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 
 def disrnn(**arguments):
     model = DisRNNModel(num_latents=3, update_units=4, num_update_layers=1, seed=3, **arguments)
-    model.build((None, None, 2))
     # Enlarge the initial weights, so that choices depend on the past.
     for weight in model.trainable_variables:
         if "kernel" in weight.name:
@@ -123,7 +122,7 @@ def test_blocks_end_by_rewards():
     extra = np.array(counts) - 6
     assert extra.min() == 0
     # A geometric number from 0 has the mean (1 - p) / p and P(0) = p. The end of a session cuts off
-    # some blocks, rather the long ones; they are few.
+    # a few blocks, mostly long ones.
     np.testing.assert_allclose(extra.mean(), 0.7 / 0.3, rtol=0.06)
     np.testing.assert_allclose(np.mean(extra == 0), 0.3, atol=0.02)
 

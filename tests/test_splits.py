@@ -20,7 +20,7 @@ from keras_disrnn.training.stages import compile_stage
 
 
 def make_sessions(lengths, per_subject=4, rng=None):
-    """Sessions whose every reward is their number, of the given lengths."""
+    """Make sessions of the given lengths. Every reward of a session is its number."""
     rng = np.random.default_rng(0) if rng is None else rng
     return Sessions.from_trials(
         choice=[rng.integers(0, 2, length) for length in lengths],
@@ -46,12 +46,12 @@ def test_every_session_is_held_out_once(folds):
         assert not set(train.ids) & set(test.ids)
         assert len(train.ids) + len(test.ids) == 13
         assert list(train.ids) == [name for name in sessions.ids if name in train.ids]
-        # Each subject's four sessions are spread as evenly as can be.
+        # Each subject's four sessions are spread over the folds as evenly as possible.
         for subject in ("m0", "m1", "m2"):
             assert test.subjects.count(subject) in (4 // folds, -(-4 // folds))
 
 
-def test_folds_depend_on_the_seed_alone():
+def test_folds_depend_only_on_the_seed():
     sessions = make_sessions([3] * 12)
     ids = [[split.held_out.ids for split in k_fold(sessions, 3, seed=seed)] for seed in (0, 0, 1)]
     assert ids[0] == ids[1] != ids[2]
@@ -85,7 +85,7 @@ def test_whole_subjects_are_never_split():
         ),
     ],
 )
-def test_bad_folds(split, message):
+def test_bad_settings_of_folds_are_refused(split, message):
     with pytest.raises(ValueError, match=message):
         split(make_sessions([3] * 12))
 
@@ -96,11 +96,11 @@ LENGTHS = [50, 3, 20, 4, 49, 21, 5, 48, 19, 6, 22]
 
 
 def numbers(x):
-    """The number of each session of a batch."""
+    """Return the number of each session of a batch."""
     return x[:, 1, 1].numpy().astype(int).tolist()
 
 
-def test_bucketed_batches_are_the_same_sessions_with_less_padding():
+def test_bucketed_batches_have_the_same_sessions_with_less_padding():
     sessions = make_sessions(LENGTHS)
     stream = list(sessions.dataset(4, buckets=3))
     assert len(stream) == 3  # as many as without buckets
@@ -114,10 +114,10 @@ def test_bucketed_batches_are_the_same_sessions_with_less_padding():
             np.testing.assert_array_equal(y[name], getattr(sessions, name)[picked, :rows])
             weight = getattr(sessions, f"{name}_weight")
             np.testing.assert_array_equal(w[name], weight[picked, :rows])
-            assert weight[picked, rows:].sum() == 0  # nothing but padding is cut
+            assert weight[picked, rows:].sum() == 0  # only padding is removed
 
 
-def test_bucketed_batches_depend_on_seed_and_step_alone():
+def test_bucketed_batches_depend_only_on_seed_and_step():
     sessions = make_sessions(LENGTHS * 2)
 
     def stream(seed=7, **arguments):
@@ -133,12 +133,12 @@ def test_bucketed_batches_depend_on_seed_and_step_alone():
     passes = [list(itertools.chain(*batches[at : at + 6])) for at in (0, 6, 12)]
     assert all(sorted(one) == list(range(22)) for one in passes)
     assert len({tuple(one) for one in passes}) == 3
-    # Batches of all lengths mix: the order of lengths is not that of the buckets.
+    # Batches of different lengths alternate, so they are not in the order of the buckets.
     longest = [max((LENGTHS * 2)[number] for number in batch) for batch in batches[:6]]
     assert longest != sorted(longest)
 
 
-def test_buckets_of_one_batch_and_latents():
+def test_buckets_have_no_effect_on_one_batch_and_keep_latents():
     sessions = make_sessions(LENGTHS)
     [(x, _, _)] = sessions.dataset(buckets=5)
     np.testing.assert_array_equal(x, sessions.features)
@@ -149,11 +149,10 @@ def test_buckets_of_one_batch_and_latents():
         sessions.dataset(3, buckets=0)
 
 
-def test_a_model_scores_bucketed_batches_the_same():
+def test_bucketed_batches_do_not_change_the_scores_of_a_model():
     sessions = make_sessions([5, 30, 6, 31, 7, 32])
     sessions = dataclasses.replace(sessions, features=np.minimum(sessions.features, 1))
     model = DisRNNModel(num_latents=2, num_signals=1, seed=0)
-    model.build((None, None, 2))
     compile_stage(model, "joint")
     whole = model.evaluate(sessions.dataset(), return_dict=True, verbose=0)
     parts = model.evaluate(sessions.dataset(2, buckets=2), return_dict=True, verbose=0)
@@ -178,10 +177,10 @@ def test_the_summary_lists_dropped_sessions():
     assert counted["dropped_sessions"].tolist() == [1, 1, 1, 3]
     assert counted["dropped_trials"].tolist() == [4, 5, 7, 16]
     assert counted["dropped_why"]["m2"] == "s4: no licks"
-    # What is kept and what was dropped is everything.
+    # Kept and dropped sessions together are all sessions.
     everyone = counted.loc["(all)"]
     assert everyone["trials"] + everyone["dropped_trials"] == sessions.num_trials
-    # Both parts of a split tell of it.
+    # Both parts of a split list the dropped sessions.
     assert split_by_session(kept, 2).train.dropped == kept.dropped
     assert "dropped_why" not in summary(sessions)
 
@@ -204,6 +203,6 @@ def test_the_summary_has_the_range_of_dopamine():
         ({"s0": "x", "s1": "x"}, "expected to leave some session, got all 2 to drop"),
     ],
 )
-def test_bad_reasons(reasons, message):
+def test_bad_reasons_are_refused(reasons, message):
     with pytest.raises(ValueError, match=message):
         drop_sessions(make_sessions([3, 3]), reasons)

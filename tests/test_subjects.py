@@ -50,7 +50,7 @@ needs_library = pytest.mark.skipif(
 
 
 def make_model(rng=None, **settings):
-    """A model; with `rng` all of its weights are moved, so that none has a special value."""
+    """Make a model. With `rng`, all weights get random values, so that none is special."""
     model = keras_disrnn.DisRNNModel(**{**SMALL, **settings})
     if rng is not None:
         for variable in model.trainable_variables:
@@ -59,7 +59,7 @@ def make_model(rng=None, **settings):
 
 
 def make_sessions(rng, subjects=NAMES, sessions=8, trials=12, dopamine=True, missed=False):
-    """Random sessions, dealt to the subjects in turn."""
+    """Make random sessions that belong to each subject in turn."""
     shape = (sessions, trials)
     return Sessions.from_trials(
         rng.integers(0, 2, shape).astype(float),
@@ -76,7 +76,7 @@ def make_sessions(rng, subjects=NAMES, sessions=8, trials=12, dopamine=True, mis
 @pytest.fixture
 def reference(golden):
     params, config, arrays = golden("multisubject_small")
-    # Theirs has the subject first, ours last.
+    # The reference has the subject first, this package has it last.
     return params, config, np.roll(arrays["xs"], -1, axis=-1), arrays
 
 
@@ -105,7 +105,7 @@ def test_agrees_with_the_reference_in_training_mode(reference):
     np.testing.assert_allclose(outputs["choice"], arrays["tiny_sigma_outputs"][..., :2], atol=2e-3)
 
 
-def test_parameters_come_back_exactly(reference, tmp_path):
+def test_parameters_survive_import_and_export_exactly(reference, tmp_path):
     params, config, _, _ = reference
     model = interop.from_haiku(params, config)
     model.save(tmp_path / "model.keras")
@@ -115,7 +115,7 @@ def test_parameters_come_back_exactly(reference, tmp_path):
         parameters.assert_same_parameters(again, params)
 
 
-def test_a_model_made_here_goes_to_the_reference_and_back(rng):
+def test_a_model_survives_export_to_the_reference_and_import(rng):
     model = make_model(rng, num_signals=0, num_observations=4)
     again = interop.from_haiku(*interop.to_haiku(model))
     features = rng.normal(size=(4, 5, 4)).astype("float32")
@@ -205,7 +205,7 @@ def test_native_and_keras_have_the_same_numbers_and_gradients(rng):
 
 
 def test_gradients_agree_with_finite_differences(rng):
-    """The embedding's gradients of the joint loss in float64, noise held fixed."""
+    """Compare the gradients of the joint loss for the embedding in float64, with fixed noise."""
     keras.config.set_floatx("float64")
     try:
         sessions = make_sessions(rng).with_subjects(NAMES)
@@ -272,11 +272,11 @@ def test_the_embedding_has_new_noise_in_every_time_step_but_none_while_frozen(rn
     np.testing.assert_array_equal(frozen, np.broadcast_to(table[:, None], frozen.shape))
 
 
-def test_initial_values_are_the_references():
+def test_initial_values_are_those_of_the_reference():
     model = make_model(subjects=400, subject_units=3)
     kernel = model.subject_embedding.kernel.numpy()
     scale = 400**-0.5
-    # A normal cut off at two standard deviations has 0.880 of them left.
+    # A normal distribution cut off at two standard deviations has 0.880 of its deviation.
     assert np.abs(kernel).max() <= 2 * scale
     assert kernel.std() == pytest.approx(0.880 * scale, rel=0.05)
     assert not model.subject_embedding.bias.numpy().any()
@@ -295,7 +295,7 @@ def test_a_model_without_subjects_has_no_parts_for_them():
     assert not any("subject" in name for name in model.penalty_names)
     assert not any("subject" in variable.path for variable in model.variables)
     assert "subject" not in model.bottlenecks
-    # Drawn by a version without subjects.
+    # A version without subjects drew this value.
     assert float(model.initial_latents[0]) == pytest.approx(-0.0647735595703125)
     assert float(model.choice_readout.bottleneck.raw_sigma.numpy()[0]) == pytest.approx(
         0.03145203739404678
@@ -305,25 +305,25 @@ def test_a_model_without_subjects_has_no_parts_for_them():
 # === Sessions and names ===
 
 
-def test_sessions_tell_the_subject_by_its_place_among_the_names(rng):
+def test_the_index_of_a_subject_is_its_position_among_the_names(rng):
     sessions = make_sessions(rng, missed=True)
-    told = sessions.with_subjects(NAMES)
-    assert told.observation_names == ("choice", "reward", "subject")
+    indexed = sessions.with_subjects(NAMES)
+    assert indexed.observation_names == ("choice", "reward", "subject")
     for index, subject in enumerate(sessions.subjects):
-        real = told.row_mask[index]
-        assert set(told.features[index, real, -1]) == {NAMES.index(subject)}
-        assert np.isnan(told.features[index, ~real]).all()
-    np.testing.assert_array_equal(told.row_mask, sessions.row_mask)
-    turned = told.with_subjects(NAMES[::-1])
+        real = indexed.row_mask[index]
+        assert set(indexed.features[index, real, -1]) == {NAMES.index(subject)}
+        assert np.isnan(indexed.features[index, ~real]).all()
+    np.testing.assert_array_equal(indexed.row_mask, sessions.row_mask)
+    turned = indexed.with_subjects(NAMES[::-1])
     assert turned.features[0, 0, -1] == NAMES[::-1].index(sessions.subjects[0])
     np.testing.assert_array_equal(turned.with_subjects(()).features, sessions.features)
-    assert told.for_model(make_model()) is told
-    (first, *_) = examples_from_sessions(told)
+    assert indexed.for_model(make_model()) is indexed
+    (first, *_) = examples_from_sessions(indexed)
     assert "observations" not in first
     with pytest.raises(ValueError, match="expected 0 for 'subject' .subject 'ada'., got 1"):
-        features = told.features.copy()
+        features = indexed.features.copy()
         features[0, 0, -1] = 1
-        dataclasses.replace(told, features=features)
+        dataclasses.replace(indexed, features=features)
 
 
 def test_an_unknown_subject_is_named_before_any_work(rng):
@@ -385,7 +385,7 @@ def test_a_saved_model_keeps_the_names_of_its_subjects(rng, tmp_path):
 
 
 def test_steps_agree_with_the_whole_session(rng, tmp_path):
-    """In Keras, and in an export, which has the names in its manifest; missed trials included."""
+    """Steps of the model and of its export equal the whole session, also on missed trials."""
     sessions = make_sessions(rng, missed=True)
     model = make_model(rng)
     features = sessions.for_model(model).features
@@ -401,12 +401,12 @@ def test_steps_agree_with_the_whole_session(rng, tmp_path):
         latents = tf.repeat(model.initial_latents[None], len(features), axis=0)
         for row in range(features.shape[1]):
             one = features[:, row].copy()
-            one[:, -1] = index  # the subject is known on a missed trial, too
-            told = step(tf.constant(one), latents)
-            latents = told["latents"]
+            one[:, -1] = index  # the index is given on missed trials too
+            stepped = step(tf.constant(one), latents)
+            latents = stepped["latents"]
             for name, output in outputs.items():
                 np.testing.assert_allclose(served[name][:, row], output[:, row], atol=1e-5)
-                np.testing.assert_allclose(told[name], output[:, row], atol=1e-5, err_msg=name)
+                np.testing.assert_allclose(stepped[name], output[:, row], atol=1e-5, err_msg=name)
     features[0, 3, -1] = 9
     assert np.isnan(exported.serve(features)["choice"][0]).all()
     assert np.isfinite(exported.serve(features)["choice"][1]).all()
@@ -416,7 +416,7 @@ def test_steps_agree_with_the_whole_session(rng, tmp_path):
 
 
 def set_sigmas(model, opened):
-    """Closes every bottleneck but those given, of (group, target, source)."""
+    """Close every bottleneck except the given ones, each as (group, target, source)."""
     table = compute_bottlenecks(model)
     sigma = [
         0.01 if row in opened else 1.0
@@ -531,7 +531,7 @@ def test_formulas_and_rates_are_those_of_one_subject(rng):
     one = compute_formulas(model, sessions.subset([1, 5]))
     alpha = one.learning_rates().groupby("latent")["alpha"].max()["z1"]
     assert rates.loc[1, "learning rate z1"] == rates.loc[1, "learning rate"] == pytest.approx(alpha)
-    # What the formula of choice is fitted to is the readout with the subject's own embedding.
+    # The formula of choice is fitted to the readout with the embedding of the subject.
     features = sessions.subset([1, 5]).for_model(model).features
     logits = np.asarray(model(features)["choice"]).reshape(-1, 2)
     z = np.asarray(model.compute_latents(features)).reshape(-1, 3)[:, 0]
@@ -540,7 +540,7 @@ def test_formulas_and_rates_are_those_of_one_subject(rng):
     assert np.abs(error).max() == pytest.approx(row["max_error"], rel=1e-3)
 
 
-def test_correlations_with_what_is_known(rng):
+def test_correlations_with_known_properties(rng):
     model = make_model(rng)
     embeddings = compute_embeddings(model)
     np.testing.assert_allclose(
@@ -559,7 +559,7 @@ def test_correlations_with_what_is_known(rng):
     expected = embeddings.merge(known, on="subject")[["age", "subject 1"]].to_numpy()
     np.testing.assert_allclose(sorted(points.tolist()), sorted(expected.tolist()))
     assert "ρ = -1.000, n = 4" in figure.axes[0].texts[0].get_text()
-    # Of four subjects two of 24 orders agree as well as theirs, this way or the other.
+    # Two of the 24 orders of four subjects have a rank correlation of 1 or -1.
     assert found.loc[0, "p"] == pytest.approx(2 / 24)
     alone = plot_embeddings(embeddings, dimensions=["subject 2"]).axes[0]
     labels = [label.get_text() for label in alone.get_xticklabels()]
@@ -599,7 +599,7 @@ def test_an_interrupted_adaptation_resumes(rng, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_adapting_changes_nothing_but_the_new_embeddings(rng):
+def test_adapting_changes_only_the_new_embeddings(rng):
     model = make_model(rng)
     set_sigmas(model, OPEN)
     before = [v.numpy() for v in model.variables]
@@ -616,7 +616,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
         np.testing.assert_allclose(
             found.model(old.for_model(found.model).features)[name], output, atol=1e-6
         )
-    # The closed dimension is at the mean, the open one where the likelihood is greatest.
+    # The closed dimension is at the mean. The open one maximizes the likelihood.
     table = np.asarray(model.subject_embedding.table, "float64")
     rows = found.subjects.set_index("subject")
     assert rows["subject 1"].tolist() == pytest.approx([table[:, 0].mean()] * 2, abs=1e-6)
@@ -651,7 +651,7 @@ def test_adapting_changes_nothing_but_the_new_embeddings(rng):
 
 
 def play_as(model, embedding, sessions=9, trials=60, noise=0.05):
-    """Sessions that the model itself plays, as a subject "eve" at that embedding."""
+    """Simulate sessions of the model as a subject "eve" with that embedding."""
     larger = add_subjects(model, ["eve"])
     kernel = larger.subject_embedding.kernel.numpy()
     kernel[-1] = embedding - larger.subject_embedding.bias.numpy()
@@ -665,7 +665,7 @@ def play_as(model, embedding, sessions=9, trials=60, noise=0.05):
     return sessions_from_table(table, Columns(dopamine="dopamine", trial="trial"))
 
 
-def test_fitted_jointly_an_embedding_tells_what_choices_cannot(rng):
+def test_an_embedding_fitted_jointly_finds_what_choices_do_not_show(rng):
     model = make_model(rng)
     only = {("subject", "subject 1", "subject 1"), ("dopamine", "dopamine", "subject 1")}
     set_sigmas(model, OPEN - {("update", "z1", "subject 1")} | only)
@@ -691,18 +691,18 @@ def test_fitted_jointly_an_embedding_tells_what_choices_cannot(rng):
         assert error < tolerance, (name, error)
     assert joint["n_responses"] == 6 * 60
     assert joint["mse"] == pytest.approx(score(adaptation.model, train), rel=1e-4)
-    # No model knows the noise, of variance 0.05 squared.
+    # No model can predict the noise, which has a variance of 0.05 squared.
     mse = score(adaptation.model, held_out)
     assert mse == pytest.approx(0.0025, rel=0.3)
     assert mse < 0.5 * score(adaptation.before, held_out)
-    # Choices do not read the first dimension: there a new subject is like the others on average.
+    # Choices do not read the first dimension, so a fit to choices leaves it at the mean.
     by_choice = adapt(model, train)
     assert by_choice.subjects["subject 1"].item() == pytest.approx(mean[0], abs=1e-6)
     assert "mse" not in by_choice.subjects
     assert mse < score(by_choice.model, held_out)
 
 
-def test_new_subjects_without_dopamine(rng):
+def test_new_subjects_without_dopamine_are_fitted_to_choices(rng):
     model = make_model(rng)
     silent = make_sessions(rng, subjects=("eve",), sessions=6, dopamine=False)
     train, held_out = split_by_session(silent, 3)
@@ -727,7 +727,7 @@ def test_new_subjects_without_dopamine(rng):
 
 
 def play(alphas, sessions, trials, seed=0, first=0):
-    """A table of Q-learners of those learning rates, named by them."""
+    """Simulate a table of Q-learners with these learning rates, which are also their names."""
     tables = []
     for number, alpha in enumerate(alphas):
         played = bandit.simulate(
@@ -744,7 +744,7 @@ def play(alphas, sessions, trials, seed=0, first=0):
 
 
 @pytest.mark.slow
-def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
+def test_fit_adapt_and_describe_a_table_of_subjects(tmp_path, capsys):
     table, new = tmp_path / "trials.csv", tmp_path / "new.csv"
     play([0.2, 0.5, 0.8], 3, 12).to_csv(table, index=False)
     play([0.3, 0.6], 3, 12, first=3).to_csv(new, index=False)
@@ -790,7 +790,7 @@ def test_a_table_of_subjects_from_end_to_end(tmp_path, capsys):
     arguments = ["subjects", f"--run={run}", f"--out={out}", f"--known={known}"]
     assert main(arguments) == 1
     assert "expected a column 'subject'" in capsys.readouterr().err
-    # The column that is named counts, also beside one of the name "subject".
+    # The named column counts, even if there is also a column "subject".
     pd.read_csv(known).assign(subject=[7, 8, 9]).to_csv(known, index=False)
     assert main([*arguments, "--column=mouse"]) == 0
     embeddings = pd.read_csv(out / "embeddings.csv")
@@ -830,18 +830,18 @@ def test_a_table_that_cannot_be_of_subjects_is_refused_before_anything_is_writte
     assert not run.exists()
 
 
-def test_a_run_without_subjects_has_the_settings_it_had():
+def test_the_settings_of_a_run_without_subjects_do_not_name_them():
     plain = plain_config({"model": ModelSettings()})["model"]
     assert not any("subject" in name for name in plain)
-    told = plain_config({"model": ModelSettings(subject_units=2)})["model"]
-    assert set(told) - set(plain) == {
+    with_subjects = plain_config({"model": ModelSettings(subject_units=2)})["model"]
+    assert set(with_subjects) - set(plain) == {
         "subject_units",
         *(n for n, p in PENALTIES.items() if p.of_subjects),
     }
 
 
-def test_one_of_the_subjects_plays(rng):
-    """Its choices are drawn from the model's own probabilities for that subject."""
+def test_a_subject_of_the_model_plays(rng):
+    """Choices are drawn from the probabilities of the model for that subject."""
     model = make_model(rng)
     agent = bandit.agent_from_model(model, subject="cyd")
     played = bandit.simulate(agent, bandit.DriftingBandit(), num_sessions=2, num_trials=6, seed=0)
@@ -859,7 +859,7 @@ def test_one_of_the_subjects_plays(rng):
 
 @pytest.mark.slow
 def test_learning_rates_of_simulated_subjects_are_recovered():
-    """Of subjects trained on, and of new ones, whose embeddings alone are fitted."""
+    """Test training subjects, and new subjects after a fit of only their embeddings."""
     alphas = np.random.default_rng(0).permutation(np.linspace(0.1, 0.9, 16)).round(3)
     sessions = sessions_from_table(play(alphas, 24, 200))
     train, held_out = split_by_session(sessions, 3, offset=2, within_subject=True)

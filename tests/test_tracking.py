@@ -1,4 +1,4 @@
-"""Training that ends when it has come to rest, and what it tells while it runs."""
+"""Training that ends early when it has settled, and its logs in TensorBoard."""
 
 import keras
 import numpy as np
@@ -32,20 +32,19 @@ def sessions():
 
 def make_model():
     model = keras_disrnn.DisRNNModel(num_latents=2, update_units=3, num_update_layers=1, seed=1)
-    model.build((None, None, 2))
     return model
 
 
-def test_at_rest_is_neither_loss_nor_a_bottleneck_moving():
+def test_training_has_settled_if_neither_the_loss_nor_a_bottleneck_changes():
     still = np.full((5, 3), 0.4)
     assert has_settled([1.0, 1.0, 1.0, 1.0], still)
-    assert has_settled([1.0, 1.1, 1.2, 1.3], still), "a loss that rises gains nothing more"
+    assert has_settled([1.0, 1.1, 1.2, 1.3], still), "a rising loss does not improve"
     assert not has_settled([1.0, 1.0, 1.0, 1.0 - 3 * SETTLED_LOSS], still)
     assert has_settled([1.0, 1.0, 1.0, 1.0 - SETTLED_LOSS], still)
     moved = still.copy()
     moved[0, 1] += 2 * SETTLED_SIGMA
     assert not has_settled([1.0] * 4, moved)
-    # Out and back is no rest either.
+    # A noise level that changes and returns has not settled either.
     moved = still.copy()
     moved[2, 1] -= 2 * SETTLED_SIGMA
     assert not has_settled([1.0] * 4, moved)
@@ -53,7 +52,7 @@ def test_at_rest_is_neither_loss_nor_a_bottleneck_moving():
 
 
 class Stop(keras.callbacks.Callback):
-    """Stands for a power cut at the end of an epoch of stage 1."""
+    """Interrupts training at the end of an epoch of stage 1."""
 
     def __init__(self, epoch):
         super().__init__()
@@ -64,14 +63,14 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_a_stage_at_rest_ends_where_it_would_without_a_stop(sessions, tmp_path):
-    """With no learning at all, what is left is the noise of the loss."""
+def test_an_interruption_does_not_change_where_a_settled_stage_ends(sessions, tmp_path):
+    """The learning rate is so small that the loss only varies with the noise."""
     settings = {**SETTLE, "stage1_steps": 40, "stage2_steps": 0, "settle_steps": 8, "verbose": 0}
     settings["learning_rate"] = 1e-12
     whole = make_model()
     history = train(whole, sessions, **settings)
     taken = history.groupby("stage")["step"].max()
-    assert taken["warmup"] == 12, "nothing is priced in the warm-up"
+    assert taken["warmup"] == 12, "the warm-up has no penalties, so it never ends early"
     assert 8 < taken["stage1"] < 40
     settings["checkpoint"] = tmp_path / "a.npz"
     with pytest.raises(KeyboardInterrupt):
@@ -86,18 +85,18 @@ def test_a_stage_at_rest_ends_where_it_would_without_a_stop(sessions, tmp_path):
 
 
 @pytest.mark.parametrize(("epoch", "window"), [(2, 500), (30, 510), (100, 500), (200, 800)])
-def test_the_window_is_of_whole_epochs(epoch, window):
+def test_the_default_window_has_whole_epochs(epoch, window):
     assert default_settle_steps(epoch) == window
 
 
 @pytest.mark.parametrize("settle_steps", [7, 6, 9])
-def test_a_window_that_cannot_be(sessions, settle_steps):
+def test_an_impossible_window_is_refused(sessions, settle_steps):
     with pytest.raises(ValueError, match="settle_steps: expected 0, or a multiple of"):
         train(make_model(), sessions, settle_steps=settle_steps, **SETTLE)
 
 
 def events(folder):
-    """Tag to the values, by step, of the event files in a folder."""
+    """Read the event files in a folder, as a dict of tag to values by step."""
     found = {}
     for file in sorted(folder.glob("events.*")):
         for record in tf.data.TFRecordDataset(str(file)):
@@ -128,8 +127,8 @@ def test_tensorboard_and_the_report_show_how_many_steps_were_saved(tmp_path):
     stage = logs / "stage1"
     assert {path.name for path in stage.iterdir()} == {"train", "validation", "bottlenecks"}
     for part, column in (("train", "loss"), ("validation", "val_loss")):
-        told = events(stage / part)["epoch_loss"]
-        np.testing.assert_allclose([told[step] for step in sorted(told)], history[column], 1e-6)
+        logged = events(stage / part)["epoch_loss"]
+        np.testing.assert_allclose([logged[step] for step in sorted(logged)], history[column], 1e-6)
     pictures = events(stage / "bottlenecks")["bottlenecks"]
     assert sorted(pictures) == list(range(len(history)))
     picture = tf.io.decode_png(pictures[0][2]).numpy()

@@ -121,7 +121,7 @@ def test_stage1_reuses_the_step_that_the_warmup_traced(sessions, monkeypatch):
 
     fit_stage(again, "warmup", sessions, learning_rate=1e-2)
     for _ in range(2):
-        again._stage = None  # so that it is compiled again
+        again._stage = None  # so that the model is compiled again
         fit_stage(again, "stage1", sessions, learning_rate=1e-2)
     assert len(traces) == 4 * count
     for name, weight in weights_of(again).items():
@@ -336,7 +336,7 @@ np.savez(sys.argv[1] + ".end.npz", *model.get_weights(), history=history["loss"]
 
 
 def run_interrupted(checkpoint, kill_after=None):
-    """Run a small training in a process of its own; kill it after `kill_after` epochs."""
+    """Run a small training in its own process; kill it after `kill_after` epochs."""
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(checkpoint), "slow" if kill_after else "fast"],
@@ -404,7 +404,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_weight
                 bias.assign(np.full(bias.shape, np.nan))
 
     model, poison = make_model(), Poison()
-    with pytest.raises(TrainingDiverged, match="loss became nan by step 2 of epoch 3"):
+    with pytest.raises(TrainingDiverged, match="loss: .*got nan by step 2 of epoch 3"):
         train(
             model, sessions, warmup_steps=8, stage1_steps=0, stage2_steps=0, steps_per_epoch=2,
             checkpoint=tmp_path / "state.npz", callbacks=[poison], verbose=0,
@@ -446,7 +446,11 @@ def test_bad_arguments_are_named_before_any_training(sessions):
             {"optimizer": keras.optimizers.SGD(), "learning_rate": 0.1},
             "learning_rate: expected 0.001, the default",
         ),
-        (bare, {"warmup_steps": 0, "stage1_steps": 0}, "expected dopamine, because only stage2"),
+        (
+            bare,
+            {"warmup_steps": 0, "stage1_steps": 0},
+            "expected dopamine, because only stage2 .*, got none",
+        ),
         (
             unweighted,
             {"warmup_steps": 0, "stage1_steps": 0},

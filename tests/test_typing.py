@@ -33,7 +33,6 @@ def test_a_correct_script_passes(found):
     assert [error for error in found if error[0] == "user_script.py"] == []
 
 
-@pytest.mark.xfail(reason="types are being added", strict=False)
 def test_every_mistake_is_reported(found):
     expected = {
         ("wrong_script.py", number, code[1])

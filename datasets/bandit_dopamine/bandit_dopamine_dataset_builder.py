@@ -91,7 +91,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
         TrialsTableConfig(
             name="trials_table",
-            description="Your own table, one row a trial.",
+            description="Your own table, one row per trial.",
             columns=data.Columns(dopamine="dopamine"),
         ),
     ]
@@ -167,6 +167,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             import apache_beam as beam
         except ImportError as error:
             raise ImportError(
-                "beam_runner and beam_options need Apache Beam: pip install 'keras-disrnn[beam]'"
+                "beam_runner and beam_options: expected the package apache-beam, got none; install "
+                "it with pip install 'keras-disrnn[beam]'"
             ) from error
         return beam.Create(shards) | beam.Reshuffle() | beam.FlatMap(play)

@@ -180,7 +180,7 @@ class SimulatedConfig(tfds.core.BuilderConfig):
 
 @dataclasses.dataclass
 class TrialsTableConfig(tfds.core.BuilderConfig):
-    """Sessions from a table with one row a trial in `manual_dir`.
+    """Sessions from a table with one row per trial in `manual_dir`.
 
     `keras_disrnn.data.sessions_from_table` reads and checks the table.
 
@@ -210,7 +210,7 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
         """What to put where."""
         columns = ", ".join(f"{column!r} ({role})" for role, column in self.columns.roles())
         return (
-            f"Put one table, {self.wanted_file}, into manual_dir: one row a trial, the rows of a "
+            f"Put one table, {self.wanted_file}, into manual_dir: one row per trial, the rows of a "
             f"session together and in order, and the columns {columns}. For other names, pass "
             "your own TrialsTableConfig as config."
         )
@@ -253,15 +253,16 @@ class TrialsTableConfig(tfds.core.BuilderConfig):
 class Parker2016Config(TrialsTableConfig):
     """Dorsomedial recordings of Parker et al. (2016), as published with Lee et al. (2019).
 
-    It reads "Source data 1", one row a sample, through `keras_disrnn.data.events_from_samples` and
-    `trials_from_events`. The response is locked to the choice. It was never run on the original
-    file: the names of columns are guesses, so check them and pass your own.
+    It reads "Source data 1", with one row per sample, through
+    `keras_disrnn.data.events_from_samples` and `trials_from_events`. The response is locked to the
+    choice. This config was never run on the original file. The names of columns are guesses, so
+    check them and pass your own.
 
     Attributes:
-        events: The events, by the names of their columns of 0 and 1, and the columns of the subject
-            (the recording site) and of the session, which may be numbered within subjects.
+        events: The events, by the names of their columns of 0 and 1. Also the columns of the
+            subject (the recording site) and the session, which may be numbered within subjects.
         signal: Column of the signal.
-        rate: Rows a second.
+        rate: Rows per second.
         photometry: How the signal becomes a response.
         columns: The columns of the table of trials; leave it as it is.
         file: As in `TrialsTableConfig`.
@@ -289,7 +290,7 @@ class Parker2016Config(TrialsTableConfig):
         """What to put where."""
         names = [self.events.subject, self.events.session, self.signal, *self.events.event_names]
         return (
-            'Download "Source data 1" (one row a sample) of the figures of Lee, Mattar, Parker, '
+            'Download "Source data 1" (one row per sample) of the figures of Lee, Mattar, Parker, '
             "Witten and Daw (2019), eLife 8:e42992, https://doi.org/10.7554/eLife.42992, and put "
             f"it into manual_dir as one table, {self.wanted_file}. Check its column names: the "
             "defaults are guesses, because the file was not at hand. Pass your own with "
@@ -310,6 +311,7 @@ class Parker2016Config(TrialsTableConfig):
     def read(self, path: epath.Path) -> data.Sessions:
         """Read and check the file."""
         subject, session = self.events.subject, self.events.session
+        assert subject is not None and session is not None
         samples = data.read_table(path, text=[subject, session])
         try:
             return self._sessions(samples, subject, session)

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         Formulas,
         compute_formulas,
         compute_subject_rates,
-        rule_tables,
     )
     from keras_disrnn.analysis.graph import (
         compute_graph,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
         compute_choice_rule,
         compute_dopamine_rule,
         compute_update_rules,
+        rule_tables,
     )
     from keras_disrnn.analysis.predictions import Predictions, true_predictions
     from keras_disrnn.analysis.rules import (
@@ -117,7 +117,7 @@ _HOMES = {
     "open_embeddings": "subjects",
     "open_latents": "bottlenecks",
     "participation_ratio": "bottlenecks",
-    "rule_tables": "formulas",
+    "rule_tables": "network_rules",
     "same_graph": "graph",
     "sorted_latents": "bottlenecks",
     "true_predictions": "predictions",

@@ -23,12 +23,20 @@ class Behaviour(NamedTuple):
     """Statistics of the choices in a data set.
 
     Attributes:
-        table: One row for each number, with the columns `statistic`, `at`, `value`, the ends
-            `lower` and `upper` of its bootstrap interval, the bootstrap standard error `se`, and
-            `n`, the number of trials behind it (for switch curves, the trials of all blocks).
+        table: One row for each number, with the columns `statistic`, `at` and `value`. `lower` and
+            `upper` are the ends of its bootstrap interval, and `se` is its bootstrap standard
+            error. `n` is the number of its trials (for switch curves, the trials of all blocks).
         skipped: Statistics that are not in the table, each with the reason.
         sessions: Number of sessions.
         trials: Number of free choices.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Behaviour
+    >>> table = pd.DataFrame({"statistic": ["win_stay"], "at": [0], "value": [0.8]})
+    >>> Behaviour(table, skipped={}, sessions=3, trials=120).table["value"].item()
+    0.8
     """
 
     table: pd.DataFrame
@@ -77,8 +85,8 @@ def compute_behaviour(
       in log odds (Lau & Glimcher 2005). Its inputs are the past choices (arm 0: -1, arm 1: +1) and
       the past rewarded choices (the same if rewarded, else 0). It needs two arms. The fit is
       maximum likelihood with a ridge of `behaviour_statistics.RIDGE`.
-    - `run_survival` (n): probability that a run of choices of one arm is longer than n, with the
-      Kaplan-Meier estimator, because forced and missed trials and ends of sessions censor runs.
+    - `run_survival` (n): probability that a run of choices of one arm is longer than n. It uses the
+      Kaplan-Meier estimator, because forced trials, missed trials and ends of sessions censor runs.
 
     Intervals are from a bootstrap over sessions, which computes every statistic, including the
     regression, again from each bootstrap sample. With one session they are NaN.
@@ -226,7 +234,7 @@ def better_arms_of(
 
     Raises:
         ValueError: If the sessions are not from a table, a column is missing or has values that are
-            no arm, or the number of columns is neither 1 nor the number of arms.
+            not arms, or the number of columns is wrong.
 
     Example:
 

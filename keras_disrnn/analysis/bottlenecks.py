@@ -126,7 +126,6 @@ def compute_bottlenecks(
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_bottlenecks
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> compute_bottlenecks(model)["source"].tolist()
     ['z1', 'choice', 'reward', 'z1', 'z1']
     """
@@ -136,7 +135,7 @@ def compute_bottlenecks(
     subject = embedding_names(model.subject_units)
     inputs = observation_names_of(model, observation_names) + subject + latents
     tables = []
-    if model.subjects:
+    if model.subject_embedding is not None:
         tables.append(_group("subject", subject, subject, model.subject_embedding.bottleneck))
     tables += [
         _group("latent", latents, latents, cell.latent_bottleneck),
@@ -173,7 +172,6 @@ def bottleneck_matrices(
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import bottleneck_matrices, compute_bottlenecks
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> bottleneck_matrices(compute_bottlenecks(model))["update"].shape
     (1, 3)
     """
@@ -205,7 +203,6 @@ def sorted_latents(bottlenecks: pd.DataFrame) -> list[str]:
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_bottlenecks, sorted_latents
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> sorted_latents(compute_bottlenecks(model))
     ['z1']
     """
@@ -228,7 +225,6 @@ def open_latents(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[str]
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import open_latents
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> open_latents(model)
     ['z1', 'z2']
     """
@@ -279,7 +275,6 @@ def count_bottlenecks(bottlenecks: pd.DataFrame) -> pd.DataFrame:
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_bottlenecks, count_bottlenecks
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> count_bottlenecks(compute_bottlenecks(model))["n"].to_dict()
     {'latent': 1, 'update': 3, 'choice': 1}
     """

@@ -111,7 +111,7 @@ def compute_fold_comparison(
     Each fold has models that were fitted without one subject. As a held-out session, a session is
     scored by the models of the fold that left its subject out. As a training session, it is scored
     by the models of all other folds. Both scores are pooled over all sessions. The bootstrap
-    samples sessions and does not refit the models.
+    samples sessions and does not fit the models again.
 
     Args:
         folds: Mapping of subject to the models that were fitted without it. The models are a
@@ -128,6 +128,17 @@ def compute_fold_comparison(
 
     Raises:
         ValueError: If no model has the name `against`, or folds and subjects differ.
+
+    Example:
+
+    >>> from keras_disrnn import baselines
+    >>> from keras_disrnn.analysis import compute_fold_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> naive = baselines.Naive(num_signals=0)
+    >>> folds = {"a": {"naive": naive}, "b": {"naive": naive}}
+    >>> compute_fold_comparison(folds, sessions, replicates=10)["part"].tolist()
+    ['train', 'held_out']
     """
     if set(folds) != set(sessions.subjects):
         raise ValueError(
@@ -137,7 +148,7 @@ def compute_fold_comparison(
     first = next(iter(folds.values()))
     against = _check_against(first, against)
     subjects = np.asarray(sessions.subjects, dtype=object)
-    totals = {"train": {}, "held_out": {}}
+    totals: dict[str, dict[str, Totals]] = {"train": {}, "held_out": {}}
     for name in first:
         # Take the sums of every fold over all sessions, so that R² refers to one mean.
         by_fold = {subject: session_totals(fold[name], sessions) for subject, fold in folds.items()}
@@ -176,6 +187,17 @@ def comparison_markdown(table: pd.DataFrame) -> str:
 
     Returns:
         The Markdown.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, comparison_markdown, compute_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> table = compute_comparison({"chance": chance}, {"train": sessions})
+    >>> comparison_markdown(table).splitlines()[0]
+    'Training sessions (2 sessions, 4 choices): scores'
     """
     blocks = comparison_cells(table).items()
     return "\n".join(f"{title}\n\n{to_markdown(cells)}" for title, cells in blocks)
@@ -191,8 +213,19 @@ def comparison_latex(table: pd.DataFrame) -> str:
 
     Returns:
         The LaTeX.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, comparison_latex, compute_comparison
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> chance = {"train": Predictions(np.zeros((2, 3, 2)))}
+    >>> latex = comparison_latex(compute_comparison({"chance": chance}, {"train": sessions}))
+    >>> latex.splitlines()[0]
+    '% Training sessions (2 sessions, 4 choices)'
     """
-    parts = {}
+    parts: dict[str, dict[str, pd.DataFrame]] = {}
     for part, title, cells in _blocks(table):
         parts.setdefault(part, {})[title if parts.get(part) else ""] = cells
     return "\n".join(f"% {part}\n{to_latex(blocks)}" for part, blocks in parts.items())
@@ -247,11 +280,11 @@ def _tabulate(
                 "responses": int((sessions.dopamine_weight > 0).sum()),
             }
             for score in SCORES:
-                row |= with_interval(score, values[score], draws[score], confidence)
+                row |= with_interval(score, float(values[score]), draws[score], confidence)
             for score in SCORES:
                 row |= with_interval(
                     f"{score}_difference",
-                    values[score] - reference_values[score],
+                    float(values[score] - reference_values[score]),
                     draws[score] - reference_draws[score],
                     confidence,
                 )
@@ -274,15 +307,13 @@ def _check_against(models: Mapping[str, Any], against: str | None) -> str:
 
 def _sum_over_folds(by_fold: Mapping[str, Totals], inside: Callable[[str], np.ndarray]) -> Totals:
     """Sums over folds the sums of the sessions that `inside` selects for each fold."""
-    choice, dopamine = 0.0, 0.0
+    choice, dopamine = [], []
     for subject, (choice_sums, dopamine_sums) in by_fold.items():
         weight = inside(subject).astype(float)
-        choice = choice + weight[:, None] * choice_sums
-        if dopamine_sums is None:
-            dopamine = None
-        else:
-            dopamine = dopamine + weight[:, None, None] * dopamine_sums
-    return choice, dopamine
+        choice.append(weight[:, None] * choice_sums)
+        if dopamine_sums is not None:
+            dopamine.append(weight[:, None, None] * dopamine_sums)
+    return np.sum(choice, axis=0), np.sum(dopamine, axis=0) if dopamine else None
 
 
 def _in_part(model: Any, part: str) -> Any:

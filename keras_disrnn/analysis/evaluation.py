@@ -92,8 +92,8 @@ def compute_evaluation(
         `n_dopamine`, `sse` and `mse`; and with several signals, `n_dopamine_NAME` and `sse_NAME`.
 
     Raises:
-        ValueError: If `reference` has the wrong shape or is outside (0, 1] where a choice counts,
-            or if `model` is a mapping that lacks a subject.
+        ValueError: If `reference` has the wrong shape, or is outside (0, 1] for a choice that
+            counts, or if `model` is a mapping that lacks a subject.
 
     Example:
 
@@ -270,8 +270,8 @@ def jackknife_se(estimate: Callable[[np.ndarray], np.ndarray], totals: np.ndarra
 def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:
     """Predicts all sessions with one model, or each session with the model of its subject."""
     if isinstance(model, Predictions):
-        outputs = {"choice": model.choice, "dopamine": model.dopamine}
-        return {name: values for name, values in outputs.items() if values is not None}
+        given = {"choice": model.choice, "dopamine": model.dopamine}
+        return {name: values for name, values in given.items() if values is not None}
     if not isinstance(model, Mapping):
         return model.predict(sessions.for_model(model).dataset(batch_size), verbose=0)
     missing = [subject for subject in sessions.subjects if subject not in model]
@@ -281,7 +281,7 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
             f" there are models of {', '.join(map(repr, model))}"
         )
     subjects = np.asarray(sessions.subjects, dtype=object)
-    outputs = {}
+    outputs: dict[str, np.ndarray] = {}
     for subject in dict.fromkeys(sessions.subjects):
         where = np.flatnonzero(subjects == subject)
         own = sessions.subset(where).for_model(model[subject])

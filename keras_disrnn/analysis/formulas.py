@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,17 @@ class Formulas(NamedTuple):
             of `choice` after `arm`. Empty without a dopamine readout.
         timing: `"pre"` or `"post"`: the dopamine readout reads the latents before or after the
             update. `None` without a dopamine readout.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Formulas
+    >>> updates = pd.DataFrame(
+    ...     {"latent": "z1", "choice": 0, "reward": [0.0, 1.0], "alpha": [0.1, 0.3], "n": [1, 1]}
+    ... )
+    >>> formulas = Formulas(updates, pd.DataFrame(), pd.DataFrame(), timing=None)
+    >>> formulas.learning_rates()["alpha"].round(2).tolist()
+    [0.2]
     """
 
     updates: pd.DataFrame
@@ -74,18 +85,18 @@ class Formulas(NamedTuple):
     def learning_rates(self) -> pd.DataFrame:
         """Returns the learning rate of each open latent for each choice.
 
-        If a latent follows the value of one arm, the row of this arm has its learning rate, and
-        those of other arms have its forgetting rate.
+        If a latent follows the value of one arm, the row of this arm has its learning rate. The
+        rows of other arms then have its forgetting rate.
 
         Returns:
             A table with one row for each latent and choice: `latent`, `choice`, `alpha` (the mean
-            over rewards, weighted by trials, where it is not NaN), `alpha_min` and `alpha_max` (its
+            over rewards, weighted by trials, without NaN), `alpha_min` and `alpha_max` (its
             smallest and largest value over rewards) and `n` (trials).
         """
         rows = []
         for (latent, choice), part in self.updates.groupby(["latent", "choice"], sort=False):
             part = part[part["alpha"].notna()]
-            alpha = np.full(3, np.nan)
+            alpha = (np.nan, np.nan, np.nan)
             if len(part):
                 mean = np.average(part["alpha"], weights=part["n"])
                 alpha = (mean, part["alpha"].min(), part["alpha"].max())
@@ -198,8 +209,8 @@ def compute_formulas(
     """Fits formulas to the networks of a model, over the states that sessions visit.
 
     Runs the model on the sessions and fits the change of each open latent by least squares, for
-    each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent,
-    plus a term for every other open latent that its update network can read. Every trial has the
+    each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent.
+    Every other open latent that its update network can read adds a linear term. Every trial has the
     same weight, so the errors are errors over visited states. A latent is open if its own
     bottleneck is below `threshold`. As an input, the reader's bottleneck on it must be open too.
 
@@ -226,7 +237,6 @@ def compute_formulas(
     >>> from keras_disrnn.analysis import compute_formulas
     >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1, 0] * 5], [[1, 0] * 10])
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
-    >>> model.build((None, None, 2))
     >>> formulas = compute_formulas(model, sessions)
     >>> formulas
     Formulas(updates=4, choice=1, dopamine=0, timing=None)
@@ -257,7 +267,7 @@ def compute_formulas(
     if len(rewards) > MOST_REWARDS:
         raise ValueError(
             f"sessions: expected at most {MOST_REWARDS} values of reward, got {len(rewards)}; each "
-            "of them would need formulas of its own"
+            "value needs its own formulas"
         )
     cases = {}
     for arm in range(model.num_arms):
@@ -270,8 +280,8 @@ def compute_formulas(
     is_open = to_numpy(cell.latent_bottleneck.sigma) < threshold
     reads = to_numpy(cell.update_latent_bottleneck.sigma) < threshold
     updates = []
-    for index in np.flatnonzero(is_open):
-        others = [j for j in np.flatnonzero(is_open & reads[index]) if j != index]
+    for index in np.flatnonzero(is_open).tolist():
+        others = [j for j in np.flatnonzero(is_open & reads[index]).tolist() if j != index]
         for (arm, reward), where in cases.items():
             row = _update(before[where], after[where], index, others, names)
             updates.append({"latent": names[index], "choice": arm, "reward": reward, **row})
@@ -279,7 +289,7 @@ def compute_formulas(
     # Choices are made in the states after every time step, including the first.
     states = np.concatenate([latents[:, 0], after])
     read = to_numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
-    inputs = np.flatnonzero(is_open & read)
+    inputs = np.flatnonzero(is_open & read).tolist()
     with_embedding = network_rules.with_embedding
     logits = to_numpy(model.choice_readout(to_tensor(with_embedding(states, embedding))))
     if model.num_arms == 2:
@@ -295,12 +305,13 @@ def compute_formulas(
     if readout is not None:
         timing = readout.timing
         read = before if readout.reads_previous else after
-        inputs = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
-        predicted = to_numpy(readout(to_tensor(inputs)))
-        inputs = np.flatnonzero(to_numpy(readout.bottleneck.sigma)[: len(names)] < threshold)
+        steps = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)
+        predicted = to_numpy(readout(to_tensor(steps)))
+        read_sigma = to_numpy(readout.bottleneck.sigma)[: len(names)]
+        inputs = np.flatnonzero(read_sigma < threshold).tolist()
         signals = sessions.signal_names
         if len(signals) != predicted.shape[1]:
-            signals = [f"dopamine_{i + 1}" for i in range(predicted.shape[1])]
+            signals = tuple(f"dopamine_{i + 1}" for i in range(predicted.shape[1]))
         for signal, name in enumerate(signals):
             for (arm, reward), where in cases.items():
                 row = _linear(read[where], predicted[where, signal], inputs, names)
@@ -344,7 +355,6 @@ def compute_subject_rates(
     ...     num_observations=3, num_latents=1, num_signals=0,
     ...     subjects=["m1", "m2"], subject_units=1, seed=0,
     ... )
-    >>> model.build((None, None, 3))
     >>> list(compute_subject_rates(model, sessions)["subject"])
     ['m1', 'm2']
     """
@@ -356,43 +366,6 @@ def compute_subject_rates(
         named = {f"learning rate {latent}": value for latent, value in alpha.items()}
         rows.append({"subject": subject, **named, "learning rate": alpha.mean()})
     return pd.DataFrame(rows)
-
-
-def rule_tables(
-    model: DisRNNModel, features: Any = None, **settings: Any
-) -> dict[str, pd.DataFrame]:
-    """Tabulates the update, choice and dopamine rules of a model, for any plotting program.
-
-    Args:
-        model: A built `DisRNNModel`.
-        features: See `compute_choice_rule`.
-        **settings: `points`, `threshold` and `reference` of `compute_update_rules`,
-            `compute_choice_rule` and `compute_dopamine_rule`.
-
-    Returns:
-        A dict of `"update"`, `"choice"` and, if the model predicts dopamine, `"dopamine"` to the
-        table of the rules' `to_frame`.
-
-    Example:
-
-    >>> import keras_disrnn
-    >>> from keras_disrnn.analysis import rule_tables
-    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
-    >>> model.build((None, None, 2))
-    >>> {name: len(table) for name, table in rule_tables(model, points=5).items()}
-    {'update': 20, 'choice': 5}
-    """
-    updates = network_rules.compute_update_rules(model, features, **settings)
-    frames = [rule.to_frame() for rule in updates]
-    choice = network_rules.compute_choice_rule(model, features, **settings)
-    tables = {
-        "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        "choice": choice.to_frame(),
-    }
-    if model.dopamine_readout is not None:
-        dopamine = network_rules.compute_dopamine_rule(model, features, **settings)
-        tables["dopamine"] = dopamine.to_frame()
-    return tables
 
 
 def _text_table(

@@ -41,10 +41,10 @@ def compute_graph(model: DisRNNModel, threshold: float = OPEN_BELOW) -> networkx
     """Computes where information can flow in a fitted model.
 
     There is an edge for every open bottleneck, with these exceptions. A dimension of the embedding
-    whose own bottleneck is closed is left out. So is a latent whose own bottleneck is closed,
-    unless an open bottleneck of the dopamine readout reads it, because that readout sees latents
-    without noise. The edge from a latent to its own update network is left out, because the gate
-    carries over every latent, even if its update network does not read it.
+    is left out if its own bottleneck is closed. A latent is left out if its own bottleneck is
+    closed and no open bottleneck of the dopamine readout reads it. (That readout reads latents
+    without noise.) The edge from a latent to its own update network is left out, because the gate
+    carries over every latent anyway.
 
     Args:
         model: A built `DisRNNModel`.
@@ -58,7 +58,6 @@ def compute_graph(model: DisRNNModel, threshold: float = OPEN_BELOW) -> networkx
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_graph, describe_graph
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> describe_graph(compute_graph(model))
     'choice, reward > z1; z1 > choice readout'
     """
@@ -112,7 +111,8 @@ def cluster_graphs(graphs: Sequence[networkx.DiGraph]) -> list[int]:
     Returns:
         The cluster of each graph. Clusters are numbered from 0, in the order of their first graph.
     """
-    seen, clusters = [], []
+    seen: list[tuple[list[tuple[str, int, int]], networkx.DiGraph]] = []
+    clusters: list[int] = []
     for graph in graphs:
         # Equal graphs have equal degrees. Comparing them first avoids most isomorphism searches.
         degrees = sorted(
@@ -162,8 +162,16 @@ def dopamine_part(graph: networkx.DiGraph) -> networkx.DiGraph:
 
 
 def describe_graph(graph: networkx.DiGraph) -> str:
-    """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`."""
-    targets = {}
+    """Describes a graph in one line, such as `choice, reward > z1; z1 > choice readout`.
+
+    Example:
+
+    >>> from keras_disrnn.analysis import describe_graph
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> describe_graph(make_graph([("z1", "choice readout"), ("reward", "z1"), ("choice", "z1")]))
+    'choice, reward > z1; z1 > choice readout'
+    """
+    targets: dict[str, list[str]] = {}
     for source, target in graph.edges:
         targets.setdefault(target, []).append(source)
     order = sorted(targets, key=lambda name: (name in READOUTS.values(), name))

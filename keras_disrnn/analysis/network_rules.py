@@ -9,9 +9,10 @@ embedding is fixed at its mean over subjects, unless `subject` selects another o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import to_numpy, to_tensor
@@ -71,7 +72,6 @@ def compute_choice_rule(
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_choice_rule
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, seed=0)
-    >>> model.build((None, None, 2))
     >>> compute_choice_rule(model, points=11)
     ChoiceRule(latents=z1, points=11, arms=2, open_latents=z1)
     """
@@ -130,7 +130,6 @@ def compute_dopamine_rule(
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_dopamine_rule
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, seed=0)
-    >>> model.build((None, None, 2))
     >>> compute_dopamine_rule(model, points=11).prediction.shape
     (4, 11, 1)
     """
@@ -215,7 +214,6 @@ def compute_update_rules(
     >>> import keras_disrnn
     >>> from keras_disrnn.analysis import compute_update_rules
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, seed=0)
-    >>> model.build((None, None, 2))
     >>> compute_update_rules(model, points=11)[0].change.shape
     (4, 11)
     """
@@ -228,7 +226,9 @@ def compute_update_rules(
     dimensions = embedding_names(len(grid.embedding))
     obs_sigma = to_numpy(cell.update_obs_bottleneck.sigma)
     subject_sigma = obs_sigma[:, len(observations) :]
-    own_sigma = to_numpy(model.subject_embedding.bottleneck.sigma) if model.subjects else None
+    own_sigma = (
+        to_numpy(model.subject_embedding.bottleneck.sigma) if model.subject_embedding else None
+    )
     input_sigma = to_numpy(cell.update_latent_bottleneck.sigma)
     latent_sigma = to_numpy(cell.latent_bottleneck.sigma)
     subject_ranges = embedding_ranges(model, other_points)
@@ -253,7 +253,7 @@ def compute_update_rules(
         return to_numpy(after)[:, index].reshape(shape) - before[..., index]
 
     rules = []
-    for index in np.flatnonzero(latent_sigma < threshold):
+    for index in np.flatnonzero(latent_sigma < threshold).tolist():
         latents = grid.states([index])
         repeated = np.repeat(latents[None], other_points, axis=0)
         others = []
@@ -284,6 +284,42 @@ def compute_update_rules(
             )
         )
     return tuple(rules)
+
+
+def rule_tables(
+    model: DisRNNModel, features: Any = None, **settings: Any
+) -> dict[str, pd.DataFrame]:
+    """Tabulates the update, choice and dopamine rules of a model, for any plotting program.
+
+    Args:
+        model: A built `DisRNNModel`.
+        features: See `compute_choice_rule`.
+        **settings: `points`, `threshold` and `reference` of `compute_update_rules`,
+            `compute_choice_rule` and `compute_dopamine_rule`.
+
+    Returns:
+        A dict of `"update"`, `"choice"` and, if the model predicts dopamine, `"dopamine"` to the
+        table of the rules' `to_frame`.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.analysis import rule_tables
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    >>> {name: len(table) for name, table in rule_tables(model, points=5).items()}
+    {'update': 20, 'choice': 5}
+    """
+    updates = compute_update_rules(model, features, **settings)
+    frames = [rule.to_frame() for rule in updates]
+    choice = compute_choice_rule(model, features, **settings)
+    tables = {
+        "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+        "choice": choice.to_frame(),
+    }
+    if model.dopamine_readout is not None:
+        dopamine = compute_dopamine_rule(model, features, **settings)
+        tables["dopamine"] = dopamine.to_frame()
+    return tables
 
 
 class _Grid:

@@ -21,6 +21,16 @@ class Predictions(NamedTuple):
         choice: Logits `[S, T, arms]` of the choice that follows each time step.
         dopamine: `[S, T, K]` response to the trial that each time step describes, or `None`.
         parameter_count: Number of fitted parameters.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1]], [[1, 0]])
+    >>> chance = Predictions(np.zeros((1, 3, 2)))
+    >>> compute_evaluation(chance, sessions).summary["choice"]["normalized_likelihood"]
+    0.5
     """
 
     choice: np.ndarray
@@ -42,6 +52,13 @@ class SessionTotals(NamedTuple):
         dopamine: `[S, K, 4]` number of responses, squared errors, responses and squared responses,
             or `None`. Responses are taken relative to the mean of each signal over all sessions.
         parameter_count: Number of fitted parameters.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis.predictions import SessionTotals
+    >>> SessionTotals(choice=np.array([[-1.4, 2.0]])).dopamine is None
+    True
     """
 
     choice: np.ndarray

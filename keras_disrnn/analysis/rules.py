@@ -97,6 +97,18 @@ class DopamineRule(Summary):
             that it is fixed at.
         timing: `"pre"` or `"post"`: the readout reads the latents before or after the update.
         signal_names: Names of the signals.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import DopamineRule
+    >>> rule = DopamineRule(
+    ...     latents=(), values=(), choices=np.array([0, 0]), rewards=np.array([0.0, 1.0]),
+    ...     prediction=np.array([[-0.5], [0.5]]), open_latents=(), open_observations=("reward",),
+    ...     fixed={"z1": 0.0}, timing="pre", signal_names=("dopamine",),
+    ... )
+    >>> rule.to_frame()[["reward", "dopamine"]].to_numpy().tolist()
+    [[0.0, -0.5], [1.0, 0.5]]
     """
 
     latents: tuple[str, ...]
@@ -151,6 +163,18 @@ class UpdateRule(Summary):
             both with the most open first.
         fixed: Name of every other latent, and of every dimension of the embedding, to the value
             that it is fixed at in `change`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import UpdateRule
+    >>> rule = UpdateRule(
+    ...     latent="z1", values=np.array([0.0, 1.0]), choices=np.array([0]),
+    ...     rewards=np.array([1.0]), change=np.array([[0.5, 0.0]]),
+    ...     open_observations=("reward",), others=(), fixed={},
+    ... )
+    >>> rule.to_frame()["change"].tolist()
+    [0.5, 0.0]
     """
 
     latent: str
@@ -170,7 +194,7 @@ class UpdateRule(Summary):
         come the rows in which another input varies.
         """
         count = self.change.shape[1]
-        tables = [(None, np.nan, self.change)]
+        tables: list[tuple[str | None, float, np.ndarray]] = [(None, np.nan, self.change)]
         for name, values, changes in self.others:
             tables += [(name, value, change) for value, change in zip(values, changes, strict=True)]
         return pd.concat(

@@ -29,17 +29,23 @@ def tabulate_scores(
     >>> tabulate_scores({"train": scores, "held_out": scores}, with_error)
     [('normalized likelihood of choice', '0.6000 ± 0.0100', '0.6000 ± 0.0100')]
     """
-    parts = [metrics["train"], metrics["held_out"]]
-    rows = [("normalized likelihood of choice", ("choice",), "normalized_likelihood")]
-    if "true_agent" in parts[0]:
+    first = metrics["train"]
+    rows: list[tuple[str, tuple[str, ...], str]] = [
+        ("normalized likelihood of choice", ("choice",), "normalized_likelihood")
+    ]
+    if "true_agent" in first:
         agent = ("true_agent", "choice")
         rows.append(("the same, of the true agent", agent, "normalized_likelihood"))
         rows.append(("the same, model minus true agent", ("true_agent",), "difference"))
-    if "dopamine" in parts[0]:
+    if "dopamine" in first:
         rows.append(("mean squared error of dopamine", ("dopamine",), "mse"))
         rows.append(("R² of dopamine", ("dopamine",), "r2"))
+
+    def shown(path: tuple[str, ...], scores: Mapping[str, Any], key: str) -> str:
+        return cell(functools.reduce(_inside, path, scores), key)
+
     return [
-        (name, *(cell(functools.reduce(_inside, path, part), key) for part in parts))
+        (name, shown(path, metrics["train"], key), shown(path, metrics["held_out"], key))
         for name, path, key in rows
     ]
 

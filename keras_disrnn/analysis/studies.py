@@ -35,6 +35,14 @@ class StudyFit(NamedTuple):
             likelihood, and others.
         graph: What `compute_graph` returns, or `None`.
         sessions: The tables of `compute_evaluation` of both parts, with a column `part`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> fit = StudyFit("mice", "m1", "naive", None, 0, {"likelihood": 0.5}, None, pd.DataFrame())
+    >>> fit.scores["likelihood"]
+    0.5
     """
 
     data: str
@@ -61,8 +69,8 @@ def compute_study_table(
     on its own sessions. Of several seeds, the fit with the smallest training loss counts, so
     held-out sessions have no influence. A model with several penalty scales has one row for each,
     and one more, "scale chosen". There, each held-out session is scored at the scale that predicts
-    the *other* held-out sessions of its subject best (or those of all subjects, if its subject has
-    no other). The choice of the scale therefore never depends on the session that is scored.
+    the *other* held-out sessions of its subject best. If its subject has no other, those of all
+    subjects count. So the choice of the scale never depends on the session that is scored.
 
     Args:
         fits: Fits of one data set.
@@ -74,6 +82,21 @@ def compute_study_table(
     Returns:
         The table of `compute_comparison`, or `None` if it has no row; and a list of sentences about
         the models that are left out because the fit of a subject is missing.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation, compute_study_table
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> table = compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions).per_session
+    >>> tables = pd.concat([table.assign(part="train"), table.assign(part="held_out")])
+    >>> fit = StudyFit("mice", None, "naive", None, 0, {"loss": 1.0, "parameters": 0}, None, tables)
+    >>> parts = {"train": sessions, "held_out": sessions}
+    >>> compute_study_table([fit], parts, replicates=10)[0]["normalized_likelihood"].tolist()
+    [0.5, 0.5]
     """
     models, left_out = {}, []
     subjects = set(parts["train"].subjects) | set(parts["held_out"].subjects)
@@ -116,7 +139,7 @@ def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
     Returns:
         A dict of subject to fit.
     """
-    best = {}
+    best: dict[str | None, StudyFit] = {}
     for fit in fits:
         if fit.subject not in best or fit.scores["loss"] < best[fit.subject].scores["loss"]:
             best[fit.subject] = fit
@@ -125,7 +148,7 @@ def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
 
 def _rows(fits: Sequence[StudyFit]) -> dict[str, list[StudyFit]]:
     """The fits of each row of the table, in order."""
-    rows = {}
+    rows: dict[str, list[StudyFit]] = {}
     for fit, name, _ in _named(fits):
         rows.setdefault(name, []).append(fit)
     return rows
@@ -133,7 +156,7 @@ def _rows(fits: Sequence[StudyFit]) -> dict[str, list[StudyFit]]:
 
 def _choices(fits: Sequence[StudyFit]) -> dict[str, dict[str, None]]:
     """For each row of a chosen scale, the names of the rows to choose from."""
-    choices = {}
+    choices: dict[str, dict[str, None]] = {}
     for _, name, chosen in _named(fits):
         if chosen is not None:
             choices.setdefault(chosen, {})[name] = None
@@ -143,7 +166,7 @@ def _choices(fits: Sequence[StudyFit]) -> dict[str, dict[str, None]]:
 def _named(fits: Sequence[StudyFit]) -> Iterator[tuple[StudyFit, str, str | None]]:
     """Yields each fit, the name of its row, and the row of the chosen scale, if there is one."""
     both = len({fit.subject is None for fit in fits}) > 1
-    scales = {}
+    scales: dict[str, set[float | None]] = {}
     for fit in fits:
         scales.setdefault(fit.model, set()).add(fit.scale)
     for fit in fits:
@@ -162,7 +185,7 @@ def _choose_scales(
     choice = np.stack([model["held_out"].choice for model in models])
     subjects = np.asarray(held_out.subjects, object)
     everything = choice.sum(axis=1)
-    chosen = {"held_out": np.zeros(len(subjects), int), "train": None}
+    chosen = {"held_out": np.zeros(len(subjects), int)}
     by_subject = {}
     for subject in dict.fromkeys(held_out.subjects):
         own = np.flatnonzero(subjects == subject)
@@ -174,16 +197,19 @@ def _choose_scales(
     overall = int(np.argmax(_likelihood(everything)))
     chosen["train"] = np.array([by_subject.get(name, overall) for name in parts["train"].subjects])
 
-    def pick(part, field):
-        arrays = [getattr(model[part], field) for model in models]
-        if any(array is None for array in arrays):
-            return None
+    def pick(part: str, arrays: list[np.ndarray]) -> np.ndarray:
         return np.stack(arrays)[chosen[part], np.arange(len(chosen[part]))]
 
-    count = models[0]["held_out"].parameter_count
-    return {
-        part: SessionTotals(pick(part, "choice"), pick(part, "dopamine"), count) for part in parts
-    }
+    totals = {}
+    for part in parts:
+        sums = [model[part] for model in models]
+        dopamine = [each.dopamine for each in sums if each.dopamine is not None]
+        totals[part] = SessionTotals(
+            pick(part, [each.choice for each in sums]),
+            pick(part, dopamine) if len(dopamine) == len(sums) else None,
+            models[0]["held_out"].parameter_count,
+        )
+    return totals
 
 
 def _likelihood(sums: np.ndarray) -> np.ndarray:
@@ -205,6 +231,18 @@ def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.D
         standard error `difference_se` (jackknife, paired by session; NaN for one session), and
         `best`. The best model is selected on the held-out scores themselves, so its score is
         optimistic.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.analysis import Predictions, compute_evaluation, compute_subject_scores
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]], subjects=["a", "b"])
+    >>> table = compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions).per_session
+    >>> fit = StudyFit("mice", None, "naive", None, 0, {"loss": 1.0}, None, table)
+    >>> compute_subject_scores([fit], sessions)[["subject", "likelihood"]].to_numpy().tolist()
+    [['a', 0.5], ['b', 0.5]]
     """
     subjects = np.asarray(held_out.subjects, object)
     ids = np.asarray(held_out.ids, object)
@@ -224,7 +262,7 @@ def compute_subject_scores(fits: Sequence[StudyFit], held_out: Sessions) -> pd.D
             row = {"subject": subject, "sessions": len(own), "model": name}
             row["likelihood"] = scores[name]
             if others:
-                rival = max(others, key=scores.get)
+                rival = max(others, key=lambda name: scores[name])
                 both = np.stack([each, sums[rival]], axis=1)
                 row["difference"] = scores[name] - scores[rival]
                 # Sessions without a free choice do not count as sessions of the jackknife.
@@ -248,12 +286,26 @@ def compute_agreement(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
     Returns:
         A table with one row for each subject, model and penalty scale with at least two seeds that
-        have a graph: `subject`, `model`, `scale`, `seeds`, `same_graph` (the share of pairs of
-        seeds with the same graph, up to the names of the latents), `likelihood_range` (largest
-        minus smallest held-out normalized likelihood) and `graph`, the most frequent one in words.
-        `None` if there is no row.
+        have a graph. Its columns are `subject`, `model`, `scale` and `seeds`; `same_graph`, the
+        share of pairs of seeds with the same graph, up to the names of the latents;
+        `likelihood_range`, the largest minus the smallest held-out normalized likelihood; and
+        `graph`, the most frequent one in words. `None` if there is no row.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import compute_agreement
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> graph = make_graph([("reward", "z1"), ("z1", "choice readout")])
+    >>> fits = [
+    ...     StudyFit("mice", "m1", "DisRNN", 1.0, seed, {"likelihood": 0.6}, graph, pd.DataFrame())
+    ...     for seed in (0, 1)
+    ... ]
+    >>> compute_agreement(fits)[["seeds", "same_graph"]].to_numpy().tolist()
+    [[2.0, 1.0]]
     """
-    groups = {}
+    groups: dict[tuple[str | None, str, float | None], list[StudyFit]] = {}
     for fit in fits:
         if fit.graph is not None:
             groups.setdefault((fit.subject, fit.model, fit.scale), []).append(fit)
@@ -290,22 +342,38 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
         first: `graph`, in words, of one of the fits; `edges`; `fits`; `subjects`, the number of
         subjects, without models of all of them together; the `models` and penalty `scales` that
         found it; and `likelihood`, the mean held-out likelihood. `None` if no model has a graph.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.analysis import compute_graph_clusters
+    >>> from keras_disrnn.analysis.graph import make_graph
+    >>> from keras_disrnn.analysis.studies import StudyFit
+    >>> graph = make_graph([("reward", "z1"), ("z1", "choice readout")])
+    >>> fits = [
+    ...     StudyFit("mice", "m1", "DisRNN", 1.0, seed, {"likelihood": 0.6}, graph, pd.DataFrame())
+    ...     for seed in (0, 1)
+    ... ]
+    >>> compute_graph_clusters(fits)[["graph", "fits"]].to_numpy().tolist()
+    [['reward > z1; z1 > choice readout', 2]]
     """
-    fits = [fit for fit in fits if fit.graph is not None]
-    if not fits:
+    graphs = [(fit, fit.graph) for fit in fits if fit.graph is not None]
+    if not graphs:
         return None
     rows = []
-    clusters = cluster_graphs([fit.graph for fit in fits])
+    clusters = cluster_graphs([graph for _, graph in graphs])
     for number in sorted(set(clusters), key=lambda number: -clusters.count(number)):
-        own = [fit for fit, cluster in zip(fits, clusters, strict=True) if cluster == number]
+        own = [fit for (fit, _), cluster in zip(graphs, clusters, strict=True) if cluster == number]
+        graph = graphs[clusters.index(number)][1]
+        scales = {fit.scale for fit in own if fit.scale is not None}
         rows.append(
             {
-                "graph": describe(own[0].graph),
-                "edges": own[0].graph.number_of_edges(),
+                "graph": describe(graph),
+                "edges": graph.number_of_edges(),
                 "fits": len(own),
                 "subjects": len({fit.subject for fit in own} - {None}),
                 "models": ", ".join(dict.fromkeys(fit.model for fit in own)),
-                "scales": ", ".join(f"{scale:g}" for scale in sorted({fit.scale for fit in own})),
+                "scales": ", ".join(f"{scale:g}" for scale in sorted(scales)),
                 "likelihood": float(np.mean([fit.scores["likelihood"] for fit in own])),
             }
         )
@@ -313,5 +381,5 @@ def compute_graph_clusters(fits: Sequence[StudyFit]) -> pd.DataFrame | None:
 
 
 def describe(graph: networkx.DiGraph) -> str:
-    """Describes a graph in words, also if it has no edges."""
+    """Describes a graph in words, even if it has no edges."""
     return describe_graph(graph) or "all closed"

@@ -41,7 +41,6 @@ def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
     >>> model = keras_disrnn.DisRNNModel(
     ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
     ... )
-    >>> model.build((None, None, 3))
     >>> list(compute_embeddings(model))
     ['subject', 'subject 1']
     """
@@ -59,8 +58,8 @@ def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[s
         threshold: A bottleneck is open if its sigma is below this.
 
     Returns:
-        Names (`"subject 1"`, ...), in order, of the dimensions whose own bottleneck is open and
-        which the update network of an open latent, or a readout, reads through an open bottleneck.
+        Names (`"subject 1"`, ...), in order, of the open dimensions. Such a dimension has an open
+        bottleneck, and a readout or an open latent's update network reads it through another one.
 
     Raises:
         ValueError: If the model has no subjects.
@@ -72,7 +71,6 @@ def open_embeddings(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[s
     >>> model = keras_disrnn.DisRNNModel(
     ...     num_observations=3, num_latents=1, subjects=["m1", "m2"], subject_units=1
     ... )
-    >>> model.build((None, None, 3))
     >>> open_embeddings(model)
     ['subject 1']
     """
@@ -132,8 +130,8 @@ def subject_index(model: DisRNNModel, subject: str) -> int:
         listed = ", ".join(map(repr, model.subjects[:10]))
         more = ", ..." if model.num_subjects > 10 else ""
         raise ValueError(
-            f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, got "
-            f"{subject!r}{suggest(str(subject), model.subjects)}"
+            f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, "
+            f"got {subject!r}{suggest(str(subject), model.subjects)}"
         )
     return model.subjects.index(subject)
 
@@ -226,7 +224,9 @@ def align_subjects(
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]
     if len(twice):
-        raise ValueError(f"known: expected one row a subject, got {twice.iloc[0]!r} more than once")
+        raise ValueError(
+            f"known: expected one row per subject, got {twice.iloc[0]!r} more than once"
+        )
     columns = known.select_dtypes("number").columns
     if columns.empty:
         raise ValueError(
@@ -250,4 +250,5 @@ def _check_subjects(model: DisRNNModel) -> None:
 
 def _table(model: DisRNNModel) -> np.ndarray:
     """The embedding `[subjects, subject_units]`."""
+    assert model.subject_embedding is not None
     return to_numpy(model.subject_embedding.table)

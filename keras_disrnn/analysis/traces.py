@@ -45,7 +45,6 @@ def compute_session_trace(model: DisRNNModel, sessions: Sessions, index: int) ->
     >>> from keras_disrnn.analysis import compute_session_trace
     >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> compute_session_trace(model, sessions, 0)["choice"].tolist()
     [0.0, 1.0, 1.0]
     """
@@ -99,7 +98,6 @@ def add_predictions(
     ... )
     >>> sessions = keras_disrnn.data.sessions_from_table(table)
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> add_predictions(table, sessions, model).shape
     (3, 8)
     """

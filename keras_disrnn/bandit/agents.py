@@ -27,6 +27,13 @@ class Agent(Protocol):
     of shape `(variables, sessions)`. Many sessions advance together, one trial at a time. Sessions
     are the last axis, so that one variable of all sessions is contiguous in memory.
 
+    Example:
+
+    >>> from keras_disrnn import bandit
+    >>> agent: bandit.Agent = bandit.QLearning()
+    >>> state = agent.initial_state(num_sessions=3, num_arms=2)
+    >>> agent.choice_probability(state).shape
+    (2, 3)
     """
 
     @property
@@ -171,6 +178,16 @@ class DifferentialForgettingQLearning(_NamedAgent):
 
     Raises:
         ValueError: If a parameter is not a number or out of range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> agent = bandit.DifferentialForgettingQLearning(alpha_1=0.5, kappa_1=2.0)
+    >>> state = agent.initial_state(num_sessions=1, num_arms=2)
+    >>> state, dopamine = agent.update(state, np.array([1]), np.array([1.0]))
+    >>> dict(zip(agent.variable_names(2), state[:, 0].round(3).tolist())), dopamine.tolist()
+    ({'q0': 0.0, 'q1': 1.0}, [2.0])
     """
 
     name: ClassVar[str] = "differential_forgetting_q_learning"
@@ -199,6 +216,16 @@ class ForgettingQLearning(_NamedAgent):
 
     Raises:
         ValueError: If a parameter is not a number or out of range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> agent = bandit.ForgettingQLearning(alpha=0.5, kappa_1=1.0)
+    >>> state = agent.initial_state(num_sessions=1, num_arms=2)
+    >>> state, dopamine = agent.update(state, np.array([1]), np.array([1.0]))
+    >>> dict(zip(agent.variable_names(2), state[:, 0].round(3).tolist())), dopamine.tolist()
+    ({'q0': 0.0, 'q1': 0.5}, [1.0])
     """
 
     name: ClassVar[str] = "forgetting_q_learning"
@@ -217,9 +244,9 @@ class ForgettingQLearning(_NamedAgent):
 class RewardSeeking(_NamedAgent):
     """An agent with one signed value that points to the rewarded arm (Jain et al. 2025).
 
-    `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. It favours
-    arm 1 where positive and arm 0 where negative. The agent plays two arms. Its variable is `s`.
-    The defaults are only an example.
+    `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. A
+    positive value favours arm 1 and a negative value arm 0. The agent plays two arms. Its variable
+    is `s`. The defaults are only an example.
 
     Args:
         alpha: Learning rate, from 0 to 1.
@@ -227,6 +254,16 @@ class RewardSeeking(_NamedAgent):
 
     Raises:
         ValueError: If a parameter is not a number or out of range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> agent = bandit.RewardSeeking(alpha=0.5)
+    >>> state = agent.initial_state(num_sessions=1, num_arms=2)
+    >>> state, dopamine = agent.update(state, np.array([1]), np.array([1.0]))
+    >>> dict(zip(agent.variable_names(2), state[:, 0].round(3).tolist())), dopamine.tolist()
+    ({'s': 0.5}, [1.0])
     """
 
     name: ClassVar[str] = "reward_seeking"
@@ -254,6 +291,16 @@ class LeakyActorCritic(_NamedAgent):
 
     Raises:
         ValueError: If a parameter is not a number or out of range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> agent = bandit.LeakyActorCritic(alpha_critic=0.5)
+    >>> state = agent.initial_state(num_sessions=1, num_arms=2)
+    >>> state, dopamine = agent.update(state, np.array([1]), np.array([1.0]))
+    >>> dict(zip(agent.variable_names(2), state[:, 0].round(3).tolist())), dopamine.tolist()
+    ({'theta0': -0.25, 'theta1': 0.25, 'v': 0.75}, [0.5])
     """
 
     name: ClassVar[str] = "leaky_actor_critic"

@@ -19,6 +19,16 @@ class Environment(Protocol):
     Many sessions advance together, one trial at a time. The state is any float64 array with
     sessions as its last axis. The environment does not draw random numbers. It says how many a
     session needs, and `simulate` passes them, so that no session depends on the others.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import bandit
+    >>> environment: bandit.Environment = bandit.DriftingBandit()
+    >>> uniforms = np.full((environment.start_uniforms, 1), 0.25)
+    >>> state = environment.initial_state(uniforms, np.arange(1))
+    >>> environment.reward_probability(state).tolist()
+    [[0.25], [0.25]]
     """
 
     @property
@@ -284,8 +294,8 @@ class ScheduledBandit:
             A `ScheduledBandit` with its sessions in the order of the table.
 
         Raises:
-            ValueError: If a column is missing or has values that are not numbers, the rows of a
-                session are not adjacent, or a value is not a probability.
+            ValueError: If a column is missing or not numeric, the rows of a session are not
+                adjacent, or a value is not a probability.
         """
         for column in (session, *columns):
             if column not in table.columns:

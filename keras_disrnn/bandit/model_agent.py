@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_disrnn.bandit.agents import Agent
 from keras_disrnn.bandit.rules import softmax
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.types import Tensor
 
 SESSIONS_AT_ONCE = 2048
 """Sessions of one compiled step. With a single compiled program, rounding is always the same."""
@@ -82,7 +83,7 @@ class ModelAgent:
                 f"{observations} observations"
             )
 
-        def features(rows):
+        def features(rows: Tensor) -> Tensor:
             parts = [rows]
             if subject is not None:
                 parts.append(tf.fill(tf.shape(rows[:, :1]), subject))
@@ -98,7 +99,7 @@ class ModelAgent:
         self._model = model
 
         @tf.function(jit_compile=True)
-        def step(rows, latents):
+        def step(rows: Tensor, latents: Tensor) -> Tensor:
             outputs = model.step(features(tf.transpose(rows)), tf.transpose(latents))
             columns = [outputs["latents"], outputs["choice"]]
             if signals:

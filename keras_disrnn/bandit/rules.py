@@ -50,7 +50,15 @@ class ArrayOps(NamedTuple):
 
 
 class Rule(Protocol):
-    """A learning rule: how a trial changes the state, and how the state sets the next choice."""
+    """A learning rule: how a trial changes the state, and how the state sets the next choice.
+
+    Example:
+
+    >>> from keras_disrnn.bandit import Rule, ValueRule
+    >>> rule: Rule = ValueRule(alpha_1=0.5, alpha_2=0.1, kappa_1=1.0, kappa_2=0.0)
+    >>> rule.variable_names(num_arms=2)
+    ('q0', 'q1')
+    """
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
         """Return the names of the state's variables.
@@ -99,6 +107,17 @@ class ValueRule(NamedTuple):
         kappa_2: Minus the target of a trial without a reward.
         beta: Inverse temperature of the softmax.
         initial_value: Each value before the first trial.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.bandit import ValueRule
+    >>> from keras_disrnn.bandit.rules import NUMPY
+    >>> rule = ValueRule(alpha_1=0.5, alpha_2=0.1, kappa_1=1.0, kappa_2=0.0)
+    >>> state = rule.initial_state(num_arms=2)
+    >>> state, error = rule.update(state, np.array([True, False]), 1.0, NUMPY)
+    >>> state.round(3).tolist(), float(error)
+    ([0.5, 0.0], 1.0)
     """
 
     alpha_1: Any
@@ -142,6 +161,17 @@ class RewardSeekingRule(NamedTuple):
     Attributes:
         alpha: Learning rate.
         beta: Inverse temperature of the softmax.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.bandit import RewardSeekingRule
+    >>> from keras_disrnn.bandit.rules import NUMPY
+    >>> rule = RewardSeekingRule(alpha=0.5, beta=1.0)
+    >>> state = rule.initial_state(num_arms=2)
+    >>> state, error = rule.update(state, np.array([True, False]), 1.0, NUMPY)
+    >>> state.round(3).tolist(), float(error)
+    ([-0.5], 1.0)
     """
 
     alpha: Any
@@ -189,6 +219,17 @@ class ActorCriticRule(NamedTuple):
         learn: Learning rate of the actor.
         forget: Share of each preference that leaks away on every trial.
         initial_value: The critic's value before the first trial.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn.bandit import ActorCriticRule
+    >>> from keras_disrnn.bandit.rules import NUMPY
+    >>> rule = ActorCriticRule(alpha_critic=0.5, learn=1.0, forget=0.1)
+    >>> state = rule.initial_state(num_arms=2)[:, None]
+    >>> state, error = rule.update(state, np.array([[True], [False]]), np.ones(1), NUMPY)
+    >>> state[:, 0].round(3).tolist(), error.tolist()
+    ([0.25, -0.25, 0.75], [0.5])
     """
 
     alpha_critic: Any

@@ -43,8 +43,8 @@ def simulate(
     its reward probability and 0 otherwise. Then agent and environment are updated.
 
     Session i of the result depends only on `(seed, first_session + i)`. Each group of 256 sessions
-    has its own random streams, seeded by the seed and the number of the group, and each session has
-    a fixed place in them. More sessions, or the same sessions in several calls, contain the same
+    has its own random streams, seeded by the seed and the number of the group. Each session has a
+    fixed place in them. More sessions, or the same sessions in several calls, contain the same
     sessions; longer sessions contain the same first trials. Each call draws for every group that it
     touches, so calls that start and end at multiples of 256 are the most efficient. The draws come
     from `numpy.random.Generator`, whose streams may change between releases of NumPy.

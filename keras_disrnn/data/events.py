@@ -1,4 +1,4 @@
-"""Tables with one row an event, as tables with one row a trial."""
+"""Conversion of tables with one row per event to tables with one row per trial."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.table import TableReader, check_roles, open_table
+from keras_disrnn.data.table_reader import TableReader, check_roles, open_table
 from keras_disrnn.utils.checks import check_number, suggest
 from keras_disrnn.utils.files import write_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EventSettings:
-    """The columns and the events of a table with one row an event.
+    """The columns and the events of a table with one row per event.
 
     Args:
         arms: The arm, from 0, of each choice event: `{"left_press": 0, "right_press": 1}`. If
             `choice` is given, the arm of each value: `{"left": 0, "right": 1}`.
-        choice: The one choice event, whose arm is in the column `value`. None if each arm has its
+        choice: The one choice event, with the arm in the column `value`. None if each arm has its
             own event.
         start: The event that starts a trial. A trial ends at the next start, or with its session.
         reward: The event of a reward.
@@ -33,8 +33,8 @@ class EventSettings:
         missed: The event that marks a trial without a choice, to check it against the choices.
         others: Further events whose times are kept.
         subject: Column of the subject; None if there is only one.
-        session: Column of the session id, unique across subjects. The rows of a session stand
-            together, in the order of time.
+        session: Column of the session id, unique across subjects. The rows of a session are
+            adjacent and in temporal order.
         time: Column of the time, in seconds.
         event: Column of the event's name.
         value: Column of values; required with `choice` or `amounts`.
@@ -73,7 +73,7 @@ class EventSettings:
         names = self.event_names
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"EventSettings: expected one role an event, got {twice!r} twice")
+            raise ValueError(f"EventSettings: expected one role per event, got {twice!r} twice")
 
     @property
     def event_names(self) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class EventSettings:
 def trials_from_events(
     events: pd.DataFrame | str | os.PathLike[str], settings: EventSettings
 ) -> pd.DataFrame:
-    """Turn a table with one row an event into a table with one row a trial.
+    """Turn a table with one row per event into a table with one row per trial.
 
     The first choice event of a trial is its choice. A trial without one is missed. Events that
     `settings` does not name are ignored.
@@ -102,18 +102,18 @@ def trials_from_events(
         settings: The columns and the events.
 
     Returns:
-        One row a trial, in order: `subject`, `session`, `trial` (from 0), `choice` and `reward`
-        (NaN where missed), `forced` (if given), `missed`, and the times `start_time`,
+        One row per trial, in order: `subject`, `session`, `trial` (from 0), `choice` and `reward`
+        (NaN if missed), `forced` (if given) and `missed`. The times are `start_time`,
         `choice_time`, `reward_time` and `<event>_time` of each other event (the first in the
-        trial; NaN without one). Read it with `sessions_from_table` and `Columns(missed="missed",
-        trial="trial")`.
+        trial; NaN without one). Read the table with `sessions_from_table` and
+        `Columns(missed="missed", trial="trial")`.
 
     Raises:
         FileNotFoundError: If `events` is a path and there is no such file.
         TypeError: If `events` is neither a table nor a path.
-        ValueError: If a column or an event is absent, times fall within a session, two arms are
-            chosen at once, an event comes before the first trial of its session, or a trial has a
-            reward but no choice.
+        ValueError: If a column or an event is absent, or times fall within a session. Also if two
+            arms are chosen at once, an event comes before the first trial of its session, or a
+            trial has a reward but no choice.
 
     Example:
         >>> import keras_disrnn
@@ -154,7 +154,7 @@ def trials_from_events(
     refuse(early, "the first trial of the session before any other event")
 
     def first(rows: np.ndarray) -> np.ndarray:
-        """Return the first of some rows in each trial, -1 without one."""
+        """Return the first of the given rows in each trial; -1 if there is none."""
         found = np.full(len(starts), -1)
         found[trial[rows][::-1]] = rows[::-1]
         return found
@@ -207,7 +207,7 @@ def trials_from_events(
 
 
 def _read_arms(reader: TableReader, settings: EventSettings, kind: np.ndarray) -> np.ndarray:
-    """Return the arm of each row, NaN for other events than choices."""
+    """Return the arm of each row, NaN for events that are not choices."""
     if settings.choice is None:
         return pd.Series(kind).map(settings.arms).to_numpy(np.float64)
     rows = np.flatnonzero(kind == settings.choice)
@@ -225,14 +225,14 @@ def _read_arms(reader: TableReader, settings: EventSettings, kind: np.ndarray) -
 
 
 def _plain(value: Any) -> str:
-    """Return a cell as text, whole numbers without a point."""
+    """Return a cell as text, with whole numbers written without a decimal point."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """The columns of a table with one row a sample."""
+    """The columns of a table with one row per sample."""
 
     subject: str | None
     session: str
@@ -251,18 +251,18 @@ def events_from_samples(
     subject: str | None = "subject",
     session: str = "session",
 ) -> pd.DataFrame:
-    """Turn a table with one row a sample into a table with one row an event.
+    """Turn a table with one row per sample into a table with one row per event.
 
     Args:
-        samples: The table, or the path of a file for `read_table`. The rows of a session stand
-            together and are equally far apart in time.
+        samples: The table, or the path of a file for `read_table`. The rows of a session are
+            adjacent and equally spaced in time.
         events: Columns of 0 and 1. Each run of ones is one event, at its first row.
-        rate: Rows a second.
+        rate: Rows per second.
         subject: Column of the subject; None if there is only one.
         session: Column of the session id, unique across subjects.
 
     Returns:
-        One row an event, in the order of time: `subject`, `session`, `time` (seconds since the
+        One row per event, in the order of time: `subject`, `session`, `time` (seconds since the
         start of the session) and `event` (the name of the column).
 
     Raises:
@@ -311,7 +311,7 @@ def events_from_samples(
 def write_trials(
     events: str | os.PathLike[str], out: str | os.PathLike[str], settings: EventSettings
 ) -> pd.DataFrame:
-    """Read a file with one row an event and write a CSV file with one row a trial.
+    r"""Read a file with one row per event and write a CSV file with one row per trial.
 
     Args:
         events: The file of events.
@@ -329,8 +329,8 @@ def write_trials(
         >>> import keras_disrnn, pathlib, tempfile
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> _ = (folder / "events.csv").write_text(
-        ...     "session,time,event\\na,0,trial_start\\na,1,left\\na,2,trial_start\\n"
-        ...     "a,3,right\\na,4,reward\\n"
+        ...     "session,time,event\na,0,trial_start\na,1,left\na,2,trial_start\n"
+        ...     "a,3,right\na,4,reward\n"
         ... )
         >>> settings = keras_disrnn.data.EventSettings(arms={"left": 0, "right": 1}, subject=None)
         >>> trials = keras_disrnn.data.write_trials(
@@ -340,9 +340,11 @@ def write_trials(
         [0.0, 1.0]
     """
     if Path(out).exists():
-        raise FileExistsError(f"{out}: expected a new file, got one that exists; choose another")
+        raise FileExistsError(
+            f"{out}: expected a new file, got one that exists; choose another name"
+        )
     if Path(out).suffix != ".csv":
-        raise ValueError(f"{out}: expected a name that ends in .csv")
+        raise ValueError(f"{out}: expected a name that ends in .csv, got {Path(out).name!r}")
     table = trials_from_events(events, settings)
     write_text(out, table.to_csv(index=False))
     return table

@@ -1,4 +1,4 @@
-"""Table files: every line of them, or an error that says what is wrong."""
+"""Complete reading of table files: every line, or an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
 
 
 def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read every line of a table file, or raise an error.
+    r"""Read every line of a table file, or raise an error.
 
     Args:
         path: A .csv, .tsv or .htsv file (the last two separated by tabs): UTF-8 text with a line of
@@ -42,7 +42,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     Example:
         >>> import keras_disrnn, pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "trials.csv"
-        >>> _ = path.write_text("session,choice\\n007,1\\n")
+        >>> _ = path.write_text("session,choice\n007,1\n")
         >>> keras_disrnn.data.read_table(path, text=["session"]).loc[0, "session"]
         '007'
     """
@@ -53,7 +53,9 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
         raise ValueError(f"{path}: expected a table file ({_FORMATS}), got a folder")
     if not os.path.exists(path):
         here = os.listdir(path.parent) if os.path.isdir(path.parent) else []
-        raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
+        raise FileNotFoundError(
+            f"{path}: expected a file, got no such file{suggest(path.name, here)}"
+        )
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if zipped else suffixes)[-1:]
@@ -71,7 +73,10 @@ def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except ImportError as error:
-        raise ImportError(f"{path}: reading .parquet needs pyarrow: pip install pyarrow") from error
+        raise ImportError(
+            f"{path}: expected the package pyarrow to read .parquet, got none; install it with pip "
+            "install pyarrow"
+        ) from error
     except Exception as error:  # A damaged file can raise anything that pyarrow raises.
         raise ValueError(
             f"{path}: expected a parquet file, got one that could not be read ({error}); it may be "
@@ -115,35 +120,37 @@ def _read_text(
         raise ValueError(f"{path}: expected rows below the column names, got none")
     if len(table) != rows:
         raise ValueError(
-            f"{path}: expected {rows} rows, one a line, got {len(table)}; look for a quote that is "
-            "not closed"
+            f"{path}: expected {rows} rows, one per line, got {len(table)}; look for a quote that "
+            "is not closed"
         )
     return table
 
 
 def _check_encoding(path: pathlib.Path, data: bytes) -> None:
     """Raise an error if text is not UTF-8, and say what it seems to be."""
-    what = f"{path}: expected UTF-8 text, got binary data or another encoding"
+    what = f"{path}: expected UTF-8 text, got"
     how = f"; save it as UTF-8, or pass pandas.read_csv({path.name!r}, encoding=...) as the table"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError(f"{what}: it begins as UTF-16 does{how.replace('...', repr('utf-16'))}")
+        raise ValueError(
+            f"{what} another encoding (UTF-16 text){how.replace('...', repr('utf-16'))}"
+        )
     if b"\0" in data:
-        raise ValueError(f"{what}: it has zero bytes{how}")
+        raise ValueError(f"{what} binary data or another encoding, with zero bytes{how}")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{what}: byte {data[error.start]:#04x} in line {line}; it may be "
-            f"Latin-1{how.replace('...', repr('latin-1'))}"
+            f"{what} another encoding, perhaps Latin-1 (byte {data[error.start]:#04x} in line "
+            f"{line}){how.replace('...', repr('latin-1'))}"
         ) from None
 
 
 def _check_cells(path: pathlib.Path, data: bytes, separator: str) -> tuple[list[str], int]:
     """Return the column names and the number of rows; check that every line has as many cells.
 
-    Without a word, pandas would fill short lines with empty cells, use an extra first cell as the
-    index, and rename a second column of the same name.
+    pandas would do three things silently: fill short lines with empty cells, use an extra first
+    cell as the index, and rename a repeated column.
     """
     lone = re.search(rb"\r(?!\n)", data)
     if lone:

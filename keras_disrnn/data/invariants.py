@@ -214,3 +214,29 @@ def _check_strings(name: str, value: Any, length: int) -> None:
         or not all(isinstance(v, str) for v in value)
     ):
         raise ValueError(f"{name}: expected a tuple of {length} strings, got {value!r}")
+
+
+def check_indices(
+    indices: slice | Sequence[int] | Sequence[bool] | np.ndarray, count: int
+) -> np.ndarray:
+    """Return the positions that `Sessions.subset` picks, or raise a ValueError.
+
+    Args:
+        indices: Integer positions, a slice, or a boolean mask.
+        count: Number of sessions.
+
+    Returns:
+        Integer positions, 0 or more.
+    """
+    try:
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices)
+            indices = indices.astype(int) if indices.size == 0 else indices
+        picked = np.arange(count)[indices]
+    except IndexError as error:
+        raise ValueError(
+            f"indices: expected positions in {count} sessions, got {indices!r} ({error})"
+        ) from error
+    if picked.ndim != 1 or picked.size == 0:
+        raise ValueError(f"indices: expected a list of at least one session, got {indices!r}")
+    return picked

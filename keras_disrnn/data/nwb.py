@@ -49,13 +49,30 @@ def read_nwb(
     Raises:
         ImportError: Without pynwb.
         FileNotFoundError: If there is no such file.
-        ValueError: If a file is not an NWB file or is cut short, has no trials table or no subject
-            id, or a series, channel or column is absent or not as described.
+        ValueError: If a file is not a complete NWB file, or has no trials table or no subject id.
+            Also if a series, channel or column is absent or not as described.
+
+    Example:
+
+    >>> import datetime, keras_disrnn, pathlib, pynwb, tempfile
+    >>> start = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    >>> file = pynwb.NWBFile("a bandit", "day 1", start, session_id="day 1")
+    >>> file.subject = pynwb.file.Subject(subject_id="m1")
+    >>> file.add_trial_column("choice", "the arm")
+    >>> file.add_trial(start_time=0.0, stop_time=1.0, choice=1)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "day 1.nwb"
+    >>> with pynwb.NWBHDF5IO(path, "w") as output:
+    ...     output.write(file)
+    >>> keras_disrnn.data.read_nwb(path)[["subject", "session", "choice"]].to_numpy().tolist()
+    [['m1', 'day 1', 1]]
     """
     try:
         import pynwb
     except ImportError as error:
-        raise ImportError("reading .nwb needs pynwb: pip install 'keras-disrnn[nwb]'") from error
+        raise ImportError(
+            "read_nwb: expected the package pynwb, got none; install it with pip install "
+            "'keras-disrnn[nwb]'"
+        ) from error
     if (series is None) != (event is None):
         raise ValueError(
             f"series and event: expected both or none, got series={series!r} and event={event!r}"
@@ -69,7 +86,9 @@ def read_nwb(
     for path in map(pathlib.Path, paths):
         if not path.is_file():
             here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise FileNotFoundError(f"{path}: no such file{suggest(path.name, here)}")
+            raise FileNotFoundError(
+                f"{path}: expected a file, got no such file{suggest(path.name, here)}"
+            )
         try:
             reader = pynwb.NWBHDF5IO(str(path), mode="r")
         except Exception as error:  # HDF5, hdmf and pynwb raise various errors.

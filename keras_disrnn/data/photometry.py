@@ -1,4 +1,4 @@
-"""Fibre photometry: from a signal and the times of events to one response a trial.
+"""Fibre photometry: from a signal and the times of events to one response per trial.
 
 The pipeline: `Recording` (checks) -> `preprocess` (dF/F, detrend, high-pass) -> `align`
 (interpolates around each event) -> `response` (mean over a window minus a baseline) -> `zscore`
@@ -191,7 +191,7 @@ def align(
 
 
 def response(recording: Recording, events: Any, settings: Photometry) -> np.ndarray:
-    """Return one number an event: the mean over the window minus the mean over the baseline.
+    """Return one number per event: the mean over the window minus the mean over the baseline.
 
     Args:
         recording: The signal, after `preprocess`.
@@ -229,7 +229,7 @@ def photometry_responses(
     """Compute the response of every trial of a table, row by row.
 
     Args:
-        table: One row a trial.
+        table: One row per trial.
         recordings: The recording of each session, by its id as a string. None for a session that
             was not recorded; its responses are NaN.
         event: Column of the times of the event, in seconds on the clock of the recording; empty

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 REFERENCES = ("control", "slow", "median")
-_RATES = (1.0, 1e5)  # Of photometry, in Hz. Other rates mean that times are not in seconds.
+_RATES = (1.0, 1e5)  # Plausible sampling rates, in Hz. Other rates mean that times are not seconds.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,13 +100,13 @@ class Recording:
         if not _RATES[0] <= rate <= _RATES[1]:
             unit = "milliseconds (divide by 1000)" if rate < _RATES[0] else "another unit"
             raise self.error(
-                f"times: expected seconds, with {_RATES[0]:g} to {_RATES[1]:g} samples a second, "
-                f"got {rate:.3g} a second; they seem to be in {unit}"
+                f"times: expected seconds, with {_RATES[0]:g} to {_RATES[1]:g} samples per "
+                f"second, got {rate:.3g} per second; they seem to be in {unit}"
             )
 
     @property
     def rate(self) -> float:
-        """Samples a second, from the median step."""
+        """Samples per second, from the median step."""
         return float(1 / np.median(np.diff(self.times)))
 
     def error(self, message: str) -> ValueError:
@@ -116,10 +116,10 @@ class Recording:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Photometry:
-    """Settings that turn a signal into one number a trial.
+    """Settings that turn a signal into one number per trial.
 
     Filters are second-order Butterworth filters, run forwards and backwards. They add no delay, but
-    a value depends on later ones of its session.
+    a filtered value also depends on later samples of its session.
 
     Args:
         window: Seconds after the event, (first, end). The response is the mean over it.

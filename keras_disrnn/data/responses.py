@@ -17,7 +17,7 @@ def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = N
     Args:
         values: Responses, `(N,)`; NaN where missing.
         sessions: The session of each response, `(N,)`.
-        training: Ids of the sessions whose mean and deviation are used, such as `train.ids` of a
+        training: Ids of the sessions that give the mean and the deviation, such as `train.ids` of a
             split. Other sessions have no influence on them.
         by: Group of each response, `(N,)`, such as the subject. Each group has its own mean and
             deviation. None for one group.
@@ -76,7 +76,7 @@ def find_artefacts(
     least: float = 0.1,
     missing: float = 0.5,
 ) -> dict[str, str]:
-    """Find sessions whose signal looks like an artefact or a dead fibre. It drops nothing.
+    """Find sessions whose signal looks like an artefact or a dead fibre, without dropping them.
 
     Pass the signal around the events, as `align` returns it: subtracting a baseline hides slow
     artefacts.
@@ -84,16 +84,16 @@ def find_artefacts(
     Args:
         values: `(N,)` responses or `(N, P)` windows around N events; NaN where missing.
         sessions: The session of each event, `(N,)`.
-        most: A session is found if its standard deviation is above this multiple of the median
+        most: A session is found if its standard deviation is above this factor times the median
             session's.
-        least: It is found if its standard deviation is below this multiple (a dead signal).
+        least: It is found if its standard deviation is below this factor times it (a dead signal).
         missing: It is found if more than this fraction of its values is missing.
 
     Returns:
         The reason for each session found, by id, in the order of the data, for `drop_sessions`.
 
     Raises:
-        ValueError: If `sessions` does not have one entry an event.
+        ValueError: If `sessions` does not have one entry per event.
 
     Example:
         >>> import keras_disrnn
@@ -104,7 +104,7 @@ def find_artefacts(
     values, names = np.asarray(values, np.float64), np.asarray(sessions).astype(str)
     if values.ndim not in (1, 2) or names.shape != values.shape[:1]:
         raise ValueError(
-            "values: expected shape (events,) or (events, instants) and one session an event, got "
+            "values: expected shape (events,) or (events, instants) and one session per event, got "
             f"shapes {values.shape} and {names.shape}"
         )
     width = 1 if values.ndim == 1 else values.shape[1]

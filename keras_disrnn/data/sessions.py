@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
-from keras_disrnn.data.invariants import check_sessions, check_shapes, count_trials
+from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
 from keras_disrnn.data.trials import (
     SUBJECT,
     Trials,
@@ -32,6 +32,11 @@ class Dropped(NamedTuple):
         session: Its id.
         trials: Its number of trials.
         reason: Why it was left out.
+
+    Example:
+        >>> import keras_disrnn
+        >>> keras_disrnn.data.Dropped("m1", "day 1", trials=3, reason="too short").reason
+        'too short'
     """
 
     subject: str
@@ -51,19 +56,19 @@ class Sessions:
     time step describes (time steps 1 to T). So every choice and every response is a target once.
 
     Weights, not values, say which targets count. A choice target has weight 0 on padding, on time
-    step T, on forced trials (the choice was instructed, but it still is an input) and on missed
-    trials. A dopamine target has weight 0 on padding, on time step 0, on missed trials and where
-    the recording has no value.
+    step T, on forced trials and on missed trials. (The choice of a forced trial is still an input.)
+    A dopamine target has weight 0 on padding, on time step 0, on missed trials and if the recording
+    has no value.
 
     The model skips a time step that is NaN in every feature: its latents stay as they are, and it
     adds nothing to the loss. Padding consists of such time steps. The time step after a missed
-    trial is one, too: without a choice there was neither an action nor an outcome.
+    trial is skipped too, because that trial had neither an action nor an outcome.
 
     Make one with `Sessions.from_trials`, `sessions_from_table` or `sessions_from_tfds`.
 
     `len(sessions)` is S. `sessions[3]`, `sessions["m1-01"]`, `sessions[2:5]` and an array of
-    integers or booleans pick sessions; a `for` loop goes over the sessions one by one. Each part
-    is a `Sessions`.
+    integers or booleans pick sessions. A `for` loop iterates over single sessions. Each part is a
+    `Sessions`.
 
     Args:
         features: float32 `(S, R, O)`, the inputs. NaN in all O features on skipped time steps.
@@ -79,10 +84,10 @@ class Sessions:
         trials_per_session: int `(S,)`, T of each session, with missed and forced trials. If None,
             it is counted from the padding, which cannot show missed trials at the end.
         rows: For each session, int `(T,)`, the positions (as in `DataFrame.iloc`) of its trials in
-            the table that it was read from; None without a table. They put what a model says about
-            a trial beside that trial in the table.
+            the table that it was read from; None without a table. With them,
+            `add_predictions` writes a model's predictions beside the trials of the table.
         latents: float32 `(S, R, L)`, the latents of a model after each time step, to train a
-            readout of them without the core; else None.
+            readout without running the core; None otherwise.
         dropped: The sessions that `drop_sessions` left out, for `summary`.
         subject_names: The names that the last feature, "subject", is an index into. Empty without
             that feature (see `with_subjects`).
@@ -143,7 +148,7 @@ class Sessions:
     ) -> Sessions:
         """Lay out trials, given session by session, as time steps.
 
-        Each argument is a sequence with one array a session. The arrays of one session have the
+        Each argument is a sequence with one array per session. The arrays of one session have the
         same length T; sessions may differ in length. If all sessions have the same length, an array
         `(sessions, trials)` works, too.
 
@@ -192,7 +197,8 @@ class Sessions:
         for name, value in {**by_trial, "subjects": subjects, "ids": ids}.items():
             if value is not None and len(value) != count:
                 raise ValueError(
-                    f"{name}: expected one entry a session, {count} as in choice, got {len(value)}"
+                    f"{name}: expected one entry per session, {count} as in choice, got "
+                    f"{len(value)}"
                 )
         trials = trials_from_arrays(
             choice,
@@ -246,9 +252,11 @@ class Sessions:
     ) -> Sessions:
         if isinstance(key, str):
             if key not in self.ids:
-                raise KeyError(f"no session {key!r}{suggest(key, self.ids)}")
+                raise KeyError(
+                    f"sessions: expected the id of a session, got {key!r}{suggest(key, self.ids)}"
+                )
             key = self.ids.index(key)
-        if not isinstance(key, slice) and np.ndim(key) == 0:  # type: ignore[arg-type]
+        if not isinstance(key, slice) and np.ndim(key) == 0:
             if isinstance(key, bool) or not isinstance(key, int | np.integer):
                 raise TypeError(
                     "sessions: expected a position, an id, a slice or an array as the index, got "
@@ -277,18 +285,7 @@ class Sessions:
         Raises:
             ValueError: If `indices` is empty, out of range or names a session twice.
         """
-        try:
-            if not isinstance(indices, slice):
-                indices = np.asarray(indices)
-                indices = indices.astype(int) if indices.size == 0 else indices
-            picked = np.arange(self.num_sessions)[indices]
-        except IndexError as error:
-            raise ValueError(
-                f"indices: expected positions in {self.num_sessions} sessions, got {indices!r} "
-                f"({error})"
-            ) from error
-        if picked.ndim != 1 or picked.size == 0:
-            raise ValueError(f"indices: expected a list of at least one session, got {indices!r}")
+        picked = check_indices(indices, self.num_sessions)
         return dataclasses.replace(
             self,
             features=self.features[picked],
@@ -346,7 +343,7 @@ class Sessions:
         )
 
     def for_model(self, model: Any) -> Sessions:
-        """Return the sessions as a model reads them: with the subject's index if it needs that.
+        """Return the sessions as a model reads them, with the subject's index if it needs that.
 
         Args:
             model: A `DisRNNModel`, or any other model.

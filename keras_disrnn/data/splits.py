@@ -18,6 +18,13 @@ class Split(NamedTuple):
     Args:
         train: The sessions to fit.
         held_out: The sessions to evaluate on.
+
+    Example:
+        >>> from keras_disrnn.data import Sessions, Split
+        >>> sessions = Sessions.from_trials([[0, 1], [1]], [[1, 0], [0]])
+        >>> train, held_out = Split(sessions[[0]], sessions[[1]])
+        >>> held_out.num_trials
+        1
     """
 
     train: Sessions
@@ -128,7 +135,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
 
     Raises:
         ValueError: If the sessions are not from a table of that length, the column changes within a
-            session, it never has one of the values, or a part would be empty.
+            session or lacks one of the values, or a part would be empty.
 
     Example:
         >>> import keras_disrnn
@@ -140,7 +147,7 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
         ('b',)
     """
     if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got sessions without rows")
+        raise ValueError("sessions: expected sessions read from a table, got others")
     name = column.name
     last = max(int(rows.max()) for rows in sessions.rows)
     if len(column) <= last:

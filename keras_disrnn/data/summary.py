@@ -21,11 +21,11 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         sessions: The data set.
 
     Returns:
-        One row a subject and a last row "(all)". The columns are `sessions`, `trials`, `forced` and
-        `missed` (counts; a missed trial does not count as forced), `reward_rate` (mean reward of
-        the trials that were not missed), and `choice_0`, `choice_1` and so on (fraction of the free
-        choices). For each signal there are `<signal>_mean`, `<signal>_sd`, `<signal>_min` and
-        `<signal>_max`, in its own unit, and `<signal>_missing`, the number of trials that have a
+        One row per subject and a last row "(all)". `sessions`, `trials`, `forced` and `missed` are
+        counts. (A missed trial does not count as forced.) `reward_rate` is the mean reward of the
+        trials that were not missed. `choice_0`, `choice_1` and so on are fractions of the free
+        choices. For each signal there are `<signal>_mean`, `<signal>_sd`, `<signal>_min` and
+        `<signal>_max`, in its own unit. `<signal>_missing` is the number of trials that have a
         choice but no value. If sessions were left out by `drop_sessions`, there are also
         `dropped_sessions`, `dropped_trials` and `dropped_why`; the other columns do not count them.
 
@@ -86,7 +86,7 @@ def _with_dropped(counted: pd.DataFrame, dropped: tuple[Dropped, ...]) -> pd.Dat
 
 
 def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
-    """Leave sessions out, and keep which and why for `summary`.
+    """Leave sessions out, and record them and the reasons for `summary`.
 
     Args:
         sessions: The data set.

@@ -1,30 +1,27 @@
-"""Behaviour tables, one row a trial, as `Sessions`."""
+"""Reading of behaviour tables with one row per trial into `Sessions`."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.files import read_table
 from keras_disrnn.data.sessions import Sessions, assemble
-from keras_disrnn.data.trials import Origin, Trials
-from keras_disrnn.utils.checks import suggest
+from keras_disrnn.data.table_reader import check_roles, open_table
+from keras_disrnn.data.trials import Trials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The columns of a table with one row a trial.
+    """The columns of a table with one row per trial.
 
     Args:
         subject: The animal or person; None if there is only one.
-        session: The session id, unique across subjects. The rows of a session stand together, in
-            order.
+        session: The session id, unique across subjects. The rows of a session are adjacent and
+            in order.
         choice: The arm chosen, whole numbers from 0.
         reward: The reward, 0 or 1 unless the reader gets `reward_kind="real"`.
         dopamine: The response of the trial, a number; one column or several signals. Empty cells
@@ -82,46 +79,6 @@ class Columns:
         return pairs
 
 
-class TableColumns(Protocol):
-    """Settings that say which column of a table has which role."""
-
-    @property
-    def subject(self) -> str | None:
-        """Column of the subject, or None."""
-
-    @property
-    def session(self) -> str:
-        """Column of the session id."""
-        ...
-
-    def roles(self) -> list[tuple[str, str]]:
-        """Return pairs of a role and its column, one for each column in use."""
-        ...
-
-
-def check_roles(columns: TableColumns) -> None:
-    """Check the roles that settings give to columns.
-
-    Args:
-        columns: The settings.
-
-    Raises:
-        ValueError: If a name is not a string, or one column has two roles.
-    """
-    kind = type(columns).__name__
-    role_of: dict[str, str] = {}
-    for role, column in columns.roles():
-        if not isinstance(column, str) or not column:
-            raise ValueError(f"{kind}.{role}: expected the name of a column, got {column!r}")
-        if column in role_of:
-            hint = "; pass subject=None" if "subject" in (role_of[column], role) else ""
-            raise ValueError(
-                f"{kind}: expected one role a column, got {column!r} as both {role_of[column]} and "
-                f"{role}{hint}"
-            )
-        role_of[column] = role
-
-
 def sessions_from_table(
     table: pd.DataFrame | str | os.PathLike[str],
     columns: Columns | None = None,
@@ -129,13 +86,13 @@ def sessions_from_table(
     num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
-    """Read a table with one row a trial into sessions.
+    """Read a table with one row per trial into sessions.
 
     Everything is checked first. Errors name the column and the row. Rows count from 0, as in
     `DataFrame.iloc`, without the line of column names.
 
-    A trial is missed if the missed column says so or, if there is one, if the choice is empty. Its
-    other cells are then not read, and the model skips it.
+    A trial is missed if the missed column says so. If there is a missed column, a trial with an
+    empty choice is missed too. Other cells of a missed trial are not read. The model skips it.
 
     Args:
         table: The table, or the path of a file for `read_table`.
@@ -198,260 +155,3 @@ def sessions_from_table(
         reward_kind=reward_kind,
         rows=tuple(np.split(np.arange(len(choice)), starts[1:])),
     )
-
-
-def open_table(
-    name: str, table: pd.DataFrame | str | os.PathLike[str], columns: TableColumns
-) -> TableReader:
-    """Open a table and check that it has the columns.
-
-    Args:
-        name: The name of the argument, for errors.
-        table: The table, or the path of a file for `read_table`.
-        columns: The column of each role.
-
-    Returns:
-        A reader of the table.
-
-    Raises:
-        TypeError: If `table` is neither a table nor a path.
-        ValueError: If a column is absent.
-    """
-    source = name
-    if not isinstance(table, pd.DataFrame):
-        if not isinstance(table, str | os.PathLike):
-            raise TypeError(
-                f"{name}: expected a pandas.DataFrame or the path of a file, got "
-                f"{type(table).__name__}; make it a DataFrame first"
-            )
-        source = os.fspath(table)
-        ids = (columns.subject, columns.session)
-        table = read_table(table, text=[column for column in ids if column is not None])
-    names = [role for role, _ in columns.roles()]
-    alone = {role: column for role, column in columns.roles() if names.count(role) == 1}
-    reader = TableReader(table, columns, Origin(source, alone))
-    reader.check_columns()
-    return reader
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TableReader:
-    """Checks and converts the columns of one table.
-
-    Args:
-        table: The table.
-        columns: The column of each role.
-        origin: Names the table in errors.
-    """
-
-    table: pd.DataFrame
-    columns: TableColumns
-    origin: Origin
-
-    def check_columns(self) -> None:
-        """Raise ValueError if the table is empty, or column names are repeated or absent."""
-        if self.table.columns.nlevels > 1:
-            raise self.origin.error(
-                f"expected one line of column names, got {self.table.columns.nlevels} levels; "
-                "flatten them, for example table.columns = table.columns.map('_'.join)"
-            )
-        names = [str(name) for name in self.table.columns]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise self.origin.error(f"expected unique column names, got {repeated} more than once")
-        if not len(self.table):
-            raise self.origin.error("expected at least one row, got a table without rows")
-        for role, column in self.columns.roles():
-            if column not in self.table.columns:
-                there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-                hint = suggest(column, names)
-                if len(names) == 1:
-                    hint += "; a single column can mean that the file has another separator"
-                if column in self.table.index.names:
-                    hint += "; it is in the index: pass table.reset_index()"
-                raise self.origin.error(
-                    f"{type(self.columns).__name__}.{role}: expected a column {column!r}, got the "
-                    f"columns {there}{hint}"
-                )
-
-    def sessions(self) -> tuple[np.ndarray, list[str], list[str]]:
-        """Find the sessions.
-
-        Returns:
-            The session of each row, int `(N,)`, numbered in order of appearance; the ids and the
-            subjects of the sessions.
-
-        Raises:
-            ValueError: If an id is empty, a session has two subjects, or its rows are not together.
-        """
-        codes, ids = self.categories("session")
-        if self.columns.subject is None:
-            owners = ["unnamed"] * len(ids)
-        else:
-            subject_codes, subjects = self.categories("subject")
-            firsts = np.unique(codes, return_index=True)[1]
-            differs = subject_codes != subject_codes[firsts][codes]
-            if differs.any():
-                row = int(np.flatnonzero(differs)[0])
-                pair = (subjects[subject_codes[firsts[codes[row]]]], subjects[subject_codes[row]])
-                by = (self.columns.subject, self.columns.session)
-                raise self.origin.error(
-                    f"{self.origin.label('subject')}: expected one subject in a session, got "
-                    f"{pair[0]!r} and, in row {row}, {pair[1]!r} in session {ids[codes[row]]!r}; "
-                    "make the ids unique, for example "
-                    f"table[{by[1]!r}] = table[{by[0]!r}].astype(str) + ' ' + "
-                    f"table[{by[1]!r}].astype(str)"
-                )
-            owners = [subjects[code] for code in subject_codes[firsts]]
-        starts = np.flatnonzero(np.diff(codes, prepend=-1))
-        if len(starts) > len(ids):
-            seen_before = codes[starts] < np.maximum.accumulate(codes[starts])
-            row = int(starts[seen_before][0])
-            raise self.origin.error(
-                f"{self.origin.label('session')}: expected the rows of a session together, got "
-                f"session {ids[codes[row]]!r} again in row {row}, after rows of session "
-                f"{ids[codes[row - 1]]!r}; sort the rows"
-            )
-        return codes, ids, owners
-
-    def ordered(
-        self, role: str, column: str, codes: np.ndarray, ids: Sequence[str], *, strict: bool
-    ) -> np.ndarray:
-        """Read finite numbers that rise (or, if not `strict`, do not fall) within a session."""
-        label, values = self.origin.label(role), self.numbers(role, column)
-        absent = np.flatnonzero(~np.isfinite(values))
-        if len(absent):
-            row = absent[0]
-            raise self.origin.error(
-                f"{label}: expected a finite number, got {values[row]:g} in row {row}"
-            )
-        steps = np.diff(values)
-        wrong = np.flatnonzero((np.diff(codes) == 0) & ((steps < 0) | (strict & (steps == 0))))
-        if len(wrong):
-            row = wrong[0] + 1
-            raise self.origin.error(
-                f"{label}: expected numbers that {'rise' if strict else 'do not fall'} within a "
-                f"session, got {values[row]:g} after {values[row - 1]:g} in row {row} (session "
-                f"{ids[codes[row]]!r}); sort the rows"
-            )
-        return values
-
-    def flags(self, role: str) -> np.ndarray | None:
-        """Read a column of true and false, bool `(N,)`; None if no column has the role."""
-        column = getattr(self.columns, role)
-        if column is None:
-            return None
-        codes, values = self._factorize(role, column)
-        meaning = np.full(len(values) + 1, -1)  # The last entry is for empty cells.
-        for index, value in enumerate(values):
-            text = str(value).lower()
-            meaning[index] = {"true": 1, "1": 1, "1.0": 1, "false": 0, "0": 0, "0.0": 0}.get(
-                text, -1
-            )
-            if meaning[index] < 0:
-                break
-        flags = meaning[codes]
-        if (flags < 0).any():
-            row = int(np.flatnonzero(flags < 0)[0])
-            raise self.origin.error(
-                f"{self.origin.label(role)}: expected True or False (or 1 or 0) in every row, got "
-                f"{self._cell(column, row)} in row {row}"
-            )
-        return flags.astype(bool)
-
-    def numbers(self, role: str, column: str, missed: np.ndarray | None = None) -> np.ndarray:
-        """Read numbers, float64 `(N,)`; NaN where empty, or where a missed trial has words."""
-        values, wordy = _to_numbers(self.table[column])
-        bad = wordy if missed is None else wordy & ~missed
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            hint = ""
-            if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(self.table[column].iloc[row])):
-                hint = "; for decimal commas read it with pandas.read_csv(..., decimal=',')"
-            elif role == "choice":
-                words = sorted(set(map(str, self.table[column][bad])))
-                if len(words) <= 6:
-                    recode = {word: arm for arm, word in enumerate(words)}
-                    hint = f", for example table[{column!r}] = table[{column!r}].map({recode})"
-                hint = f"; recode it to 0, 1 and so on first{hint}"
-            raise self.origin.error(
-                f"{self.origin.label(role, column)}: expected numbers, got "
-                f"{self._cell(column, row)} in row {row}{hint}"
-            )
-        return values
-
-    def categories(self, role: str) -> tuple[np.ndarray, list[str]]:
-        """Read a column of names: a code for each row, in order of appearance, and the names."""
-        column = getattr(self.columns, role)
-        codes, names = self._factorize(role, column)
-        names = [str(name) for name in names]
-        blank = codes < 0
-        for index, name in enumerate(names):
-            if not name.strip():
-                blank |= codes == index
-        if blank.any():
-            row = int(np.flatnonzero(blank)[0])
-            raise self.origin.error(
-                f"{self.origin.label(role)}: expected a value in every row, got "
-                f"{self._cell(column, row)} in row {row}"
-            )
-        return codes, names
-
-    def _factorize(self, role: str, column: str) -> tuple[np.ndarray, Sequence]:
-        try:
-            return pd.factorize(self.table[column])
-        except (TypeError, NotImplementedError, ValueError) as error:  # Lists, arrays and so on.
-            row = next((i for i, v in enumerate(self.table[column]) if not _is_hashable(v)), 0)
-            raise self.origin.error(
-                f"{self.origin.label(role)}: expected one plain value a row, got "
-                f"{self._cell(column, row)} in row {row}; make it a string or a number"
-            ) from error
-
-    def _cell(self, column: str, row: int) -> str:
-        """Show a cell as the user would write it."""
-        value = self.table[column].iloc[row]
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            return "an empty cell"
-        return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Convert a column of any dtype.
-
-    Returns:
-        float64 `(N,)`, NaN where empty or not a number; bool `(N,)`, True where not a number.
-    """
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        values, wordy = _to_numbers(pd.Series(column.cat.categories))
-        codes = column.cat.codes.to_numpy()  # An empty cell has the code -1.
-        return np.append(values, np.nan)[codes], np.append(wordy, False)[codes]
-    types = pd.api.types
-    if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
-        values = column.to_numpy(np.float64, na_value=np.nan)
-        return values, np.zeros(len(values), bool)
-    present = column.notna().to_numpy(bool)
-    if not (types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype)):
-        return np.full(len(column), np.nan), present  # Dates, intervals and so on.
-    try:
-        values = pd.to_numeric(column, errors="coerce")
-        if types.is_complex_dtype(values.dtype):  # The imaginary part would be lost.
-            raise TypeError
-        values = values.to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError, OverflowError):  # Lists, bytes or other objects.
-        values = np.array([_to_number(value) for value in column])
-    return values, present & np.isnan(values)
-
-
-def _to_number(value: Any) -> float:
-    try:
-        return float(value) if not isinstance(value, bytes) else np.nan
-    except (TypeError, ValueError, OverflowError):
-        return np.nan
-
-
-def _is_hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

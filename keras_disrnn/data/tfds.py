@@ -29,7 +29,7 @@ def sessions_from_tfds(
     num_arms: int | None = None,
     reward_kind: str = "binary",
 ) -> Sessions:
-    """Read one split of a dataset, one example a session, into sessions.
+    """Read one split of a dataset, one example per session, into sessions.
 
     Args:
         dataset: A split that is not batched: a `tf.data.Dataset`, as `tfds.load(name,

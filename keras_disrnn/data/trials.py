@@ -1,4 +1,4 @@
-"""Trials, one after another: their checks and their layout into time steps.
+"""Checks of trials, and their layout into time steps.
 
 This is the only place where trial k - 1 becomes the input of time step k. `Sessions` (in memory)
 and `stream_from_tfds` (batch by batch) both use it, so both refuse the same input.
@@ -181,7 +181,7 @@ class Trials:
             return
         self._refuse(label, choice, made & ~whole, "a whole number (arms count from 0)")
         codes = np.unique(choice[made]).astype(int)
-        # Otherwise choices coded 1 and 2 would pass as three arms, the first never chosen.
+        # Otherwise choices coded 1 and 2 would pass as three arms, with the first one never chosen.
         if codes[-1] > 1 and len(codes) <= codes[-1]:
             raise self.origin.error(
                 f"{label}: expected arms that count from 0 without gaps, got only "
@@ -275,13 +275,13 @@ def trials_from_arrays(
     """Join arrays that are given session by session.
 
     Args:
-        choice: One array a session; see `Sessions.from_trials` for this and the others.
-        reward: One array a session.
-        ids: One id a session.
-        dopamine: One array a session, or None.
-        forced: One array a session, or None.
-        missed: One array a session, or None.
-        observations: One array a session, or None.
+        choice: One array per session; see `Sessions.from_trials` for this and the others.
+        reward: One array per session.
+        ids: One id per session.
+        dopamine: One array per session, or None.
+        forced: One array per session, or None.
+        missed: One array per session, or None.
+        observations: One array per session, or None.
         observation_names: Names of the extra observations, or None.
         signal_names: Names of the signals, or None.
 
@@ -331,7 +331,7 @@ def trials_from_arrays(
 def _join(
     name: str, arrays: Sequence[Any], ids: Sequence[str], lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Join one array a session into float64 `(N, columns)`; return it and the lengths."""
+    """Join one array per session into float64 `(N, columns)`; return it and the lengths."""
     parts = []
     for index, array in enumerate(arrays):
         where = f"in session {ids[index]!r}"

@@ -121,11 +121,11 @@ def compute_ablation(
 
         - `readout`, `latent`, `open` (whether the latent's own bottleneck is open), `score` (name
           of the score) and `intact`;
-        - `held`, the score with the latent clamped; `refitted_all` and `refitted`, the scores of
-          the new readouts, on all latents and without this one;
-        - `held_loss` and `refitted_loss`, each with `_lower` and `_upper`;
-        - for dopamine, the mean squared errors `intact_mse`, `held_mse`, `refitted_all_mse` and
-          `refitted_mse`;
+        - `clamped`, the score with the latent clamped; `retrained_all` and `retrained`, the scores
+          of the new readouts, on all latents and without this one;
+        - `clamped_loss` and `retrained_loss`, each with `_lower` and `_upper`;
+        - for dopamine, the mean squared errors `intact_mse`, `clamped_mse`, `retrained_all_mse` and
+          `retrained_mse`;
         - `smallest_effect` and `verdict`.
 
         The rows of choice include closed latents, which are noise in training, but not when the
@@ -157,6 +157,7 @@ def compute_ablation(
     readouts = ("choice", "dopamine") if dopamine else ("choice",)
 
     train, held_out = with_latents(model, train, held_out)
+    assert train.latents is not None
     means = train.latents[train.row_mask].mean(axis=0)
     names = latent_names(len(means))
     drawn = draw_sessions(held_out.num_sessions, num_bootstrap_samples, seed)
@@ -186,21 +187,21 @@ def compute_ablation(
 
         intact, control = scored(), scored(retrain=True)
         for index, name in enumerate(names):
-            held, refitted = scored(index), scored(index, retrain=True)
+            clamped, retrained = scored(index), scored(index, retrain=True)
             row = {"readout": readout, "latent": name, "open": name in is_open, "score": score}
-            row |= {"intact": float(intact[0][score]), "held": float(held[0][score])}
-            row |= _loss("held_loss", intact, held, score, confidence)
+            row |= {"intact": float(intact[0][score]), "clamped": float(clamped[0][score])}
+            row |= _loss("clamped_loss", intact, clamped, score, confidence)
             row |= {
-                "refitted_all": float(control[0][score]),
-                "refitted": float(refitted[0][score]),
+                "retrained_all": float(control[0][score]),
+                "retrained": float(retrained[0][score]),
             }
-            row |= _loss("refitted_loss", control, refitted, score, confidence)
+            row |= _loss("retrained_loss", control, retrained, score, confidence)
             if readout == "dopamine":
                 for label, scores in (
                     ("intact", intact),
-                    ("held", held),
-                    ("refitted_all", control),
-                    ("refitted", refitted),
+                    ("clamped", clamped),
+                    ("retrained_all", control),
+                    ("retrained", retrained),
                 ):
                     row[f"{label}_mse"] = float(scores[0]["mse"])
             row["smallest_effect"] = smallest[readout]
@@ -283,13 +284,13 @@ def verdict(row: Mapping[str, Any]) -> str:
     Example:
 
     >>> from keras_disrnn.experiments.ablation import verdict
-    >>> row = {f"held_loss_{end}": 0.1 for end in ("lower", "upper")}
-    >>> row |= {f"refitted_loss_{end}": 0.1 for end in ("lower", "upper")}
+    >>> row = {f"clamped_loss_{end}": 0.1 for end in ("lower", "upper")}
+    >>> row |= {f"retrained_loss_{end}": 0.1 for end in ("lower", "upper")}
     >>> verdict({**row, "smallest_effect": 0.01})
     'used'
     """
     effects: dict[str, Any] = {}
-    for kind in ("held_loss", "refitted_loss"):
+    for kind in ("clamped_loss", "retrained_loss"):
         low, high = row[f"{kind}_lower"], row[f"{kind}_upper"]
         hurts, harmless = low > row["smallest_effect"], high < row["smallest_effect"]
         effects[kind] = True if hurts else False if harmless else None
@@ -297,7 +298,7 @@ def verdict(row: Mapping[str, Any]) -> str:
         (True, True): "used",
         (True, False): "redundant",
         (False, False): "not used",
-    }.get((effects["held_loss"], effects["refitted_loss"]), "unclear")
+    }.get((effects["clamped_loss"], effects["retrained_loss"]), "unclear")
 
 
 def ablation_markdown(ablation: Ablation) -> str:
@@ -311,15 +312,15 @@ def ablation_markdown(ablation: Ablation) -> str:
         score = {"normalized_likelihood": "normalized likelihood", "r2": "R²"}[first["score"]]
         cells = {"latent": rows["latent"]}
         for kind, title in (
-            ("held_loss", "clamped at its mean"),
-            ("refitted_loss", "retrained without it"),
+            ("clamped_loss", "clamped at its mean"),
+            ("retrained_loss", "retrained without it"),
         ):
             numbers = rows[[kind, f"{kind}_lower", f"{kind}_upper"]].to_numpy()
             cells[title] = [format_interval(*row) for row in numbers]
         cells["verdict"] = rows["verdict"]
         lines.append(
             f"Loss of {score} at the {readout} readout (intact {first['intact']:.4f}, retrained on "
-            f"all latents {first['refitted_all']:.4f}; smallest loss that counts "
+            f"all latents {first['retrained_all']:.4f}; smallest loss that counts "
             f"{first['smallest_effect']:g}):\n\n{to_markdown(pd.DataFrame(cells))}"
         )
     return "\n".join(lines)
@@ -360,7 +361,7 @@ def _joint_verdict(choice: str, dopamine: str) -> str:
 
 
 class _Copy:
-    """A copy of a model whose latents are ablated, and one readout of which is retrained."""
+    """A copy of a model in which latents are ablated and one readout is retrained."""
 
     def __init__(
         self,
@@ -377,7 +378,6 @@ class _Copy:
         self._seed = seed
         config = {**model.get_config(), "seed": seed, "frozen": []}
         self._model = type(model).from_config(config)
-        self._model.build((None, None, model.num_observations))
         compile_stage(
             self._model,
             stage,

@@ -61,13 +61,13 @@ def adapt(
     """Fit the embeddings of subjects that are new to a model. Everything else stays as it is.
 
     The embedding of a new subject maximizes the likelihood of its sessions under the model without
-    noise. L-BFGS-B with exact gradients finds it, starting from the mean embedding of the old
-    subjects, or from the embedding of an old subject if that has a higher likelihood.
+    noise. L-BFGS-B with exact gradients finds it. The search starts from the mean embedding of the
+    old subjects, or from the embedding of an old subject if that has a higher likelihood.
 
     With `"choice"` the likelihood is that of the choices alone, so that the model's dopamine is a
     prediction. With `"joint"` it is that of choices and dopamine. The dopamine is then normal
-    around the model's response, with the variance that fits best for each signal, as in the joint
-    fits of the baselines.
+    around the model's response, with the variance that fits best for each signal. The joint fits
+    of the baselines do the same.
 
     The search covers the open dimensions that lead to the targets. It covers the range of the old
     subjects and half of that range on both sides, because the networks were not trained further
@@ -84,8 +84,8 @@ def adapt(
         An `Adaptation`. Old subjects keep their embeddings and predictions.
 
     Raises:
-        ValueError: If the model has no subjects, the sessions do not match the model, no subject is
-            new, or a new subject has no free choice or (with `"joint"`) no response.
+        ValueError: If the model has no subjects, the sessions do not match the model, or no subject
+            is new. Also if a new subject has no free choice or, with `"joint"`, no response.
     """
     own = check_new_subjects(model, sessions, targets)
     names = list(own)
@@ -95,6 +95,7 @@ def adapt(
     searched = [dimensions.index(name) for name in _read_dimensions(model, TARGETS[targets])]
     before = add_subjects(model, names)
     adapted = add_subjects(model, names)
+    assert adapted.subject_embedding is not None
     kernel = adapted.subject_embedding.kernel
     rows = []
     for name, part in own.items():
@@ -239,11 +240,24 @@ def add_subjects(model: DisRNNModel, names: Sequence[str]) -> DisRNNModel:
 
     Returns:
         The new model, built.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.experiments.adaptation import add_subjects
+    >>> model = keras_disrnn.DisRNNModel(
+    ...     num_observations=3, num_latents=1, num_signals=0, subjects=["m1", "m2"],
+    ...     subject_units=1, seed=0,
+    ... )
+    >>> add_subjects(model, ["m3"]).subjects
+    ('m1', 'm2', 'm3')
     """
     config = {**model.get_config(), "subjects": [*model.subjects, *names]}
     larger = type(model).from_config(config)
+    # A subclass with its own constructor may not have its weights yet.
     larger.build((None, None, model.num_observations))
     embedding = model.subject_embedding
+    assert embedding is not None
     for variable, own in zip(larger.variables, model.variables, strict=True):
         value = keras.ops.convert_to_numpy(own)
         if own is embedding.kernel:
@@ -289,8 +303,10 @@ def _fit(
     """
     sessions = sessions.for_model(model)
     index = model.subjects.index(name)
-    kernel = model.subject_embedding.kernel
-    bias = keras.ops.convert_to_numpy(model.subject_embedding.bias)
+    embedding = model.subject_embedding
+    assert embedding is not None
+    kernel = embedding.kernel
+    bias = keras.ops.convert_to_numpy(embedding.bias)
     count = float(sessions.choice_weight.sum())
     # The noise of a signal that was not recorded in this subject is unknown.
     recorded = np.flatnonzero(sessions.dopamine_weight.any(axis=(0, 1)))

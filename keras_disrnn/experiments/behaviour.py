@@ -29,7 +29,7 @@ from keras_disrnn.bandit import (
     simulate,
 )
 from keras_disrnn.data import Columns, Sessions, read_table, sessions_from_table
-from keras_disrnn.experiments.comparison import COGNITIVE
+from keras_disrnn.experiments.comparison_plan import COGNITIVE
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.io.keras_file import load_model
@@ -54,6 +54,12 @@ class EnvironmentSettings:
         columns: Of a schedule: the columns of the arms' reward probabilities, in the order of the
             arms.
         session: Of a schedule: the column of session ids.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.behaviour import EnvironmentSettings
+    >>> EnvironmentSettings(kind="blocks", high=0.8).switch
+    0.4
     """
 
     kind: Literal["drifting", "blocks", "schedule"] = "drifting"
@@ -83,6 +89,12 @@ class BehaviourSettings:
         lags: Number of earlier trials in the regression.
         num_bootstrap_samples: Number of bootstrap samples for the intervals.
         figures: File name extensions of the figure.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.behaviour import BehaviourSettings
+    >>> BehaviourSettings(cognitive=["Q"]).times
+    4
     """
 
     models: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -260,17 +272,18 @@ def compare_behaviour(
     def by_subject() -> Iterator[tuple[Any, ...]]:
         for subject in dict.fromkeys(sessions.subjects):
             own = sessions.of_subjects([subject])
+            assert own.rows is not None, "sessions of a table have its rows"
             yield subject, own, *world_of(table.iloc[np.concatenate(own.rows)], own)
 
-    everyone = [(None, sessions, *world_of(table, sessions))]
+    everyone: list[tuple[Any, ...]] = [(None, sessions, *world_of(table, sessions))]
     agents = {}
     for name, path in settings.models.items():
         model = _load_any(path)
         # `for_model` raises an error for a subject that the model does not have.
-        played = by_subject() if sessions.for_model(model).subject_names else everyone
+        players = by_subject() if sessions.for_model(model).subject_names else everyone
         agents[name] = [
             (agent_from_model(model, subject or name, subject=subject), *rest)
-            for subject, *rest in played
+            for subject, *rest in players
         ]
     for name in settings.cognitive:
         model = COGNITIVE[name](
@@ -284,14 +297,14 @@ def compare_behaviour(
         )
     options = {"lags": settings.lags, "replicates": settings.num_bootstrap_samples, "seed": seed}
     found = {"animals": compute_behaviour(sessions, better=better, **options)}
-    for name, players in agents.items():
+    for name, own_players in agents.items():
         tables, first = [], 0
-        for agent, own, world, trials in players:
+        for agent, own, world, trials in own_players:
             count = settings.times * own.num_sessions
-            played = simulate(
+            simulated = simulate(
                 agent, world, num_sessions=count, num_trials=trials, seed=seed, first_session=first
             )
-            tables.append(played.to_table())
+            tables.append(simulated.to_table())
             first += count
         blocks = all("better_arm" in each for each in tables)
         played = pd.concat(tables, ignore_index=True)

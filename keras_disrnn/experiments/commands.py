@@ -59,8 +59,8 @@ def evaluate_run(
 
     Args:
         run: The folder of a finished run.
-        table: Another table, with the columns of the run's table, all of whose sessions are scored.
-            By default the run's own data are scored.
+        table: Another table with the columns of the run's table. All of its sessions are scored. By
+            default the run's own data are scored.
         out: A new JSON file for the scores.
 
     Returns:
@@ -271,8 +271,13 @@ def recover_sizes(
 
     Args:
         out: The folder. Each of several sizes has a folder in it.
-        seeds, data, model, selection, workers, report: As for `recover`.
+        seeds: As for `recover`.
+        data: As for `recover`.
+        model: As for `recover`.
+        selection: As for `recover`.
         sizes: Numbers of training sessions to use instead of `data.num_sessions`.
+        workers: As for `recover`.
+        report: As for `recover`.
 
     Returns:
         The table of `recover` with a column `sessions`.

@@ -10,7 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -22,11 +22,11 @@ from keras_disrnn.analysis import (
     true_predictions,
 )
 from keras_disrnn.data import Sessions, leave_one_subject_out
+from keras_disrnn.experiments.comparison_plan import ComparisonSettings, Plan, plan_models
 from keras_disrnn.experiments.data import load_data, load_sessions
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
-from keras_disrnn.experiments.run import check_stages, make_model, possible_training
-from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.run import check_stages, make_model
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -35,68 +35,27 @@ from keras_disrnn.experiments.settings import (
     TrainingSettings,
     plain_config,
 )
-from keras_disrnn.experiments.tensorboard import stage_boards
 from keras_disrnn.io.keras_file import load_model, save_model
 from keras_disrnn.models import baselines
-from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_comparison
-from keras_disrnn.training.fit import fingerprint, train
+from keras_disrnn.training.fit import fingerprint
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
 
-COGNITIVE = {
-    "Q": baselines.QLearning,
-    "FQ": baselines.ForgettingQLearning,
-    "DFQ": baselines.DifferentialForgettingQLearning,
-    "actor-critic": baselines.LeakyActorCritic,
-}
-"""The cognitive models of the table, by name."""
-
-DISRNN = "DisRNN"
 TRUE_AGENT = "true agent"
-
-Plan = dict[str, Callable[[Sessions, Mapping[str, Any], Path | None], Any]]
-"""Name of a model to the function that fits it (see `plan_models`)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ComparisonSettings:
-    """Which models are compared, and how they are fitted and scored.
-
-    Args:
-        cognitive: The cognitive models: "Q", "FQ", "DFQ" or "actor-critic".
-        per_subject: Whether to fit the naive and the cognitive models to each subject instead of to
-            all subjects together. GRU and DisRNN are always fitted to all.
-        num_starts: Number of random starts of each fit of a cognitive model.
-        gru_units: Width of the GRU; 0 to leave it out.
-        gru_steps: Maximum number of training steps of the GRU.
-        disrnn: Whether to fit a DisRNN.
-        leave_one_subject_out: Whether to leave out each subject in turn and score its sessions with
-            models of the others, instead of scoring the held-out sessions of the data.
-        against: The model that the others are compared with.
-        num_bootstrap_samples: Number of bootstrap samples for the intervals.
-        models: Further models to score: name to a `.keras` file, such as the `model.keras` of a run
-            folder. They must have been fitted to the same training sessions.
-    """
-
-    cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
-        default_factory=lambda: ["Q", "FQ", "DFQ", "actor-critic"]
-    )
-    per_subject: bool = False
-    num_starts: int = 8
-    gru_units: int = 16
-    gru_steps: int = 400
-    disrnn: bool = True
-    leave_one_subject_out: bool = False
-    against: str = "naive"
-    num_bootstrap_samples: int = 2000
-    models: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptionalTable(TableData):
-    """A table as `TableData` describes it, or none."""
+    """A table as `TableData` describes it, or none.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.comparison import OptionalTable
+    >>> OptionalTable().table is None
+    True
+    """
 
     table: str | None = None  # type: ignore[assignment]
 
@@ -113,121 +72,23 @@ def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable 
 
     Raises:
         ValueError: If there is no table, but other settings of one are given.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.comparison import OptionalTable, choose_data
+    >>> from keras_disrnn.experiments.settings import SyntheticData
+    >>> choose_data(OptionalTable(), SyntheticData(num_sessions=10)).num_sessions
+    10
     """
     if data.table is not None:
         return data
     # The parser makes lists of tuples, so compare plain values.
     given, default = (plain_config({"data": each}) for each in (data, OptionalTable()))
     if given != default:
-        raise ValueError("data.table: expected a file, because other settings of data are given")
-    return synthetic
-
-
-def fit_disrnn(
-    sessions: Sessions,
-    *,
-    model: ModelSettings,
-    training: TrainingSettings | SelectionSettings,
-    seed: int,
-    folder: Path | None = None,
-) -> DisRNNModel:
-    """Fit the DisRNN of a comparison.
-
-    Args:
-        sessions: The training sessions.
-        model: Shape and penalties of the model.
-        training: The stages of training, or `SelectionSettings` to select the penalties by the
-            training sessions alone.
-        seed: Seed of the initial weights, the noise and the batches.
-        folder: Where to keep the state from which an interrupted fit resumes, or `None`.
-
-    Returns:
-        The trained model.
-    """
-    if folder is not None:
-        folder.mkdir(exist_ok=True)
-    if isinstance(training, SelectionSettings):
-        make = functools.partial(make_model, sessions, model)
-        paths = None if folder is None else folder / "paths"
-        report = functools.partial(print, flush=True)
-        return select(make, sessions, settings=training, seed=seed, folder=paths, report=report)[0]
-    with training.scope():
-        network = make_model(sessions, model, seed)
-    training = possible_training(sessions, training)
-    checkpoint = None if folder is None else folder / "checkpoint.npz"
-    train(
-        network,
-        sessions,
-        **training.arguments(),
-        seed=seed,
-        checkpoint=checkpoint,
-        callbacks=stage_boards(training.tensorboard),
-        verbose=0,
-    )
-    return network
-
-
-def plan_models(
-    sessions: Sessions,
-    settings: ComparisonSettings,
-    model: ModelSettings,
-    training: TrainingSettings | SelectionSettings,
-    seed: int,
-) -> Plan:
-    """List the models to fit. Cognitive models are fitted to choices, to dopamine and to both.
-
-    Args:
-        sessions: Sessions with the numbers of arms, observations and signals.
-        settings: Which models, and how they are fitted.
-        model: Shape and penalties of the DisRNN.
-        training: The stages of its training, or `SelectionSettings`.
-        seed: Seed of the starts, the initial weights, the noise and the batches.
-
-    Returns:
-        Dict of name to a function that fits the model. Its arguments are the training sessions, a
-        dict of the models fitted before, and a folder for unfinished work (or `None`). It returns a
-        model, or a dict of subject to model.
-    """
-    shape = {
-        "num_arms": sessions.num_arms,
-        "num_observations": sessions.num_observations,
-        "num_signals": sessions.num_signals,
-    }
-
-    def each(make: Callable[[], Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
-        def fit(sessions: Sessions, fitted: Mapping[str, Any], folder: Path | None) -> Any:
-            if settings.per_subject:
-                return baselines.fit_subjects(make, sessions, *arguments, **options)
-            one = make()
-            one.fit_sessions(sessions, *arguments, **options)
-            return one
-
-        return fit
-
-    plan = {"naive": each(functools.partial(baselines.Naive, **shape))}
-    targets = ("choice", "dopamine", "joint") if sessions.num_signals == 1 else ("choice", "joint")
-    for name in settings.cognitive:
-        make = functools.partial(COGNITIVE[name], **shape)
-        for target in targets if sessions.num_signals else ("choice",):
-            label = f"{name}, {target}"
-            plan[label] = each(make, target, starts=settings.num_starts, seed=seed)
-            if target == "choice" and sessions.num_signals:
-                plan[f"{label}, affine"] = functools.partial(_calibrate, label)
-    if settings.gru_units:
-        for label, signals in (("GRU, choice", 0), ("GRU, joint", sessions.num_signals)):
-            if label == "GRU, choice" or signals:
-                make = functools.partial(
-                    baselines.GRU,
-                    settings.gru_units,
-                    seed=seed,
-                    **{**shape, "num_signals": signals},
-                )
-                plan[label] = functools.partial(_fit_gru, make, settings.gru_steps)
-    if settings.disrnn:
-        plan[DISRNN] = lambda sessions, fitted, folder: fit_disrnn(
-            sessions, model=model, training=training, seed=seed, folder=folder
+        raise ValueError(
+            "data.table: expected a file, because other settings of data are given, got none"
         )
-    return plan
+    return synthetic
 
 
 def compare(
@@ -359,7 +220,6 @@ def _check(
             f"against: expected one of {', '.join(map(repr, names))}, got {settings.against!r}"
         )
     if settings.disrnn and not isinstance(training, SelectionSettings):
-        training = possible_training(sessions, training)
         network = make_model(sessions, model, seed)
         train_part, *others = (part.for_model(network) for part in (sessions, *others))
         check_stages(network, train_part, training, *others)
@@ -433,27 +293,3 @@ def _read(folder: Path) -> Any:
         urllib.parse.unquote(path.stem): load_model(path, kind=None)
         for path in folder.glob("*.keras")
     }
-
-
-def _fit_gru(
-    make: Callable[[], Any],
-    steps: int,
-    sessions: Sessions,
-    fitted: Mapping[str, Any],
-    folder: Path | None,
-) -> Any:
-    gru = make()
-    gru.fit_sessions(sessions, steps=steps)
-    return gru
-
-
-def _calibrate(
-    name: str, sessions: Sessions, fitted: Mapping[str, Any], folder: Path | None
-) -> Any:
-    model = fitted[name]
-    if isinstance(model, dict):
-        return {
-            subject: one.calibrate(sessions.of_subjects([subject]))
-            for subject, one in model.items()
-        }
-    return model.calibrate(sessions)

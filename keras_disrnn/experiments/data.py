@@ -82,7 +82,7 @@ def _take_subjects(sessions: Sessions, settings: TableData, part: str) -> Sessio
 
 
 def _without_padding(*parts: Sessions) -> list[Sessions]:
-    """Remove the last time steps in which no session of any part goes on."""
+    """Remove the final time steps that are padding in every session of every part."""
     rows = 1 + max(int(part.trials_per_session.max()) for part in parts)
     names = ("features", "choice", "choice_weight", "dopamine", "dopamine_weight")
     shorter = []

@@ -92,9 +92,7 @@ def draw(
     bottlenecks = functools.cache(lambda: compute_bottlenecks(model, train_part.observation_names))
     choice_rule = functools.cache(lambda: compute_choice_rule(model, features))
     update_rules = functools.cache(lambda: compute_update_rules(model, features))
-    dopamine_rule = functools.cache(
-        lambda: compute_dopamine_rule(model, features) if dopamine else None
-    )
+    dopamine_rule = functools.cache(lambda: compute_dopamine_rule(model, features))
     figures: dict[str, Callable[[], Any]] = {
         "bottlenecks": lambda: plot_bottlenecks(bottlenecks()),
         "choice_rule": lambda: plot_choice_rule(choice_rule()),
@@ -106,7 +104,7 @@ def draw(
             bottlenecks(),
             choice_rule=choice_rule(),
             update_rules=update_rules(),
-            dopamine_rule=dopamine_rule(),
+            dopamine_rule=dopamine_rule() if dopamine else None,
         ),
         "paper_structure": lambda: plot_structure(bottlenecks()),
     }

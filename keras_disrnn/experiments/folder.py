@@ -64,8 +64,8 @@ class ResultFolder:
     atomically. Code that also runs without a folder takes a function `step` as an argument, with
     `compute_step` as the default.
 
-    A folder of parts inside another result, such as the paths of a selection, can be a
-    `ResultFolder` of its own.
+    A folder of parts inside another result, such as the paths of a selection, can itself be a
+    `ResultFolder`.
 
     Args:
         path: The folder. It may be absent, empty, or begun by the same command.
@@ -263,7 +263,7 @@ class ResultFolder:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
 
-def compute_step(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def compute_step(_: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Compute a part and keep nothing: the stand-in for `ResultFolder.step` without a folder."""
     return compute()
 

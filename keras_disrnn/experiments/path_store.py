@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_disrnn.experiments.folder import ResultFolder, compute_step
+from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step
 from keras_disrnn.experiments.penalty_path import PenaltyPath
 from keras_disrnn.experiments.settings import plain_config
 from keras_disrnn.training.fit import fingerprint
@@ -46,7 +46,7 @@ class PathStore:
     ) -> None:
         weights = {id(weight) for weight in model.weights}
         self._generators = [each for each in model.variables if id(each) not in weights]
-        self._step = compute_step
+        self._step: Step = compute_step
         if folder is not None:
             shape = {k: v for k, v in model.get_config().items() if k not in ("name", "frozen")}
             config = {"selection": settings, "model": shape, "seed": seed}

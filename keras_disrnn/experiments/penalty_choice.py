@@ -1,12 +1,12 @@
 """Choose one penalty scale from the fits of all paths.
 
-A scale is in reach if it loses no more than one standard error against the best scale, or no more
-than the smallest effect that matters (`SMALLEST_EFFECT`). The standard error is that of the
+A scale is in reach if its loss against the best scale is small: at most one standard error, or at
+most the smallest effect that matters (`SMALLEST_EFFECT`). The standard error is that of the
 difference, paired by session, so that it detects a real loss in few sessions. (Breiman et al. 1984,
-Classification and Regression Trees, section 3.4.3, use the standard error of the score.) Among the
-scales in reach, the rule takes the sparsest graph, and of the scales with that graph the one that
-predicts best. So a penalty that is strong enough to find a structure does not have to be the one
-that the final model is trained with.
+Classification and Regression Trees, section 3.4.3, use the standard error of the score.) The rule
+takes the sparsest graph among the scales in reach. Of the scales with that graph it takes the one
+that predicts best. So a strong penalty can find a structure, and a weaker one can train the final
+model.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def compute_recovery(
           the agent's, up to the names of the latents; `found`: the graph in words;
         - `likelihood`, `true_likelihood`, `difference` and `difference_se`: normalized likelihood
           of the model and of the agent, paired by session;
-        - `dopamine_r2`, where dopamine was recorded;
+        - `dopamine_r2`, if dopamine was recorded;
         - for each variable of the agent, `NAME: latent`, its partner in the best one-to-one match,
           `NAME: r`, their absolute correlation, and `NAME: linear_r2`, the R^2 of a linear map from
           all latents of the graph;

@@ -136,7 +136,6 @@ def run(
         with training.scope():
             network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
-        training = possible_training(sessions.train, training)
         check_stages(network, sessions.train, training, sessions.held_out)
     summaries = {"training": summary(sessions.train), "held out": summary(sessions.held_out)}
     for part, table in summaries.items():
@@ -259,22 +258,6 @@ def check_stages(
     )
 
 
-def possible_training(sessions: Sessions, training: TrainingSettings) -> TrainingSettings:
-    """Leave out the stages of training that need dopamine if the sessions have none.
-
-    Args:
-        sessions: The training sessions.
-        training: The settings.
-
-    Returns:
-        The settings, or a copy of them without stage 2 and the joint stage.
-    """
-    if sessions.num_signals and sessions.dopamine_weight.any():
-        return training
-    without: Any = {"stage2_steps": 0, "joint_steps": 0}
-    return dataclasses.replace(training, **without)
-
-
 def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:
     """Make a `DisRNNModel` for sessions.
 
@@ -289,6 +272,15 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
 
     Raises:
         ValueError: If the model should distinguish subjects, but there is only one.
+
+    Example:
+
+    >>> from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.experiments.run import make_model
+    >>> from keras_disrnn.experiments.settings import ModelSettings
+    >>> sessions = Sessions.from_trials([[0, 1, 2]], [[1, 0, 1]])
+    >>> make_model(sessions, ModelSettings(num_latents=2), seed=0).num_arms
+    3
     """
     names: tuple[str, ...] = ()
     if settings.subject_units:
@@ -306,7 +298,6 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
         **dataclasses.asdict(settings),
         seed=seed,
     )
-    model.build((None, None, model.num_observations))
     return model
 
 
@@ -384,6 +375,16 @@ def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
 
     Raises:
         ValueError: If the sessions have another number of observations or arms than the model.
+
+    Example:
+
+    >>> import keras_disrnn
+    >>> from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.experiments.run import score_sessions
+    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
+    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    >>> score_sessions(model, sessions)["choice"]["n"]
+    4
     """
     sessions = sessions.for_model(model)
     for name in ("num_observations", "num_arms"):

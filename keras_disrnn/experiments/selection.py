@@ -7,7 +7,7 @@
 3. Latents of the chosen fit that are mixtures of two variables are separated (`separation`).
 4. The last steps train the chosen fit at a lower learning rate.
 
-The stage of choice comes first. Where dopamine was recorded, the penalty of the dopamine readout is
+The stage of choice comes first. If dopamine was recorded, the penalty of the dopamine readout is
 selected in the same way (`selection_stages`).
 """
 
@@ -86,7 +86,7 @@ def select(
         report: Function that receives a line of text after each penalty scale.
 
     Returns:
-        The trained model, and a dict of stage name (`"choice"` and, where dopamine was recorded,
+        The trained model, and a dict of stage name (`"choice"` and, if dopamine was recorded,
         `"dopamine"`) to `Selection`.
 
     Raises:
@@ -210,7 +210,7 @@ class StageSelection:
         return self._store.path(name, train)
 
     def _choose_weights(self, chosen: int) -> tuple[int, list[Any]]:
-        """Return the index of the scale and the weights, separated where they were mixtures."""
+        """Return the index of the scale and the weights, separated if they were mixtures."""
         stage = self._stage
         weights, gain = self._separate(chosen, "separated")
         if gain is not None:

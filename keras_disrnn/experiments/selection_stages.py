@@ -90,7 +90,7 @@ class Stage(abc.ABC):
         return self.model
 
     def set_scale(self, scale: float) -> None:
-        """Set the model's penalty weights to a multiple of those at scale 1."""
+        """Multiply the model's penalty weights at scale 1 by a penalty scale."""
         for name, value in self.penalties.items():
             setattr(self.model, name, value * scale)
 
@@ -152,11 +152,11 @@ class Stage(abc.ABC):
         learning_rate: float,
         seed: int,
         warmup: bool = False,
-        callbacks: Iterable[Any] = (),
+        callbacks: Sequence[Any] = (),
     ) -> None:
         """Train the model for some steps at the current penalty scale."""
         batch_size = self._settings.batch_size
-        counts = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
+        counts: dict[str, Any] = dict.fromkeys(("warmup_steps", "stage1_steps", "stage2_steps"), 0)
         counts["warmup_steps" if warmup else f"{self.training_stage}_steps"] = steps
         train(
             self.model,

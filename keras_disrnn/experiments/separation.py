@@ -8,7 +8,7 @@ keeps the result if its loss is lower.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -119,7 +119,7 @@ def separate_latents(
         an empty path if no trial was better.
     """
 
-    def train_from(weights: list[Any], callbacks: Iterable[Any] = ()) -> tuple[float, list[Any]]:
+    def train_from(weights: list[Any], callbacks: Sequence[Any] = ()) -> tuple[float, list[Any]]:
         stage.set_weights(weights)
         for rate in (learning_rate, learning_rate / 5):
             stage.train(sessions, steps=steps, learning_rate=rate, seed=seed, callbacks=callbacks)

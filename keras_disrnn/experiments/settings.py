@@ -52,6 +52,12 @@ class SyntheticData:
 
     Raises:
         ValueError: If the agent or a parameter does not exist.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import SyntheticData
+    >>> SyntheticData(num_sessions=10, num_trials=50).num_held_out_sessions
+    300
     """
 
     num_sessions: int = 300
@@ -99,6 +105,12 @@ class TableData:
         held_out_sessions: Ids of the sessions to hold out, instead of every n-th.
         held_out_subjects: Subjects to hold out, instead of every n-th session.
         subjects: Subjects to use, in both parts. By default all.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TableData
+    >>> TableData("trials.csv", held_out_every=5).reward_kind
+    'binary'
     """
 
     table: str
@@ -124,7 +136,7 @@ def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:
     """Make a dataclass whose fields are the plain arguments of a function or a class.
 
     A field has the name, the default and the type of its argument. Arguments without a default, and
-    those that are no number, string or boolean, are left out.
+    those that are not a number, string or boolean, are left out.
 
     Args:
         target: The function or the class.
@@ -152,7 +164,7 @@ def _plain_type(parameter: inspect.Parameter, function: Callable[..., Any]) -> A
     if annotation is parameter.empty:
         annotation = int | None if parameter.default is None else type(parameter.default)
     if isinstance(annotation, str):
-        # One at a time, since other arguments may have types that exist for type checkers alone.
+        # Resolve one at a time, because other arguments may have types that only checkers import.
         holder = types.SimpleNamespace(__annotations__={"it": annotation})
         annotation = typing.get_type_hints(holder, globalns=function.__globals__)["it"]
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
@@ -211,6 +223,12 @@ class ModelSettings(_ModelFields):
 
     The fields are the arguments of `keras_disrnn.DisRNNModel` that the data do not determine. With
     `subject_units` above 0, the model has an embedding of each subject of the table.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import ModelSettings
+    >>> ModelSettings(num_latents=3).latent_penalty
+    0.003
     """
 
     def __post_init__(self) -> None:
@@ -233,6 +251,12 @@ class TrainingSettings(_TrainingFields):
         tensorboard: Folder for the logs of TensorBoard.
         strategy: "mirrored" distributes each batch over all GPUs of this machine
             (`tf.distribute.MirroredStrategy`). By default there is one replica.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TrainingSettings
+    >>> TrainingSettings(stage2_steps=0).arguments()["stage2_steps"]
+    0
     """
 
     tensorboard: str | None = None
@@ -263,6 +287,12 @@ def plain_config(settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         A dict of dicts, lists and scalars.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.settings import TableData, plain_config
+    >>> plain_config({"data": TableData("trials.csv"), "seed": 1})["data"]["table"]
+    'trials.csv'
     """
     return json.loads(
         json.dumps(

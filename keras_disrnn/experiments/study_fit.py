@@ -66,8 +66,8 @@ def make_fit(folder: Path, fit: PlannedFit, figures: bool = False) -> dict[str, 
             table = fit.config["data"]["table"]
             if digest_file(table) != fit.digest:
                 raise ValueError(
-                    f"{table}: expected the table as it was when the study began, but it has "
-                    "changed since; give the command again"
+                    f"{table}: expected the table as it was when the study began, got one "
+                    "that has changed since; give the command again"
                 )
             if "baseline" in fit.config:
                 found = _make_baseline(folder / "run", fit.config)

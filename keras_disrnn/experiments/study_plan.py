@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_disrnn.analysis.studies import row_names
-from keras_disrnn.experiments.comparison import ComparisonSettings, plan_models
+from keras_disrnn.experiments import comparison_plan
+from keras_disrnn.experiments.comparison_plan import ComparisonSettings
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.run import check_stages, make_model, possible_training
+from keras_disrnn.experiments.run import check_stages, make_model
 from keras_disrnn.experiments.selection_settings import check_scales
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -261,7 +262,6 @@ class _DataSet:
     def _plan_models(
         self, subject: str | None, data: TableData, part: RunData
     ) -> Iterator[PlannedFit]:
-        training = possible_training(part.train, self._settings.training)
         for model, shape in self._settings.models.items():
             # The subjects change the shape of a model only if it has an embedding of them.
             network = self._networks[model]
@@ -269,7 +269,7 @@ class _DataSet:
                 network = self._make(part, model)
             try:
                 read = part.for_model(network)
-                check_stages(network, read.train, training, read.held_out)
+                check_stages(network, read.train, self._settings.training, read.held_out)
             except ValueError as error:
                 who = "" if subject is None else f"subject {subject!r}, "
                 raise ValueError(f"{who}models.{model}: {error}") from error
@@ -368,9 +368,8 @@ def plan_baselines(train: Sessions, settings: BaselineSettings, seed: int) -> di
         num_starts=settings.num_starts,
         gru_units=settings.gru_units,
         gru_steps=settings.gru_steps,
-        disrnn=False,
     )
-    return plan_models(train, comparison, None, None, seed)
+    return comparison_plan.plan_baselines(train, comparison, seed)
 
 
 def digest_file(path: str | Path) -> str:
@@ -382,8 +381,8 @@ def _check_held_out(part: RunData, subject: str | None) -> None:
     if not part.held_out.choice_weight.any():
         who = "" if subject is None else f" of subject {subject!r}"
         raise ValueError(
-            f"expected a free choice{who} in the held-out part to score models by, got none; hold "
-            "out other sessions"
+            f"sessions: expected a free choice{who} in the held-out part, got none; hold out other "
+            "sessions"
         )
 
 

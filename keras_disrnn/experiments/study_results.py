@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from keras_disrnn.experiments.data import RunData
 
 TABLES = ("table", "subjects", "agreement", "graphs")
@@ -47,7 +49,7 @@ def write_study(
 ) -> None:
     """Write the results of the fits that are done.
 
-    Results of earlier settings that these settings do not have are removed.
+    Remove results that earlier settings made and these settings do not make.
 
     Args:
         out: The folder of the study.
@@ -114,7 +116,9 @@ def _compute_results(
 
 
 def _draw(figures: Path, name: str, fits: Sequence[StudyFit], results: Mapping[str, Any]) -> None:
-    pictures = {"subjects": (plot_subject_scores, results["subjects"])}
+    pictures: dict[str, tuple[Callable[..., Figure], Any]] = {
+        "subjects": (plot_subject_scores, results["subjects"])
+    }
     if any(fit.scale is not None for fit in fits):
         pictures["curves"] = (plot_penalty_curves, fits)
     if results["table"] is not None:

@@ -106,7 +106,7 @@ class Progress:
     """Keeps the table up to date and reports how far the study is.
 
     The remaining time is estimated from the mean time of finished fits of the same data set and
-    model, or of all fits if there are none of these.
+    model. If there are none, all finished fits count.
 
     Args:
         folder: The folder of the study.

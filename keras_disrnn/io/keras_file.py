@@ -61,7 +61,7 @@ def load_model(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: expected a .keras file, got no such file")
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
@@ -71,7 +71,7 @@ def load_model(
         raise
     except Exception as error:
         raise ValueError(
-            f"{path}: expected a model saved as a .keras file, but it cannot be read "
+            f"{path}: expected a model saved as a .keras file, got a file that cannot be read "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         ) from error
 
@@ -92,7 +92,7 @@ def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> No
     for module in _modules(config):
         if module.split(".")[0] not in _TRUSTED:
             raise _ForeignModel(
-                f"{path}: expected code of Keras and keras_disrnn only, but it names {module!r}; "
+                f"{path}: expected code of Keras and keras_disrnn only, got {module!r}; "
                 "load it with keras.models.load_model if you trust it"
             )
 

@@ -111,8 +111,8 @@ def read_reference(
     if config is not None:
         if fields is not None:
             raise ValueError(
-                f"{config}: expected no second configuration, because {params} has one; give one "
-                "of the two"
+                f"{config}: expected no second configuration, because {params} has one, got both; "
+                "give only one of them"
             )
         fields = _read(config)
     if fields is None:
@@ -148,7 +148,6 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     >>> import keras_disrnn
     >>> from keras_disrnn.io.reference import read_reference, write_reference
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     there = os.path.join(folder, "model")
     ...     write_reference(model, there)
@@ -159,7 +158,7 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     2
     """
     params, config = to_haiku(model)
-    # Every float32 is a float64, whose shortest decimals restore it exactly.
+    # Every float32 is a float64, and the shortest decimals of a float64 restore it exactly.
     lists = {
         module: {name: value.astype("float64").tolist() for name, value in parameters.items()}
         for module, parameters in params.items()
@@ -238,7 +237,6 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
     >>> import keras_disrnn
     >>> from keras_disrnn.io.reference import from_haiku, to_haiku
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> params, config = to_haiku(model)
     >>> config["latent_size"]
     2
@@ -262,7 +260,6 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
             **{name: _take(params, root, name).tolist() for name in _UNUSED[root]},
         },
     )
-    model.build((None, None, model.num_observations))
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
     unknown = sorted(given - set(places) - {(root, name) for name in _UNUSED[root]})
@@ -385,7 +382,7 @@ def _count_layers(parameters: Mapping[str, np.ndarray]) -> int:
 
 def _take(params: Parameters, module: str, name: str) -> np.ndarray:
     if module not in params or name not in params[module]:
-        raise ValueError(f"params: expected {module}|{name}, which is missing")
+        raise ValueError(f"params: expected an array {module}|{name}, got none")
     return np.asarray(params[module][name])
 
 

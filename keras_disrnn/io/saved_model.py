@@ -96,7 +96,6 @@ def export(
     >>> import os, tempfile
     >>> import keras_disrnn
     >>> model = keras_disrnn.baselines.QLearning(alpha=0.3, kappa_1=2.0, kappa_2=0.5)
-    >>> model.build((None, None, 2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     digest = keras_disrnn.export.export(model, os.path.join(folder, "q_learning"))
     ...     loaded = keras_disrnn.export.load(os.path.join(folder, "q_learning"), digest)
@@ -207,7 +206,8 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
     for name, expected in listed.items():
         if name not in found:
             raise ValueError(
-                f"{path}: expected the file {name}, which is missing; copy the whole folder again"
+                f"{path}: expected the file {name}, got a folder without it; copy the whole folder "
+                "again"
             )
         size = found[name].stat().st_size
         if size != expected["bytes"]:

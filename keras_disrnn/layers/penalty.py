@@ -56,5 +56,5 @@ def add_penalty(layer: keras.layers.Layer, weight: float | None, cost: Tensor) -
         cost: A scalar tensor.
     """
     if weight is not None and layer.trainable:
-        # Keras sums all losses in its default dtype, whatever the layer's own dtype is.
+        # Keras sums all losses in its default dtype, not in the dtype of the layer.
         layer.add_loss(ops.cast(weight * cost, keras.config.floatx()))

@@ -125,8 +125,8 @@ class _Readout(keras.layers.Layer):
                 themselves: the time steps that have a cost. `features` must then have no padding.
 
         Returns:
-            The outputs `(sessions, time steps, outputs)`, and the information that the bottlenecks
-            transmit in each time step, in nats, `(sessions, time steps)`, in float32 or float64.
+            The outputs `(sessions, time steps, outputs)`, and the information (nats) that the
+            bottlenecks transmit in each time step, `(sessions, time steps)`, float32 or float64.
         """
         noisy = bool(training and self.trainable)
         if runs_natively(self):

@@ -25,8 +25,8 @@ class SubjectEmbedding(keras.layers.Layer):
 
     The embedding is `kernel[subject] + bias`, a linear map of the subject's one-hot code. Each
     dimension then passes a bottleneck without a multiplier, with new noise in every time step. This
-    is the multi-subject model of the authors' package `disentangled-rnns`. The networks read the
-    embedding through further bottlenecks of their own. A frozen embedding adds no noise.
+    is the multi-subject model of the authors' package `disentangled-rnns`. Each network reads
+    the embedding through its own further bottlenecks. A frozen embedding adds no noise.
 
     Args:
         num_subjects: Number of subjects.

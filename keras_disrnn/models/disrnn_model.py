@@ -38,7 +38,7 @@ NAMES_OF_0_1_0 = {
     "dopamine_layers": "num_dopamine_layers",
     "dopamine_latents": "dopamine_timing",
 }
-"""Arguments of the model in version 0.1.0, whose files are still read, and their names today."""
+"""Arguments of the model in version 0.1.0, and their names today. Its files are still read."""
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -50,8 +50,8 @@ class DisRNNModel(PenalisedModel):
 
     With `subjects` it is a model of several subjects, after the multi-subject model of the authors'
     package `disentangled-rnns`. The last observation of a time step is then the index of the
-    subject. It becomes an embedding, which the update networks and both readouts read through
-    bottlenecks of their own. (The dopamine readout's bottleneck on it is an addition.)
+    subject. It becomes an embedding. The update networks and both readouts read it through
+    their own bottlenecks. (The dopamine readout's bottleneck on it is an addition.)
     `Sessions.for_model` adds the index.
 
     Args:

@@ -68,7 +68,7 @@ def read_features(
 
 
 def separate_subject_costs(model: DisRNNModel, costs: dict[str, Tensor], reads: Reads) -> None:
-    """Move the embedding's share of each network's cost to a group of its own, in place.
+    """Move the embedding's share of each network's cost to a separate group, in place.
 
     The share does not depend on the latents, so it can be computed here.
 

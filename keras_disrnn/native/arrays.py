@@ -72,7 +72,7 @@ def check_shapes(
         expected = np.dtype(bool) if name == "mask" else dtype
         if array.dtype != expected:
             raise TypeError(f"{name}: expected {expected}, as features are, got {array.dtype}")
-        # The library reads as far as these shapes say, whatever the arrays hold.
+        # The library trusts these shapes and reads that far in memory.
         if name in shapes and array.shape != shapes[name]:
             raise ValueError(f"{name}: expected shape {shapes[name]}, got {array.shape}")
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

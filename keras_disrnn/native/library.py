@@ -19,7 +19,7 @@ try:
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext as _in_xla
 except ImportError:
     # Without this function, a call under XLA fails with TensorFlow's own message.
-    def _in_xla(graph: Any) -> bool:
+    def _in_xla(_: Any) -> bool:
         return False
 
 

@@ -14,7 +14,7 @@ from keras_disrnn.native.arrays import address, aligned, check_shapes, empty
 from keras_disrnn.native.tensors import differentiable
 
 MOST_KEPT = 2**28
-"""Drawn noise is kept for the backward pass up to this many bytes. Beyond, it is drawn again."""
+"""Drawn noise of up to this many bytes is kept for the backward pass. More is drawn again."""
 
 _NO_NOISE, _DRAWN, _GIVEN = range(3)
 _GRADIENTS = {"features": "dfeatures", "initial": "dinitial", "z": "dlatents"}

@@ -74,7 +74,7 @@ def differentiable(
         for result, shape in zip(results, shapes, strict=False):
             result.set_shape(shape)
 
-        # A gradient with a gradient of its own, which raises: TensorFlow would give None.
+        # Define a second derivative that raises an error. Otherwise TensorFlow would return None.
         @tf.custom_gradient
         def first(*tensors: Tensor) -> Any:
             gradients = tf.numpy_function(

@@ -76,7 +76,7 @@ class ChoiceCrossentropy(_MeanOverTargets):
         **kwargs: As for `keras.losses.Loss`.
 
     Call arguments:
-        y_true: Choices `(sessions, time steps)`, counted from 0. With weight 0 any arm will do.
+        y_true: Choices `(sessions, time steps)`, counted from 0. With weight 0 any arm is valid.
         y_pred: Logits `(sessions, time steps, arms)`.
         sample_weight: `(sessions, time steps)`.
 

@@ -78,7 +78,7 @@ class DopamineR2(keras.metrics.Metric):
         sample_weight: Weights of the same shape.
 
     Raises:
-        ValueError: If `num_signals` is no whole number of at least 1.
+        ValueError: If `num_signals` is not a whole number of at least 1.
 
     Example:
 

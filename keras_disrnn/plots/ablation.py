@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import (
     FAINT,
@@ -20,8 +21,8 @@ from keras_disrnn.plots.style import (
 )
 
 LOSSES = {
-    "held_loss": ("clamped at its mean", "o", 0.14),
-    "refitted_loss": ("retrained without it", "s", -0.14),
+    "clamped_loss": ("clamped at its mean", "o", 0.14),
+    "retrained_loss": ("retrained without it", "s", -0.14),
 }
 """Columns of the losses to their label, their marker and their place in the row."""
 
@@ -31,7 +32,7 @@ LABELS = {
 }
 
 
-def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> Figure:
     """Draws the loss of each readout without each latent, with intervals and verdicts.
 
     There is one panel for each readout and one row for each latent, in the order of the model. The
@@ -50,8 +51,8 @@ def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> AnyFigure:
     >>> import pandas as pd
     >>> from keras_disrnn.plots import plot_ablation
     >>> row = {"readout": "choice", "latent": "z1", "score": "r2", "verdict": "used"}
-    >>> row |= {f"held_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
-    >>> row |= {f"refitted_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
+    >>> row |= {f"clamped_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
+    >>> row |= {f"retrained_loss{end}": 0.1 for end in ("", "_lower", "_upper")}
     >>> effects = pd.DataFrame([row | {"smallest_effect": 0.01}])
     >>> verdicts = pd.DataFrame({"latent": ["z1"], "open": [True]})
     >>> figure = plot_ablation(SimpleNamespace(effects=effects, verdicts=verdicts))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import INK, SMALL, AnyFigure, colour, new_figure, note, zero_lines
 
@@ -24,9 +25,7 @@ _PANELS = (
 )
 
 
-def plot_behaviour(
-    behaviours: Mapping[str, Behaviour], figure: AnyFigure | None = None
-) -> AnyFigure:
+def plot_behaviour(behaviours: Mapping[str, Behaviour], figure: AnyFigure | None = None) -> Figure:
     """Draws the choice statistics of an animal and of models, with one panel for each.
 
     The first behaviour is the one to compare with. It is black and has its bootstrap interval.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.analysis.bottlenecks import bottleneck_matrices, sorted_latents
 from keras_disrnn.plots.style import FAINT, SMALL, AnyFigure, new_figure
@@ -18,12 +19,13 @@ TITLES = {
 }
 
 
-def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws the openness, 1 - sigma, of every bottleneck. Dark means open.
 
-    The panels are the subject embedding (if there is one), the latents, the update networks (with
-    the updated latents in rows), the choice network and the dopamine network (if there is one). In
-    all panels, latents are ordered by their own sigma, the most open first.
+    The panels are the subject embedding, the latents, the update networks, the choice network and
+    the dopamine network. The first and the last are absent if the model has no such part. The
+    panel of the update networks has the updated latents in rows. In all panels, latents are
+    ordered by their own sigma, the most open first.
 
     Args:
         bottlenecks: What `compute_bottlenecks` returns.
@@ -38,7 +40,6 @@ def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None)
     >>> from keras_disrnn.analysis import compute_bottlenecks
     >>> from keras_disrnn.plots import plot_bottlenecks
     >>> model = keras_disrnn.DisRNNModel(num_latents=2, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> figure = plot_bottlenecks(compute_bottlenecks(model))
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['latents', 'update networks']

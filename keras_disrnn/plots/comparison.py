@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from keras_disrnn.analysis.bootstrap import SCORES
 from keras_disrnn.analysis.comparison import PARTS, TITLES, reference_model
@@ -20,7 +21,7 @@ from keras_disrnn.plots.style import (
 
 def plot_comparison(
     table: pd.DataFrame, figure: AnyFigure | None = None, *, differences: bool = False
-) -> AnyFigure:
+) -> Figure:
     """Draws the scores of models, or their paired differences, with intervals.
 
     There is one panel for each score that some model has, and one row for each model, in the order

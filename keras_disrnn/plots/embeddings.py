@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from keras_disrnn.analysis.subjects import align_subjects, compute_embedding_correlations
 from keras_disrnn.plots.style import (
@@ -31,7 +32,7 @@ def plot_embeddings(
     *,
     figure: AnyFigure | None = None,
     dimensions: Sequence[str] | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws the coordinates of subjects, or each against what is known of the subjects.
 
     Without `known`, there is a panel for each coordinate. It has a point for each subject, ordered
@@ -78,8 +79,8 @@ def plot_embeddings(
     axes = figure.subplots(rows, columns, squeeze=False)
     found, facts = align_subjects(embeddings, known)
     by_pair = correlations.set_index(["dimension", "known"])
-    for row, column in np.ndindex(rows, columns):
-        ax, dimension, name = axes[row, column], dimensions[row], properties[column]
+    for (row, column), ax in np.ndenumerate(axes):
+        dimension, name = dimensions[row], properties[column]
         ax.scatter(facts[name], found[dimension], s=22, color=colour(0), edgecolor="white", lw=0.5)
         # Room for the note above the points.
         ax.margins(y=0.18)
@@ -92,7 +93,7 @@ def plot_embeddings(
 
 def _coordinates(
     embeddings: pd.DataFrame, dimensions: Sequence[str], figure: AnyFigure | None
-) -> AnyFigure:
+) -> Figure:
     ordered = embeddings.sort_values(dimensions[0], kind="stable")
     count = len(ordered)
     size = (float(np.clip(1.5 + 0.28 * count, 3.6, 12.0)), 0.9 + 1.7 * len(dimensions))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import FAINT, GREY, INK, SMALL, AnyFigure, colour, new_figure
 
@@ -23,7 +24,7 @@ def plot_learning_curves(
     *,
     metrics: Sequence[str] | None = None,
     references: Mapping[str, float] | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws metrics of training and held-out sessions over the steps, with the stages marked.
 
     Lines are interrupted between stages, because each stage has another loss.
@@ -72,7 +73,7 @@ def plot_learning_curves(
             if prefix + metric in history:
                 values = history[prefix + metric].to_numpy(float)
                 _plot_runs(ax, steps, values, run, label, style)
-        if metric in (references or {}):
+        if references and metric in references:
             ax.axhline(references[metric], color=INK, linestyle=":", linewidth=1, label="reference")
         if _spans_decades(history, metric):
             ax.set_yscale("log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from keras_disrnn.plots.style import (
@@ -29,7 +30,7 @@ def plot_event_average(
     figure: AnyFigure | None = None,
     event: str = "the event",
     units: str | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws the mean signal around an event, by reward and by the value of the chosen arm.
 
     Bands are the standard error of the mean over trials.
@@ -59,12 +60,11 @@ def plot_event_average(
     """
     offsets, values = np.asarray(offsets, float), np.asarray(values, float)
     reward = np.asarray(reward, float)
-    shapes = {"values": (len(reward), len(offsets))}
+    shapes = {"values": (values.shape, (len(reward), len(offsets)))}
     if value is not None:
         value = np.asarray(value, float)
-        shapes["value"] = reward.shape
-    for name, expected in shapes.items():
-        got = values.shape if name == "values" else value.shape
+        shapes["value"] = (value.shape, reward.shape)
+    for name, (got, expected) in shapes.items():
         if got != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {got}")
     if not np.isfinite(reward).any():

@@ -59,7 +59,6 @@ def plot_model(
     >>> from keras_disrnn import analysis
     >>> from keras_disrnn.plots import plot_model
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> figure = plot_model(
     ...     analysis.compute_bottlenecks(model),
     ...     choice_rule=analysis.compute_choice_rule(model, points=5),
@@ -108,7 +107,6 @@ def plot_structure(bottlenecks: pd.DataFrame) -> Figure:
     >>> from keras_disrnn import analysis
     >>> from keras_disrnn.plots import plot_structure
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> round(float(plot_structure(analysis.compute_bottlenecks(model)).get_figwidth()), 1)
     5.3
     """

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import FAINT, INK, SMALL, AnyFigure, colour, new_figure
 
 
-def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws the recovery of one or several agents over seeds.
 
     Args:
@@ -18,8 +19,8 @@ def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFi
         figure: A Figure or SubFigure to draw in; `None` for a new Figure.
 
     Returns:
-        The figure. Its axes are the share of seeds with the graph of the agent, the normalized
-        likelihood minus that of the true agent, the R² of dopamine, and the correlation of each
+        The figure. Its axes are the share of seeds with the graph of the agent; the normalized
+        likelihood minus that of the true agent; the R² of dopamine; and the correlation of each
         variable with its latent. Points of seeds with the graph of the agent are filled.
 
     Example:
@@ -68,7 +69,7 @@ def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFi
     return figure
 
 
-def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws how recovery depends on the number of training sessions.
 
     Args:

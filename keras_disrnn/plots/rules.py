@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from keras_disrnn.plots.style import (
@@ -73,7 +74,6 @@ def plot_choice_rule(
     >>> from keras_disrnn import analysis
     >>> from keras_disrnn.plots import plot_choice_rule
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> plot_choice_rule(analysis.compute_choice_rule(model, points=5)).get_xlabel()
     'z1'
     """
@@ -120,7 +120,7 @@ def plot_dopamine_rule(
     signal: str | None = None,
     units: str | None = None,
     arm_names: Sequence[str] | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws the dopamine network as a function of the open latents, choice and reward.
 
     - Without an open latent: a bar for each combination of choice and reward.
@@ -147,7 +147,6 @@ def plot_dopamine_rule(
     >>> from keras_disrnn import analysis
     >>> from keras_disrnn.plots import plot_dopamine_rule
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=1)
-    >>> model.build((None, None, 2))
     >>> figure = plot_dopamine_rule(analysis.compute_dopamine_rule(model, points=5))
     >>> figure.axes[0].get_ylabel()
     'predicted dopamine'
@@ -173,8 +172,7 @@ def plot_dopamine_rule(
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         shown = prediction.reshape(arms, per_choice, *prediction.shape[1:])[:rows, :columns]
         limits = map_limits(shown)
-        for row, column in np.ndindex(rows, columns):
-            ax = axes[row, column]
+        for (row, column), ax in np.ndenumerate(axes):
             image = _map(ax, rule, shown[row, column], limits)
             ax.set_title(labels[row * per_choice + column], fontsize=10)
             ax.label_outer()
@@ -209,7 +207,7 @@ def plot_update_rules(
     *,
     arm_names: Sequence[str] | None = None,
     max_panels: int = MAX_UPDATE_PANELS,
-) -> AnyFigure:
+) -> Figure:
     """Draws the change of each open latent over a trial, for each choice and reward.
 
     There is one panel for each latent. If its update network reads other open inputs, there is a
@@ -234,7 +232,6 @@ def plot_update_rules(
     >>> from keras_disrnn import analysis
     >>> from keras_disrnn.plots import plot_update_rules
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> figure = plot_update_rules(analysis.compute_update_rules(model, points=5))
     >>> figure.axes[0].get_ylabel()
     'change of z1'
@@ -267,8 +264,7 @@ def plot_update_rules(
     change = max(np.abs(panel[2]).max() for row in panels for panel in row)
     half = 1.05 * max((highest - lowest) / 2, change)
     middle = (lowest + highest) / 2
-    for row, column in np.ndindex(axes.shape):
-        ax = axes[row, column]
+    for (row, column), ax in np.ndenumerate(axes):
         if column >= len(panels[row]):
             ax.set_axis_off()
             continue
@@ -351,6 +347,7 @@ def _preferred_arm(ax: Axes, rule: ChoiceRule, names: Sequence[str]) -> None:
         rasterized=True,
     )
     bar = ax.figure.colorbar(image, ax=ax, ticks=range(arms), label="preferred arm")
+    assert bar.solids is not None, "a filled map has a solid bar"
     bar.solids.set_alpha(1)
     bar.ax.set_yticklabels(names)
     ax.set_xlabel(rule.latents[0])

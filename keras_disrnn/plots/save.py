@@ -1,4 +1,4 @@
-"""Saves figures without ever ending a run."""
+"""Saving of figures. A figure that fails is a warning and does not stop a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-
-from keras_disrnn.plots.style import AnyFigure
+from matplotlib.figure import Figure
 
 
 def save_figure(
     path: str | os.PathLike,
-    plot: Callable[..., Axes | AnyFigure],
+    plot: Callable[..., Axes | Figure],
     *arguments: Any,
     dpi: int = 150,
     **keywords: Any,
@@ -50,7 +49,8 @@ def save_figure(
     path = Path(path)
     try:
         drawn = plot(*arguments, **keywords)
-        figure = drawn.figure if isinstance(drawn, Axes) else drawn
+        figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+        assert figure is not None, "a function that draws returns an Axes that is in a figure"
         path.parent.mkdir(parents=True, exist_ok=True)
         # Keep text as text in the file, so that journals can typeset it.
         with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from keras_disrnn.plots.style import FAINT, GREY, SMALL, AnyFigure, colour, new_figure
 
 
-def plot_selection(selections: Mapping[str, Any], figure: AnyFigure | None = None) -> AnyFigure:
+def plot_selection(selections: Mapping[str, Any], figure: AnyFigure | None = None) -> Figure:
     """Draws the path of penalty scales of each stage: the score, and the edges of the graph.
 
     Args:

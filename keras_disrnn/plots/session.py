@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -37,14 +39,15 @@ def plot_session(
     latents: Sequence[str] | None = None,
     units: str | None = None,
     arm_names: Sequence[str] | None = None,
-) -> AnyFigure:
+) -> Figure:
     """Draws a session: choices and rewards, p(choice), the latents, and dopamine.
 
-    The upper panel has the probability of the right arm (of each arm, if there are more than two)
-    and a tick for each trial, at the top for right and at the bottom for left (or in a row for each
-    arm). Ticks are long if the trial was rewarded, and grey if it was forced. Dotted lines are
-    missed trials. The panels below have the latents that the choice reads, and each recorded and
-    predicted signal. To draw a part of a session, pass a part of the trace, such as `trace[:100]`.
+    The upper panel has the probability of the right arm, and a tick for each trial, at the top for
+    right and at the bottom for left. With more than two arms it has the probability of each arm,
+    and a row of ticks for each arm. Ticks are long if the trial was rewarded, and grey if it was
+    forced. Dotted lines are missed trials. The panels below have the latents that the choice reads,
+    and each recorded and predicted signal. To draw a part of a session, pass a part of the trace,
+    such as `trace[:100]`.
 
     Args:
         trace: What `compute_session_trace` returns, or some of its rows.
@@ -68,7 +71,6 @@ def plot_session(
     >>> from keras_disrnn.plots import plot_session
     >>> sessions = keras_disrnn.data.Sessions.from_trials([[0, 1, 1]], [[1, 0, 1]])
     >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0)
-    >>> model.build((None, None, 2))
     >>> figure = plot_session(analysis.compute_session_trace(model, sessions, 0))
     >>> [ax.get_ylabel() for ax in figure.axes]
     ['p(right)', 'latent value']
@@ -168,7 +170,7 @@ def _choices(ax: Axes, trace: pd.DataFrame, names: Sequence[str]) -> None:
     ax.set_yticks([0.0, 0.5, 1.0])
     ax.set_ylim((-0.26, 1.26) if two else (-0.05, 1.1 + 0.2 * len(names)))
     ax.set_ylabel(f"p({names[1]})" if two else "p(arm)")
-    ticks = [
+    ticks: list[Artist] = [
         Line2D([], [], color=INK, linestyle="", marker="|", markersize=size, label=label)
         for size, label in ((10, "rewarded"), (5, "unrewarded"))
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_disrnn.analysis.graph import cluster_graphs
@@ -27,7 +28,7 @@ MOST_NAMES = 40
 """Figures of more subjects leave out the names."""
 
 
-def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = None) -> AnyFigure:
+def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = None) -> Figure:
     """Draws the likelihood and the number of edges at each penalty scale, in a column per model.
 
     The upper axes have the held-out normalized likelihood of each subject (thin lines, means over
@@ -59,7 +60,7 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
     >>> plot_penalty_curves(fits).axes[1].get_xlabel()
     'penalty scale'
     """
-    models = {}
+    models: dict[tuple[str, bool], list[StudyFit]] = {}
     for fit in fits:
         if fit.scale is not None:
             models.setdefault((fit.model, fit.subject is None), []).append(fit)
@@ -73,7 +74,7 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
     most = 1.0
     for column, ((model, pooled), own) in enumerate(models.items()):
         top, bottom = axes[:, column]
-        scales = sorted({fit.scale for fit in own})
+        scales = sorted({fit.scale for fit in own if fit.scale is not None})
         subjects = list(dict.fromkeys(fit.subject for fit in own))
         curves = np.array(
             [[_mean(own, scale=scale, subject=subject) for scale in scales] for subject in subjects]
@@ -90,7 +91,7 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
             s for s, curve in zip(subjects, curves, strict=True) if np.isfinite(curve).all()
         }
         for index, (name, by_subject) in enumerate(_without_penalties(fits, pooled).items()):
-            others = [np.mean(by_subject[s]) for s in compared if s in by_subject]
+            others = [float(np.mean(by_subject[s])) for s in compared if s in by_subject]
             if len(others) < len(compared) or not others:
                 continue
             style = {"color": colour(index + 1), "ls": "--", "lw": 1}
@@ -134,14 +135,14 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
 def _mean(fits: Sequence[StudyFit], scale: float, subject: str | None) -> float:
     """Mean likelihood over seeds."""
     values = [f.scores["likelihood"] for f in fits if (f.scale, f.subject) == (scale, subject)]
-    return np.mean(values) if values else np.nan
+    return float(np.mean(values)) if values else np.nan
 
 
 def _without_penalties(
     fits: Sequence[StudyFit], pooled: bool
 ) -> dict[str, dict[str | None, list[float]]]:
     """Model without penalties to subject to likelihoods, of single subjects or pooled ones."""
-    found = {}
+    found: dict[str, dict[str | None, list[float]]] = {}
     for fit in fits:
         if fit.scale is None and (fit.subject is None) == pooled:
             by_subject = found.setdefault(fit.model, {})
@@ -161,10 +162,10 @@ def _agreement(fits: Sequence[StudyFit]) -> float | None:
         graphs = [fit.graph for fit in fits if fit.subject == subject and fit.graph is not None]
         clusters = cluster_graphs(graphs)
         pairs += [a == b for i, a in enumerate(clusters) for b in clusters[:i]]
-    return np.mean(pairs) if pairs else None
+    return float(np.mean(pairs)) if pairs else None
 
 
-def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) -> AnyFigure:
+def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
     """Draws how well each model predicts each subject, with one row for each subject.
 
     Args:

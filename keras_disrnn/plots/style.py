@@ -1,13 +1,13 @@
 """What the figures share: axes, colours, names, legends.
 
-Nothing here touches pyplot or rcParams, so a figure belongs to whoever asked for it.
+Nothing here touches pyplot or rcParams, so a figure belongs to the caller.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -38,12 +38,15 @@ def new_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return ax if ax is not None else Figure(figsize=size, layout="constrained").subplots()
 
 
-def new_figure(figure: AnyFigure | None, size: tuple[float, float]) -> AnyFigure:
+def new_figure(figure: AnyFigure | None, size: tuple[float, float]) -> Figure:
     """Returns the given Figure or SubFigure, or a new Figure of `size` inches."""
-    return figure if figure is not None else Figure(figsize=size, layout="constrained")
+    if figure is None:
+        return Figure(figsize=size, layout="constrained")
+    # Both draw alike. A SubFigure only lacks `savefig`, and its owner saves the whole Figure.
+    return cast(Figure, figure)
 
 
-def empty_figure(figure: AnyFigure | None, text: str) -> AnyFigure:
+def empty_figure(figure: AnyFigure | None, text: str) -> Figure:
     """Draws a small figure that only has a text, for results that are empty."""
     figure = new_figure(figure, (3.2, 2.0))
     ax = figure.subplots()

@@ -46,10 +46,10 @@ class StopOnNaN(keras.callbacks.Callback):
         if loss is not None and not np.isfinite(loss):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"loss: expected a finite number, but the loss became {float(loss)} by step "
-                f"{batch + 1} of epoch {self._epoch + 1}; the model has the weights of the last "
-                "good epoch. Try a smaller learning rate, or look for extreme values among the "
-                "observations and the dopamine responses"
+                f"loss: expected a finite number, got {float(loss)} by step {batch + 1} of epoch "
+                f"{self._epoch + 1}; the model has the weights of the last good epoch. Try a "
+                "smaller learning rate, or look for extreme values among the observations and the "
+                "dopamine responses"
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -60,7 +60,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not all(np.isfinite(weight).all() for weight in weights):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"weights: expected finite numbers, but one is no longer finite at the end of "
+                f"weights: expected finite numbers, got one that is no longer finite at the end of "
                 f"epoch {epoch + 1}; the model has the weights of the last good epoch. Try a "
                 "smaller learning rate"
             )
@@ -81,7 +81,7 @@ class Progress(keras.callbacks.Callback):
         writes: Whether to write the file. Of several workers only the first one writes.
 
     Raises:
-        ValueError: If the file is no checkpoint, or one of other settings or another version.
+        ValueError: If the file is not a checkpoint, or is one of other settings or another version.
     """
 
     def __init__(
@@ -202,18 +202,17 @@ class Progress(keras.callbacks.Callback):
 
     def _read(self, path: Path) -> dict[str, Any]:
         state = load_state(path, "a checkpoint of a training run")
-        # Version 0.1.0 did not write its number.
         version = state.get("version")
         if version != __version__:
             raise ValueError(
                 f"{path}: expected a checkpoint of keras_disrnn {__version__}, got one of version "
-                f"{version or '0.1.0'}; resume it with that version, or use another folder"
+                f"{version}; resume it with that version, or use another folder"
             )
         different = _first_difference(self._settings, state["settings"])
         if different:
             raise ValueError(
-                f"{path}: the checkpoint was made with another setting of {different!r}; use the "
-                "same settings, or another folder"
+                f"{path}: expected a checkpoint of the same settings, got one with another setting "
+                f"of {different!r}; use the same settings, or another folder"
             )
         return state
 

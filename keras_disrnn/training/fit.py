@@ -289,7 +289,8 @@ def check_training(
     with_dopamine = steps["stage2"] or steps["joint"]
     if reason and with_dopamine and not (steps["warmup"] or steps["stage1"]):
         raise ValueError(
-            f"sessions: expected dopamine, because only stage2 and joint have steps, but {reason}"
+            "sessions: expected dopamine, because only stage2 and joint have steps, got none: "
+            f"{reason}"
         )
 
 

@@ -36,8 +36,8 @@ def make_optimizer(
         A new optimizer without variables of any model.
 
     Raises:
-        ValueError: If the optimizer is unknown, or comes with a learning rate or a norm of its own
-            and another one is given.
+        ValueError: If the optimizer is unknown. Or if it is an object, which already has a
+            learning rate and a norm, and other values are given.
     """
     if isinstance(optimizer, keras.optimizers.Optimizer):
         for name, given, default in (
@@ -50,7 +50,10 @@ def make_optimizer(
                     f"its own, got {given}"
                 )
         return type(optimizer).from_config(optimizer.get_config())
-    arguments = {"learning_rate": _copy_schedule(learning_rate), "global_clipnorm": clip_norm}
+    arguments: dict[str, Any] = {
+        "learning_rate": _copy_schedule(learning_rate),
+        "global_clipnorm": clip_norm,
+    }
     if optimizer is None:
         return FlatAdam(**arguments)
     try:
@@ -77,7 +80,7 @@ def describe_optimizer(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
 
 
 def check_learning_rate(learning_rate: LearningRate) -> None:
-    """Refuse what is no learning rate.
+    """Refuse a value that is not a learning rate.
 
     Args:
         learning_rate: A number above 0, or a schedule of Keras.

@@ -31,8 +31,7 @@ class Stage:
     """What a stage trains, and which targets it fits.
 
     Attributes:
-        trains: Names of the model's parts that train, where the model has them. The others are
-            frozen.
+        trains: Names of the parts that train, if the model has them. The other parts are frozen.
         fits: The targets in the loss.
         noise: Whether training adds the bottlenecks' noise.
         penalised: Whether the loss includes the penalties.
@@ -72,8 +71,9 @@ def compile_stage(
 ) -> None:
     """Compile a model for a stage: frozen parts, noise, penalties, loss, metrics and optimizer.
 
-    If a stage differs from the one before only in noise and penalties, as stage 1 does from the
-    warm-up, the traced step is used again. The optimizer always starts from its initial state.
+    If a stage differs from the one before only in noise and penalties, the traced step is used
+    again. So stage 1 uses the step of the warm-up. The optimizer always starts from its initial
+    state.
 
     Args:
         model: A `DisRNNModel`.
@@ -89,7 +89,7 @@ def compile_stage(
 
     Raises:
         ValueError: If the stage is unknown or needs a dopamine readout that the model does not
-            have, if an argument is wrong, or if the model cannot be trained under its
+            have, or if an argument is wrong. Also if the model cannot be trained under its
             `tf.distribute` strategy.
 
     Example:
@@ -164,7 +164,7 @@ class _CompiledStage:
         self._state = [keras.ops.convert_to_numpy(v) for v in model.optimizer.variables]
 
     def serves(self, model: DisRNNModel, frozen: tuple[str, ...], settings: tuple) -> bool:
-        """Whether the traced step is right for these settings and the model as it is now."""
+        """Whether the traced step fits these settings and the current state of the model."""
         return (
             model.optimizer is self._optimizer
             and model.frozen == frozen

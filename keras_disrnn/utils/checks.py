@@ -22,7 +22,7 @@ def check_integer(name: str, value: Any, least: int | None = 1, most: int | None
         The value as an `int`.
 
     Raises:
-        ValueError: If the value is no integer or out of range.
+        ValueError: If the value is not an integer or is out of range.
 
     Example:
 
@@ -58,7 +58,7 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
         The value as a `float`.
 
     Raises:
-        ValueError: If the value is no number, not finite, or out of range.
+        ValueError: If the value is not a number, not finite, or out of range.
 
     Example:
 

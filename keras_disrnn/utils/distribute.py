@@ -140,7 +140,7 @@ def run(
 
     Raises:
         ValueError: If the strategy cannot be used, or if there are several replicas and the data
-            are no `tf.data.Dataset`. Keras would split other data.
+            are not a `tf.data.Dataset`. Keras would split other data.
     """
     check_strategy(model)
     if replicas(model) == 1:

@@ -18,6 +18,10 @@ _ARRAY = "$array"
 """The key that stands for an array in the JSON text."""
 
 
+class _OldFormat(ValueError):
+    """The file is whole, and version 0.1.0 wrote it."""
+
+
 def save_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """Write a structure of arrays and plain values to one file, atomically.
 
@@ -61,7 +65,14 @@ def load_state(path: str | os.PathLike[str], kind: str = "a saved state") -> dic
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
+        if _TEXT not in arrays and "state" in arrays:
+            raise _OldFormat(
+                f"{Path(path)}: expected {kind} of this version, got one of version 0.1.0; resume "
+                "with that version, or choose another folder"
+            )
         return _give_arrays(json.loads(arrays[_TEXT].tobytes()), arrays)
+    except _OldFormat:
+        raise
     except Exception as error:
         raise ValueError(
             f"{Path(path)}: expected {kind}, got a file that cannot be read ({error}); remove it "

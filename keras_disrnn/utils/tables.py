@@ -131,7 +131,7 @@ def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
 
 
 def to_latex(tables: pd.DataFrame | Mapping[str, pd.DataFrame], digits: int = 4) -> str:
-    """Writes a table as a LaTeX `tabular`, for the package booktabs.
+    r"""Writes a table as a LaTeX `tabular`, for the package booktabs.
 
     Numbers are in math mode, and special characters are escaped. The index is left out.
 
@@ -148,13 +148,13 @@ def to_latex(tables: pd.DataFrame | Mapping[str, pd.DataFrame], digits: int = 4)
     >>> import pandas as pd
     >>> from keras_disrnn.utils.tables import to_latex
     >>> print(to_latex(pd.DataFrame({"model": ["Q_1"], "r2": [-0.5]}), digits=1), end="")
-    \\begin{tabular}{lr}
-    \\toprule
-    model & r2 \\\\
-    \\midrule
-    Q\\_1 & $-0.5$ \\\\
-    \\bottomrule
-    \\end{tabular}
+    \begin{tabular}{lr}
+    \toprule
+    model & r2 \\
+    \midrule
+    Q\_1 & $-0.5$ \\
+    \bottomrule
+    \end{tabular}
     """
     blocks = {"": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
     blocks = {title: _as_text(block, digits) for title, block in blocks.items()}
@@ -195,7 +195,7 @@ def to_html(table: pd.DataFrame, *, index: bool = False, decimals: int | None = 
 
 
 def write_csv(path: str | os.PathLike, table: pd.DataFrame) -> None:
-    """Writes a table as CSV, atomically and in full precision, without its index.
+    r"""Writes a table as CSV, atomically and in full precision, without its index.
 
     Args:
         path: The file. An older one is replaced.
@@ -209,7 +209,7 @@ def write_csv(path: str | os.PathLike, table: pd.DataFrame) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_csv(f"{folder}/table.csv", pd.DataFrame({"r2": [0.5]}))
     ...     open(f"{folder}/table.csv").read()
-    'r2\\n0.5\\n'
+    'r2\n0.5\n'
     """
     write_text(path, table.to_csv(index=False))
 
@@ -283,7 +283,7 @@ def _as_text(table: pd.DataFrame, digits: int) -> pd.DataFrame:
 
     def text(cell: object) -> str:
         if isinstance(cell, float | np.floating):
-            return format_number(cell, digits)
+            return format_number(float(cell), digits)
         return MISSING if cell is None or cell is pd.NA else str(cell)
 
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The base class of the baselines: the calls of `DisRNNModel`, over a state of their own."""
+"""The base class of the baselines: the calls of `DisRNNModel`, with its own state."""
 
 from __future__ import annotations
 

@@ -147,12 +147,12 @@ class CognitiveModel(Baseline):
 
     @property
     def gain(self) -> list[float] | None:
-        """The gain of each signal; `None` where the dopamine prediction is not mapped."""
+        """The gain of each signal; `None` if the dopamine prediction is not mapped."""
         return self.affine_map.numpy()[0].tolist() if self.affine else None
 
     @property
     def offset(self) -> list[float] | None:
-        """The offset of each signal; `None` where the dopamine prediction is not mapped."""
+        """The offset of each signal; `None` if the dopamine prediction is not mapped."""
         return self.affine_map.numpy()[1].tolist() if self.affine else None
 
     @property
@@ -255,10 +255,10 @@ class CognitiveModel(Baseline):
         >>> from keras_disrnn import bandit, baselines
         >>> from keras_disrnn.data import Sessions
         >>> played = bandit.simulate(
-        ...     bandit.QLearning(), bandit.DriftingBandit(), num_sessions=8, num_trials=50, seed=0
+        ...     bandit.QLearning(), bandit.DriftingBandit(), num_sessions=2, num_trials=20, seed=0
         ... )
-        >>> sessions = Sessions.from_trials(played.choice, played.reward, dopamine=played.dopamine)
-        >>> fit = baselines.QLearning().fit_sessions(sessions, "choice", starts=1)
+        >>> sessions = Sessions.from_trials(played.choice, played.reward)
+        >>> fit = baselines.QLearning(num_signals=0).fit_sessions(sessions, "choice", starts=1)
         >>> list(fit.estimates["parameter"])
         ['alpha', 'kappa_1', 'kappa_2']
         """
@@ -277,7 +277,7 @@ class CognitiveModel(Baseline):
         positions = [self.parameter_names().index(name) for name in fitted]
         values = np.zeros(len(self.PARAMETERS))
 
-        def loss(point):
+        def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
             values[positions] = point
             total, gradient, _ = compute(tf.constant(values), *data)
             return float(total), gradient.numpy()[positions]

@@ -17,6 +17,7 @@ from keras_disrnn.bandit.rules import PARAMETER_RANGES
 from keras_disrnn.models.baselines import recurrence
 from keras_disrnn.objectives.losses import log_likelihood
 from keras_disrnn.utils.checks import check_number
+from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -63,7 +64,9 @@ class Parameter:
         return model.parameters[self.name] if model.fitted else None
 
     def __set__(self, model: CognitiveModel, value: float) -> None:
-        raise AttributeError(f"{self.name}: expected no assignment; make a model with a new value")
+        raise AttributeError(
+            f"{self.name}: expected no assignment, got {value!r}; make a model with the new value"
+        )
 
     def check(self, value: Any) -> float:
         """Return the value as a float.
@@ -80,12 +83,20 @@ class Fit(NamedTuple):
     Attributes:
         estimates: `pandas.DataFrame` with one row for each parameter: `parameter`, `estimate`, its
             standard error `se`, and the bounds `lower` and `upper` of its interval. The last three
-            are NaN for a parameter at the end of its range, for one that the data do not determine
-            and for one that was not fitted.
+            are NaN for a parameter that is at the end of its range, that the data do not determine,
+            or that was not fitted.
         loss: Negative log likelihood of all targets, in nats.
         start_losses: The loss at the end of each start, best first. If several agree, the best one
             is unlikely to be a local optimum.
         targets: `"choice"`, `"dopamine"` or `"joint"`.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.models.baselines import Fit
+    >>> estimates = pd.DataFrame({"parameter": ["alpha"], "estimate": [0.3], "se": [0.02]})
+    >>> Fit(estimates, loss=120.5, start_losses=(120.5, 131.0), targets="choice").loss
+    120.5
     """
 
     estimates: pd.DataFrame
@@ -117,7 +128,15 @@ def loss_and_gradient(
     """
 
     @tf.function(jit_compile=True, reduce_retracing=False)
-    def compute(values, seen, real, choice, choice_weight, dopamine, dopamine_weight):
+    def compute(
+        values: Tensor,
+        seen: Tensor,
+        real: Tensor,
+        choice: Tensor,
+        choice_weight: Tensor,
+        dopamine: Tensor,
+        dopamine_weight: Tensor,
+    ) -> tuple[Tensor, ...]:
         with tf.GradientTape() as tape:
             tape.watch(values)
             parameters = dict(zip(model_type.parameter_names(), tf.unstack(values), strict=True))
@@ -213,7 +232,7 @@ def maximise(
     begin = np.random.default_rng(seed).uniform(lows, highs, (starts, len(parameters)))
     weight = abs(function(begin[0] * units)[0]) or 1.0
 
-    def scaled(point):
+    def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
         loss, gradient = function(point * units)
         return loss / weight, gradient * units / weight
 
@@ -333,6 +352,16 @@ def subject_estimates(models: Mapping[str, CognitiveModel]) -> pd.DataFrame:
 
     Raises:
         ValueError: If a model has no `last_fit`, such as one from a file.
+
+    Example:
+
+    >>> from keras_disrnn import baselines
+    >>> from keras_disrnn.data import Sessions
+    >>> sessions = Sessions.from_trials([[0, 1, 1, 0]], [[1, 0, 1, 0]], subjects=["m1"])
+    >>> make = lambda: baselines.QLearning(num_signals=0)
+    >>> models = baselines.fit_subjects(make, sessions, "choice", starts=1)
+    >>> baselines.subject_estimates(models)["subject"].tolist()
+    ['m1', 'm1', 'm1']
     """
     tables = []
     for subject, model in models.items():

@@ -72,6 +72,14 @@ class ForgettingQLearning(_SingleRateModel):
         kappa_2: Cost of a missing reward.
         **kwargs: `gain`, `offset` and `fitted_to` of `CognitiveModel`; `num_observations`,
             `num_arms` and `num_signals` of `Baseline`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import baselines
+    >>> model = baselines.ForgettingQLearning(alpha=0.3, kappa_1=1.5, kappa_2=0.5)
+    >>> model(np.zeros((3, 11, 2), "float32"))["choice"].shape
+    TensorShape([3, 11, 2])
     """
 
     @staticmethod
@@ -93,6 +101,16 @@ class DifferentialForgettingQLearning(CognitiveModel):
         kappa_2: Cost of a missing reward.
         **kwargs: `gain`, `offset` and `fitted_to` of `CognitiveModel`; `num_observations`,
             `num_arms` and `num_signals` of `Baseline`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import baselines
+    >>> model = baselines.DifferentialForgettingQLearning(
+    ...     alpha_1=0.3, alpha_2=0.1, kappa_1=1.5, kappa_2=0.5
+    ... )
+    >>> model(np.zeros((3, 11, 2), "float32"))["choice"].shape
+    TensorShape([3, 11, 2])
     """
 
     alpha_1 = Parameter(RATE_STARTS)
@@ -133,6 +151,14 @@ class LeakyActorCritic(CognitiveModel):
         forget: Share of each preference that leaks away on every trial, from 0 to 1.
         **kwargs: `gain`, `offset` and `fitted_to` of `CognitiveModel`; `num_observations`,
             `num_arms` and `num_signals` of `Baseline`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_disrnn import baselines
+    >>> model = baselines.LeakyActorCritic(alpha_critic=0.3, learn=1.0, forget=0.1)
+    >>> model(np.zeros((3, 11, 2), "float32"))["choice"].shape
+    TensorShape([3, 11, 2])
     """
 
     alpha_critic = Parameter(RATE_STARTS)

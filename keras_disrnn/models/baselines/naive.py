@@ -115,7 +115,7 @@ class Naive(Baseline):
 
         Raises:
             ValueError: If the sessions do not match the model, or a signal has no response to a
-                reward or none to a missing reward.
+                reward or to a missing reward.
         """
         self._check_sessions(sessions, targets if self.num_signals else "choice")
         if self.num_signals:

@@ -43,7 +43,7 @@ def all_states(rule: Rule, seen: Tensor, real: Tensor, num_arms: int) -> Tensor:
     start = start_state(rule, num_arms, seen.dtype)[:, None]
     start = ops.broadcast_to(start, (start.shape[0], ops.shape(seen)[1]))
 
-    def move(state, step):
+    def move(state: Tensor, step: tuple[Tensor, ...]) -> Tensor:
         return _next(rule, state, *step)
 
     after = tf.scan(move, (ops.swapaxes(chosen, 0, 1), reward, real), start)
