@@ -25,6 +25,7 @@ from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablat
 from keras_disrnn.experiments.adaptation import adapt_run, summarize_adaptation
 from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
+from keras_disrnn.experiments.flags import quote_names, with_home
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -421,8 +422,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            {command.__name__.rstrip("_"): command for command in COMMANDS},
-            args=None if arguments is None else list(arguments),
+            {command.__name__.rstrip("_"): with_home(command) for command in COMMANDS},
+            args=quote_names(sys.argv[1:] if arguments is None else arguments),
             as_positional=False,
             prog="keras-disrnn",
             description="Disentangled RNNs of choice and dopamine.",

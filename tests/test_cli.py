@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,6 +276,127 @@ def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
     assert main(["plot", f"--run={out}", f"--out={figures}", "--formats=[svg]"]) == 0
     assert {path.suffix for path in figures.iterdir()} == {".svg"}
     assert len(list(figures.iterdir())) == 9
+
+
+@pytest.fixture(scope="module")
+def run_of_three_arms(trials, tmp_path_factory):
+    """A run with dopamine whose table has three arms, fitted with relative paths."""
+    folder = tmp_path_factory.mktemp("three")
+    arms = trials["went_right"].where(np.arange(len(trials)) % 5 > 0, 2)
+    table = trials.assign(went_right=arms, day=20240101 + pd.factorize(trials["day"])[0])
+    table.to_csv(folder / "trials.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ("--data.columns.dopamine=dopamine", "--data.held_out_sessions", "[20240101]")
+        assert run_fit("trials.csv", "fit", *words) == 0
+    return folder / "fit"
+
+
+@pytest.mark.parametrize("flag", ["--data.held_out_sessions=[7, 007]", "[7, 007]"])
+def test_numbers_in_flags_are_names_as_they_are_written(flag, trials, tmp_path, capsys):
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    words = [flag] if flag.startswith("--") else ["--data.held_out_sessions", flag]
+    assert run_fit(tmp_path / "trials.csv", tmp_path / "fit", *words) == 1
+    assert "'7'" in (error := capsys.readouterr().err) or "'007'" in error
+    table = {"table": str(tmp_path / "trials.csv"), "subjects": ["007"]}
+    table["columns"] = {"session": "day", "choice": "went_right"}
+    text = str(table).replace("'007'", "007")
+    assert main(["study", f"--out={tmp_path / 'study'}", f"--data={{mice: {text}}}"]) == 1
+    assert "'007'" in capsys.readouterr().err
+
+
+def test_held_out_sessions_can_be_numbers(run_of_three_arms):
+    config = yaml.safe_load((run_of_three_arms / "config.yaml").read_text())
+    assert config["data"]["held_out_sessions"] == ["20240101"]
+
+
+def test_a_run_finds_its_table_from_another_folder(
+    run_of_three_arms, trials, tmp_path, capsys, monkeypatch
+):
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["evaluate", f"--run={run_of_three_arms}"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["held_out"] == json.loads((run_of_three_arms / "metrics.json").read_text())[
+        "held_out"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["train", "held_out"])
+@pytest.mark.parametrize("command", ["evaluate", "plot", "ablate", "subjects"])
+def test_data_that_changed_since_the_run_are_refused(
+    command, part, run_of_three_arms, tmp_path, capsys
+):
+    file = run_of_three_arms.parent / "trials.csv"
+    text = file.read_text()
+    table = pd.read_csv(file)
+    rows = (table["day"] == 20240101) == (part == "held_out")
+    table.loc[rows, "reward"] = 1 - table.loc[rows, "reward"]
+    table.to_csv(file, index=False)
+    try:
+        out = [] if command == "evaluate" else [f"--out={tmp_path / 'out'}"]
+        assert main([command, f"--run={run_of_three_arms}", *out]) == 1
+    finally:
+        file.write_text(text)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "expected the data that the run was fitted to" in error
+    assert str(file) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_digest_of_its_data_is_evaluated_with_a_warning(
+    run_of_three_arms, tmp_path, capsys, caplog
+):
+    old = tmp_path / "old"
+    shutil.copytree(run_of_three_arms, old)
+    environment = json.loads((old / "environment.json").read_text())
+    digest = environment.pop("data")
+    (old / "environment.json").write_text(json.dumps(environment))
+    assert main(["evaluate", f"--run={old}"]) == 0
+    assert "has no digest of its data" in caplog.text
+    # Older folders have a digest of the training sessions alone.
+    (old / "environment.json").write_text(json.dumps({**environment, "data": digest[:16]}))
+    caplog.clear()
+    assert main(["evaluate", f"--run={old}"]) == 0
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("change", ["an arm", "dopamine", "the column of dopamine"])
+def test_a_table_without_an_arm_or_dopamine_is_scored(
+    change, run_of_three_arms, tmp_path, capsys, caplog
+):
+    table = pd.read_csv(run_of_three_arms.parent / "trials.csv")
+    if change == "an arm":
+        table["went_right"] %= 2
+    elif change == "dopamine":
+        table["dopamine"] = np.nan
+    else:
+        table = table.drop(columns="dopamine")
+    table.to_csv(tmp_path / "other.csv", index=False)
+    capsys.readouterr()
+    words = ["evaluate", f"--run={run_of_three_arms}", f"--table={tmp_path / 'other.csv'}"]
+    assert main(words) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert 0 < scores["choice"]["normalized_likelihood"] < 1
+    assert ("dopamine" in scores) == (change == "an arm")
+    assert ("has no values of dopamine" in caplog.text) == (change != "an arm")
+
+
+def test_a_home_directory_in_a_flag_is_found(trials, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    assert run_fit("~/trials.csv", "~/runs/fit", "--training.tensorboard=~/boards") == 0
+    assert (tmp_path / "runs" / "fit" / "report.html").exists()
+    assert (tmp_path / "boards").is_dir()
+    assert not (tmp_path.parent / "~").exists()
+    config = yaml.safe_load((tmp_path / "runs" / "fit" / "config.yaml").read_text())
+    assert config["data"]["table"] == str(tmp_path / "trials.csv")
+    assert main(["evaluate", "--run=~/runs/fit", "--out=~/scores.json"]) == 0
+    assert (tmp_path / "scores.json").exists()
+    assert main(["export", "--run=~/runs/fit/model.keras", "--out=~/exported"]) == 0
+    assert (tmp_path / "exported").is_dir()
 
 
 def test_fit_a_table_without_dopamine(trials, tmp_path):

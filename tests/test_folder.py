@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import yaml
 
+from keras_disrnn.data import Sessions
+from keras_disrnn.experiments.comparison import ComparisonSettings
+from keras_disrnn.experiments.data import RunData
 from keras_disrnn.experiments.folder import ResultFolder, compute_step, read_config
+from keras_disrnn.experiments.settings import TableData
+from keras_disrnn.training.fit import fingerprint
+from keras_disrnn.utils.files import expand_home
 from keras_disrnn.utils.state import load_state, save_state
 
 CONFIG = {"model": {"num_latents": 3}, "seed": 1}
@@ -188,3 +194,39 @@ def test_a_recovery_of_the_first_version_is_not_resumed(tmp_path):
     (tmp_path / "config.json").touch()
     with pytest.raises(FileExistsError, match=r"keras-disrnn 0\.1\.0"):
         make(tmp_path)
+
+
+def test_a_relative_path_of_a_table_in_an_older_folder_is_the_same_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun("run", config={"data": {"table": "trials.csv"}})
+    assert make("run", config={"data": {"table": str(tmp_path / "trials.csv")}}).resumes
+    with pytest.raises(FileExistsError, match=r"another data\.table"):
+        make("run", config={"data": {"table": str(tmp_path / "other.csv")}})
+
+
+def test_a_folder_resumes_with_the_same_data_of_both_parts(tmp_path):
+    train, held_out = (
+        Sessions.from_trials(choice=[[arm, 1]], reward=[[1, 0]], num_arms=2) for arm in (0, 1)
+    )
+    data = RunData(train, held_out)
+    make(tmp_path / "run").begin(data=data.digest)
+    make(tmp_path / "run").begin(data=data.digest)
+    with pytest.raises(ValueError, match="expected the data that it was begun with"):
+        make(tmp_path / "run").begin(data=RunData(train, train).digest)
+    # Older folders have a digest of the training sessions alone.
+    make(tmp_path / "old").begin(data=fingerprint(train))
+    make(tmp_path / "old").begin(data=data.digest)
+    with pytest.raises(ValueError, match="expected the data that it was begun with"):
+        make(tmp_path / "old").begin(data=RunData(held_out, held_out).digest)
+
+
+def test_paths_with_a_home_directory_are_found_in_all_settings(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = ComparisonSettings(models={"old": "~/runs/old", "new": "new~"})
+    assert expand_home([settings, 3, {"out": "~"}]) == [
+        ComparisonSettings(models={"old": "/home/me/runs/old", "new": "new~"}),
+        3,
+        {"out": "/home/me"},
+    ]
+    assert TableData("~/trials.csv").table == "/home/me/trials.csv"
+    assert TableData("https://host/trials.csv").table == "https://host/trials.csv"

@@ -7,7 +7,11 @@ import tensorflow as tf
 from parameters import SMALL
 
 import keras_disrnn
-from keras_disrnn.objectives.metrics import DopamineR2
+from keras_disrnn.objectives.metrics import (
+    DopamineMeanSquaredError,
+    DopamineR2,
+    NormalizedLikelihood,
+)
 
 
 def make_batch(features, arms=2, signals=1, seed=0):
@@ -147,6 +151,29 @@ def test_r2_of_a_signal_with_a_large_offset(rng):
         1 - ((target - predicted) ** 2).sum() / ((target - target.mean(dtype="float64")) ** 2).sum()
     )
     np.testing.assert_allclose(metric.result(), exact, atol=1e-3)
+
+
+def test_metrics_without_targets_are_nan(rng):
+    target = rng.normal(size=(2, 5, 2)).astype("float32")
+    for metric in (DopamineR2(2), DopamineMeanSquaredError(), NormalizedLikelihood()):
+        truth = np.zeros((2, 5), int) if isinstance(metric, NormalizedLikelihood) else target
+        assert np.isnan(metric.result())
+        metric.update_state(truth, target + 1, np.zeros(truth.shape, "float32"))
+        assert np.isnan(metric.result())
+        metric.update_state(truth, target + 1, np.ones(truth.shape, "float32"))
+        assert np.isfinite(metric.result())
+
+
+def test_r2_is_the_mean_over_the_signals_with_targets_that_vary(rng):
+    target = rng.normal(size=(2, 5, 2)).astype("float32")
+    predicted = target + rng.normal(size=target.shape).astype("float32")
+    both, one = DopamineR2(2), DopamineR2(1)
+    both.update_state(target, predicted, np.stack([np.ones((2, 5)), np.zeros((2, 5))], -1))
+    one.update_state(target[..., :1], predicted[..., :1])
+    np.testing.assert_allclose(both.result(), one.result(), rtol=1e-6)
+    constant = DopamineR2(1)
+    constant.update_state(np.ones((2, 5, 1)), np.ones((2, 5, 1)))
+    assert np.isnan(constant.result())
 
 
 def test_given_latents_replace_the_core(make_features):

@@ -226,6 +226,59 @@ def test_joint_loss_weighs_choice_against_dopamine(sessions):
     np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5)
 
 
+def without(sessions, *targets):
+    """Return sessions whose choices or dopamine responses have the weight 0."""
+    names = [f"{target}_weight" for target in targets]
+    return dataclasses.replace(sessions, **{n: 0 * getattr(sessions, n) for n in names})
+
+
+@pytest.mark.parametrize(
+    ("stage", "target", "undefined"),
+    [
+        ("stage1", "choice", {"loss", "choice_normalized_likelihood", "penalty_latent"}),
+        ("stage2", "dopamine", {"loss", "dopamine_mse", "dopamine_r2", "penalty_dopamine_l2"}),
+        ("joint", "dopamine", {"loss", "dopamine_loss", "dopamine_r2", "dopamine_mse"}),
+    ],
+)
+def test_scores_of_sessions_without_targets_are_nan(sessions, stage, target, undefined):
+    model = make_model()
+    compile_stage(model, stage)
+    scores = model.evaluate(without(sessions, target).dataset(), verbose=0, return_dict=True)
+    assert undefined <= {name for name, score in scores.items() if np.isnan(score)}
+    if stage == "joint":
+        assert np.isfinite([scores["choice_loss"], scores["choice_normalized_likelihood"]]).all()
+    # One batch with targets is enough, and the next evaluation starts from the beginning.
+    some = sessions.subset(slice(0, 8)), without(sessions.subset(slice(8, 16)), target)
+    data = some[1].dataset(8).concatenate(some[0].dataset(8))
+    assert np.isfinite(list(model.evaluate(data, verbose=0, return_dict=True).values())).all()
+
+
+@pytest.mark.parametrize("target", ["choice", "dopamine"])
+def test_training_goes_through_batches_and_held_out_sessions_without_targets(sessions, target):
+    class Log(keras.callbacks.Callback):
+        rows = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.rows.append(dict(logs))
+
+    model = make_model()
+    half = without(sessions.subset(slice(0, 12)), target)
+    weights = {n: np.concatenate([getattr(half, n), getattr(sessions, n)[12:]])
+               for n in ("choice_weight", "dopamine_weight")}  # fmt: skip
+    history = train(
+        model, dataclasses.replace(sessions, **weights), half, warmup_steps=4, stage1_steps=4,
+        stage2_steps=4, joint_steps=4, steps_per_epoch=1, batch_size=12, settle_steps=0,
+        verbose=0, callbacks=[Log()],
+    )  # fmt: skip
+    assert np.isfinite(history["loss"]).all()
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    joint = history[history["stage"] == "joint"]
+    other = {"choice": "dopamine", "dopamine": "choice"}[target]
+    assert joint[[f"val_{target}_loss", "val_loss"]].isna().all(axis=None)
+    assert np.isfinite(joint[f"val_{other}_loss"]).all()
+    assert np.isnan(Log.rows[-1]["val_loss"])
+
+
 def test_train_learns_and_reports_every_epoch(sessions, tmp_path):
     model = make_model()
     before = model.get_weights()
@@ -330,6 +383,14 @@ def test_a_checkpoint_of_other_settings_is_refused(sessions, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"state\.npz: expected a checkpoint"):
         train(make_model(), sessions, checkpoint=path, **arguments)
+
+
+@pytest.mark.parametrize("part", ["sessions", "held-out sessions"])
+def test_either_part_must_have_the_shape_of_the_model(sessions, part):
+    other = Sessions.from_trials(choice=[[0, 1, 2]], reward=[[1, 0, 1]])
+    parts = [other, sessions] if part == "sessions" else [sessions, other]
+    with pytest.raises(ValueError, match=f"num_arms: expected {part} with 2, .* got 3"):
+        train(make_model(), *parts, warmup_steps=2, steps_per_epoch=2, verbose=0)
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_last_good_weights(

@@ -16,20 +16,19 @@ from keras_disrnn.analysis.bootstrap import draw_sessions, score_totals, with_in
 from keras_disrnn.analysis.bottlenecks import check_built, latent_names, open_latents
 from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.data import Sessions
-from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.data import load_run_data
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import (
     ResultFolder,
     Step,
     compute_step,
-    load_run,
     load_training,
 )
 from keras_disrnn.experiments.settings import BATCH_SIZE
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
-from keras_disrnn.training.fit import fingerprint, with_latents
+from keras_disrnn.training.fit import with_latents
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
@@ -253,11 +252,10 @@ def ablate_run(
         "seed": seed,
     }
     folder = ResultFolder(out, {"run": str(run), **settings}, command="ablate", last="ablation.md")
-    model, data, data_seed = load_run(run)
-    sessions = load_data(data, data_seed)
+    model, sessions = load_run_data(run)
     check_integer("steps", settings["steps"])
     check_integer("num_bootstrap_samples", num_bootstrap_samples)
-    folder.begin(data=fingerprint(sessions.train))
+    folder.begin(data=sessions.digest)
     ablation = compute_ablation(
         model,
         sessions.train,

@@ -25,7 +25,6 @@ from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.objectives.losses import log_likelihood
-from keras_disrnn.training.fit import fingerprint
 from keras_disrnn.utils.files import write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -414,7 +413,7 @@ def adapt_run(
     parts = load_data(data, 0)
     _check_parts(model, parts.train, parts.held_out)
     check_new_subjects(model, parts.train, targets)
-    folder.begin(data=fingerprint(parts.train))
+    folder.begin(data=parts.digest)
     adaptation, scores, sessions = adapt_and_score(
         model, parts.train, parts.held_out, targets=targets, batch_size=BATCH_SIZE, step=folder.step
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis import (
@@ -21,7 +23,7 @@ from keras_disrnn.data import (
     read_table,
     sessions_from_table,
 )
-from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.data import load_run_data
 from keras_disrnn.experiments.figures import draw, save_figures
 from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.recovery import recover, summarize_recovery
@@ -44,6 +46,8 @@ from keras_disrnn.plots import (
 )
 from keras_disrnn.utils.files import check_new, new_folder, write_json
 from keras_disrnn.utils.tables import write_csv
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_run(
@@ -69,22 +73,40 @@ def evaluate_run(
     """
     if out is not None:
         check_new(out, "file")
-    model, data, seed = load_run(run)
     if table is None:
-        metrics, _ = compute_metrics(model, load_data(data, seed))
+        metrics, _ = compute_metrics(*load_run_data(run))
     else:
-        metrics = score_sessions(model, _read_like(data, table))
+        model, data, _ = load_run(run)
+        metrics = score_sessions(model, _read_like(model, data, table))
     if out is not None:
         write_json(out, metrics)
     return metrics
 
 
-def _read_like(data: TableData | SyntheticData, table: str | os.PathLike[str]) -> Sessions:
-    if isinstance(data, SyntheticData):
-        return sessions_from_table(table, SYNTHETIC_COLUMNS)
-    return sessions_from_table(
-        table, data.columns, num_arms=data.num_arms, reward_kind=data.reward_kind
+def _read_like(
+    model: DisRNNModel, data: TableData | SyntheticData, table: str | os.PathLike[str]
+) -> Sessions:
+    """Read a table as the model reads its own, also if it lacks an arm or dopamine."""
+    columns = SYNTHETIC_COLUMNS if isinstance(data, SyntheticData) else data.columns
+    names = columns.signal_names
+    found = read_table(table)
+    recorded = [name for name in names if name in found and found[name].notna().any()]
+    if len(recorded) < len(names):
+        absent = ", ".join(name for name in names if name not in recorded)
+        logger.warning("%s: has no values of %s, which are not scored", table, absent)
+    sessions = sessions_from_table(
+        table,
+        dataclasses.replace(columns, dopamine=recorded or None),
+        num_arms=model.num_arms,
+        reward_kind="binary" if isinstance(data, SyntheticData) else data.reward_kind,
     )
+    if not 0 < len(recorded) < len(names):
+        return sessions
+    arrays: Any = {}
+    for name in ("dopamine", "dopamine_weight"):
+        arrays[name] = np.zeros((*sessions.choice.shape, len(names)), np.float32)
+        arrays[name][..., [names.index(each) for each in recorded]] = getattr(sessions, name)
+    return dataclasses.replace(sessions, signal_names=names, **arrays)
 
 
 def export_run(
@@ -160,8 +182,8 @@ def plot_run(
         FileNotFoundError, ValueError: If the run cannot be read.
     """
     check_new(out)
-    model, data, seed = load_run(run)
-    draw(model, load_data(data, seed), out, formats=formats, **load_results(run))
+    model, data = load_run_data(run)
+    draw(model, data, out, formats=formats, **load_results(run))
 
 
 class SubjectReport(NamedTuple):
@@ -211,10 +233,10 @@ def report_subjects(
                 f"{known}: expected a column {column!r}, got {', '.join(facts.columns)}"
             )
         facts = facts.assign(subject=facts[column])
-    model, data, seed = load_run(run)
+    model, data = load_run_data(run)
     embeddings, dimensions = compute_embeddings(model), open_embeddings(model)
     correlations = [] if facts is None else [compute_embedding_correlations(embeddings, facts)]
-    rates = compute_subject_rates(model, load_data(data, seed).train)
+    rates = compute_subject_rates(model, data.train)
     figures: dict[str, tuple[Any, ...]] = {"embeddings": (embeddings,)}
     if facts is not None:
         correlations.append(compute_embedding_correlations(rates, facts))

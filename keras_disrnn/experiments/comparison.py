@@ -162,9 +162,8 @@ def compare(
                 part: true_predictions(each, parts.truth[part]) for part, each in by_part.items()
             }
         plan = planned(parts.train)
-        held_out = [parts.held_out] if model.subject_units else []
-        _check(plan, loaded, parts.train, settings, model, training, seed, held_out)
-        folder.begin(data=fingerprint(parts.train))
+        _check(plan, loaded, parts.train, settings, model, training, seed, [parts.held_out])
+        folder.begin(data=parts.digest)
         fitted, estimates = _fit(plan, parts.train, folder, "models")
         table = compute_comparison({**fitted, **loaded}, by_part, **ways)
 
@@ -222,8 +221,8 @@ def _check(
         )
     if settings.disrnn and not isinstance(training, SelectionSettings):
         network = make_model(sessions, model, seed)
-        for part in (sessions, *others):
-            check_stages(network, part.for_model(network), training)
+        train_part, *others = (part.for_model(network) for part in (sessions, *others))
+        check_stages(network, train_part, training, *others)
 
 
 def _file_name(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,12 @@ from keras_disrnn.data import (
     split_by_session,
     split_by_subject,
 )
+from keras_disrnn.experiments.folder import load_run, read_digest
 from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS, SyntheticData, TableData
 from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.training.fit import fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,11 @@ class RunData:
     train: Sessions
     held_out: Sessions
     truth: dict[str, np.ndarray] | None = None
+
+    @property
+    def digest(self) -> str:
+        """A digest of both parts, to recognise data that have changed."""
+        return f"{fingerprint(self.train)}-{fingerprint(self.held_out)}"
 
     def for_model(self, model: DisRNNModel) -> RunData:
         """Return the data as a model reads them (see `Sessions.for_model`)."""
@@ -131,6 +142,33 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
     ]
     train, held_out = _without_padding(*parts)
     return RunData(train, held_out)
+
+
+def load_run_data(folder: str | os.PathLike[str]) -> tuple[DisRNNModel, RunData]:
+    """Read a finished run, and check that its data are those that it was fitted to.
+
+    Args:
+        folder: The folder of a run.
+
+    Returns:
+        `(model, data)`.
+
+    Raises:
+        FileNotFoundError: If the folder is not that of a finished run, or its table is not there.
+        ValueError: If a file of the run cannot be read, or its data have changed.
+    """
+    model, settings, seed = load_run(folder)
+    data = load_data(settings, seed)
+    stored = read_digest(folder)
+    if stored is None:
+        logger.warning("%s: has no digest of its data, so changes of the data go unnoticed", folder)
+    elif not data.for_model(model).digest.startswith(stored):
+        place = f" in {settings.table}" if isinstance(settings, TableData) else ""
+        raise ValueError(
+            f"{folder}: expected the data that the run was fitted to, got data{place} that have "
+            "changed since; restore them, or score other data with evaluate --table"
+        )
+    return model, data
 
 
 def simulate_data(

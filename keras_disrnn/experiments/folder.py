@@ -21,7 +21,7 @@ from keras_disrnn.data import Columns
 from keras_disrnn.experiments.settings import SyntheticData, TableData, TrainingSettings
 from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.utils.files import new_folder, write_json, write_text
+from keras_disrnn.utils.files import absolute_path, new_folder, write_json, write_text
 from keras_disrnn.utils.state import load_state, save_state
 
 CONFIG = "config.yaml"
@@ -149,7 +149,7 @@ class ResultFolder:
                 f"{environment.get('command')!r}; choose a new folder"
             )
         if not self._may_change:
-            for setting, before, now in _differences(stored, self._config):
+            for setting, before, now in _differences(_with_absolute_table(stored), self._config):
                 raise FileExistsError(
                     f"{path}: expected the settings of its {CONFIG}, got another {setting} "
                     f"({now!r}, not {before!r}); give the same settings to resume, or choose a "
@@ -162,14 +162,15 @@ class ResultFolder:
 
         Args:
             data: A digest of the data that the result depends on (`fingerprint` computes one of
-                `Sessions`). A folder begun with other data is refused.
+                `Sessions`, and `RunData.digest` has one of both parts). A folder begun with other
+                data is refused.
 
         Raises:
             ValueError: If the folder was begun with other data.
         """
         if self.resumes:
-            environment = _read_json(self.path / ENVIRONMENT) or {}
-            if environment.get("data", data) != data:
+            stored = read_digest(self.path)
+            if stored and data and not data.startswith(stored):
                 raise ValueError(
                     f"{self.path}: expected the data that it was begun with, got data that have "
                     "changed since; choose a new folder"
@@ -302,6 +303,19 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
+def read_digest(folder: str | os.PathLike[str]) -> str | None:
+    """Read the digest of the data of a result.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The digest that `ResultFolder.begin` stored. Older folders have a digest of the training
+        sessions alone, which is the beginning of that of both parts, or none.
+    """
+    return (_read_json(Path(folder) / ENVIRONMENT) or {}).get("data")
+
+
 def load_run(
     folder: str | os.PathLike[str],
 ) -> tuple[DisRNNModel, TableData | SyntheticData, int]:
@@ -378,6 +392,14 @@ def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, A
             yield from _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))
     elif before != now:
         yield path, before, now
+
+
+def _with_absolute_table(config: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the absolute path of the table. Version 0.1.0 wrote a relative one."""
+    data = config.get("data")
+    if not (isinstance(data, dict) and isinstance(data.get("table"), str)):
+        return config
+    return {**config, "data": {**data, "table": absolute_path(data["table"])}}
 
 
 def _group_of(name: str, value: Any) -> str | None:

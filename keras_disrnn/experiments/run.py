@@ -3,7 +3,7 @@
 The folder holds
 
 - `config.yaml`, every setting, as the command line reads it with `--config`;
-- `environment.json`, the versions and the machine;
+- `environment.json`, the versions, the machine, and a digest of the data;
 - `checkpoint.npz`, the state from which an interrupted run resumes;
 - `history.csv`, the metrics of each epoch; or, if the run selected its penalties, the scales it
   tried (`choice_penalties.csv`, `dopamine_penalties.csv`) and the trained `paths/`;
@@ -53,7 +53,7 @@ from keras_disrnn.experiments.tensorboard import stage_boards
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.training.fit import check_training, fingerprint, train
+from keras_disrnn.training.fit import check_training, train
 from keras_disrnn.training.stages import STAGES, stage_of
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.files import write_json
@@ -136,13 +136,13 @@ def run(
         with training.scope():
             network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
-        check_stages(network, sessions.train, training)
+        check_stages(network, sessions.train, training, sessions.held_out)
     summaries = {"training": summary(sessions.train), "held out": summary(sessions.held_out)}
     for part, table in summaries.items():
         print(f"\nSessions, {part}:\n{table.to_string()}")
     seconds = {"data": time.monotonic() - began}
 
-    folder.begin(data=fingerprint(sessions.train))
+    folder.begin(data=sessions.digest)
     print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
     history: pd.DataFrame | None = None
     tables: dict[str, pd.DataFrame] = {}
@@ -230,13 +230,19 @@ def _train(
     )
 
 
-def check_stages(model: DisRNNModel, sessions: Sessions, training: TrainingSettings) -> None:
+def check_stages(
+    model: DisRNNModel,
+    sessions: Sessions,
+    training: TrainingSettings,
+    held_out: Sessions | None = None,
+) -> None:
     """Check that a model can be trained on sessions with these settings.
 
     Args:
         model: The model.
         sessions: The training sessions, as the model reads them.
         training: The settings.
+        held_out: The held-out sessions, as the model reads them.
 
     Raises:
         ValueError: If a setting is wrong, or the sessions do not match the model.
@@ -245,6 +251,7 @@ def check_stages(model: DisRNNModel, sessions: Sessions, training: TrainingSetti
         model,
         sessions,
         {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
+        held_out=held_out,
         steps_per_epoch=training.steps_per_epoch,
         learning_rate=training.learning_rate,
         settle_steps=training.settle_steps,

@@ -26,6 +26,7 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES, check_penalty
 from keras_disrnn.training.fit import train
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.files import absolute_path
 
 AGENTS = (
     bandit.QLearning,
@@ -95,7 +96,7 @@ class TableData:
     """A table with one row per trial, and the sessions of it that are held out.
 
     Args:
-        table: CSV (also .csv.gz), TSV or Parquet file.
+        table: CSV (also .csv.gz), TSV or Parquet file. The path is stored as an absolute one.
         columns: Names of the columns.
         num_arms: Number of arms. By default it is one more than the largest choice, at least 2.
         reward_kind: "binary" if rewards are 0 or 1, "real" if they are any numbers.
@@ -121,6 +122,10 @@ class TableData:
     held_out_sessions: list[str] = dataclasses.field(default_factory=list)
     held_out_subjects: list[str] = dataclasses.field(default_factory=list)
     subjects: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.table:
+            object.__setattr__(self, "table", absolute_path(self.table))
 
 
 def _function_of(target: Callable[..., Any]) -> Any:

@@ -268,7 +268,8 @@ class _DataSet:
             if subject is not None and shape.subject_units:
                 network = self._make(part, model)
             try:
-                check_stages(network, part.for_model(network).train, self._settings.training)
+                read = part.for_model(network)
+                check_stages(network, read.train, self._settings.training, read.held_out)
             except ValueError as error:
                 who = "" if subject is None else f"subject {subject!r}, "
                 raise ValueError(f"{who}models.{model}: {error}") from error

@@ -19,6 +19,8 @@ from keras_disrnn.utils.types import Tensor, cost_dtype
 
 _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, sessions)"
 
+_NO_TEST = -1.0
+
 
 class PenalisedModel(keras.Model):
     """A model whose loss adds the penalties of its bottlenecks and weights.
@@ -50,6 +52,16 @@ class PenalisedModel(keras.Model):
         }
         self._noise = tf.Variable(True, trainable=False)
         self._penalised = tf.Variable(True, trainable=False)
+        # Number of weighted targets of each output in the test steps so far; -1 before the first.
+        self._tested = {
+            name: tf.Variable(
+                _NO_TEST,
+                trainable=False,
+                dtype=tf.float64,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            for name in ("choice", "dopamine")
+        }
         # A forward pass stores its costs here for the loss of the same step. Distribution
         # strategies run each replica in its own thread, so each thread has its own slot.
         self._pass = threading.local()
@@ -126,6 +138,10 @@ class PenalisedModel(keras.Model):
             if part in parts
         }
 
+    def _target_of(self, part: keras.layers.Layer) -> str:
+        """Return the output whose targets the penalties of a part are divided by."""
+        return "dopamine" if part is self.parts.get("dopamine_readout") else "choice"
+
     def _keep_costs(self, costs: dict[str, Tensor], observed: Tensor) -> None:
         self._pass.costs, self._pass.observed = costs, observed
 
@@ -162,18 +178,24 @@ class PenalisedModel(keras.Model):
         costs, observed = self._pass.costs, self._pass.observed
         dtype = cost_dtype(self.dtype_policy)
         penalised = ops.cast(tf.convert_to_tensor(self._penalised), dtype)
-        terms, totals, targets = {}, {}, {}
+        terms, totals = {}, {}
+        targets = {
+            name: _count_targets(name, observed, sample_weight, dtype)
+            for name in ("choice", *(["dopamine"] if self.num_signals else []))
+        }
         for group, (name, part) in self._cost_groups().items():
             if not part.trainable:
                 continue
-            target = "dopamine" if part is self.parts.get("dopamine_readout") else "choice"
-            terms[group] = name, target
+            terms[group] = name, self._target_of(part)
             totals[group] = ops.sum(costs[group])
             if group in ("l2", "dopamine_l2"):
                 # The L2 cost counts once per time step, as the costs of the bottlenecks do.
                 totals[group] = totals[group] * ops.sum(ops.cast(observed, dtype))
-            targets[target] = _count_targets(target, observed, sample_weight, dtype)
         totals, targets = distribute.sum_over_replicas((totals, targets))
+        if not training:
+            for name, count in targets.items():
+                tested = self._tested[name]
+                tested.assign(ops.maximum(tested, 0.0) + ops.cast(count, "float64"))
         for group, (name, target) in terms.items():
             weight = ops.cast(tf.convert_to_tensor(self._penalties[name]), dtype)
             penalty = weight * penalised * ops.divide_no_nan(totals[group], targets[target])
@@ -221,9 +243,39 @@ class PenalisedModel(keras.Model):
         super()._maybe_symbolic_build(iterator if data_batch is None else None, data_batch)
 
     def get_metrics_result(self) -> dict[str, Tensor]:
-        """Return the metrics, also within a replica's step those of all replicas."""
+        """Return the metrics, also within a replica's step those of all replicas.
+
+        In an evaluation, the losses and penalties of an output without any target are NaN. In
+        training they are 0, because a batch without targets must not stop the fit.
+        """
         variables = [variable for metric in self.metrics for variable in metric.variables]
-        return distribute.with_sums(self, variables, super().get_metrics_result)
+        results = distribute.with_sums(self, variables, super().get_metrics_result)
+        for output, tested in self._tested.items():
+            for name in self._results_of(output) & results.keys():
+                result = ops.convert_to_tensor(results[name])
+                undefined = ops.equal(tf.convert_to_tensor(tested), 0.0)
+                results[name] = ops.where(undefined, float("nan"), result)
+        return results
+
+    def _results_of(self, output: str) -> set[str]:
+        """Names of the results that need targets of an output: its losses and its penalties."""
+        losses = self.loss
+        if isinstance(losses, Mapping):
+            losses = losses.get(output)
+        groups = self._cost_groups() if self.built else {}
+        return {
+            *(
+                f"penalty_{group}"
+                for group, (_, part) in groups.items()
+                if self._target_of(part) == output
+            ),
+            *(["loss", f"{output}_loss"] if losses is not None else []),
+        }
+
+    def reset_metrics(self) -> None:
+        super().reset_metrics()
+        for tested in self._tested.values():
+            tested.assign(_NO_TEST)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Train the model. The arguments are those of `keras.Model.fit`.

@@ -17,7 +17,7 @@ from keras_disrnn.utils.types import Tensor
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class NormalizedLikelihood(keras.metrics.Metric):
-    """Normalized likelihood of the choices, `exp(mean log p(choice))`.
+    """Normalized likelihood of the choices, `exp(mean log p(choice))`. NaN without choices.
 
     Higher is better; 0.5 is chance for two arms. Table 1 of Jain et al. (2025) calls it "Choice
     NLL".
@@ -56,14 +56,16 @@ class NormalizedLikelihood(keras.metrics.Metric):
         self.choices.assign_add(ops.sum(weight))
 
     def result(self) -> Tensor:
-        return ops.exp(ops.divide_no_nan(self.log_likelihood, self.choices))
+        mean = ops.divide_no_nan(self.log_likelihood, self.choices)
+        return ops.where(self.choices > 0, ops.exp(mean), float("nan"))
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
 class DopamineR2(keras.metrics.Metric):
     """Explained variance of the dopamine responses, `1 - SSE / SST`, about the targets' mean.
 
-    With several signals it is the mean of their R^2.
+    With several signals it is the mean of the R^2 of those that have targets. It is NaN without
+    targets, and if all targets of a signal are equal.
 
     Args:
         num_signals: Number of dopamine signals.
@@ -122,7 +124,12 @@ class DopamineR2(keras.metrics.Metric):
         self.count.assign(total)
 
     def result(self) -> Tensor:
-        return ops.mean(1.0 - ops.divide_no_nan(self.error, self.deviation))
+        scores = 1.0 - ops.divide_no_nan(self.error, self.deviation)
+        scores = ops.where(self.deviation > 0, scores, float("nan"))
+        recorded = self.count > 0
+        total = ops.sum(ops.where(recorded, scores, 0.0))
+        count = ops.sum(ops.cast(recorded, self.dtype))
+        return ops.where(count > 0, ops.divide_no_nan(total, count), float("nan"))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_signals": self.num_signals}
@@ -132,7 +139,7 @@ class DopamineR2(keras.metrics.Metric):
 class DopamineMeanSquaredError(keras.metrics.Mean):
     """Mean squared error of the dopamine responses over the targets with weight.
 
-    The unit is that of the targets, squared.
+    The unit is that of the targets, squared. It is NaN without targets.
 
     Args:
         name: Name of the metric.
@@ -152,6 +159,9 @@ class DopamineMeanSquaredError(keras.metrics.Mean):
     ) -> None:
         error = ops.square(ops.cast(y_pred, self.dtype) - ops.cast(y_true, self.dtype))
         super().update_state(error, sample_weight=sample_weight)
+
+    def result(self) -> Tensor:
+        return ops.where(self.count > 0, super().result(), float("nan"))
 
 
 class OpenBottlenecks(keras.metrics.Metric):

@@ -127,6 +127,7 @@ def train(
         model,
         sessions,
         steps,
+        held_out=held_out,
         steps_per_epoch=steps_per_epoch,
         learning_rate=learning_rate,
         settle_steps=settle_steps,
@@ -244,6 +245,7 @@ def check_training(
     sessions: Sessions,
     steps: Mapping[str, int],
     *,
+    held_out: Sessions | None = None,
     steps_per_epoch: int,
     learning_rate: LearningRate = LEARNING_RATE,
     settle_steps: int | None = None,
@@ -254,6 +256,7 @@ def check_training(
         model: As for `train`.
         sessions: As for `train`.
         steps: Name of each stage to its number of steps.
+        held_out: As for `train`.
         steps_per_epoch: As for `train`.
         learning_rate: As for `train`.
         settle_steps: As for `train`.
@@ -277,14 +280,9 @@ def check_training(
             f"settle_steps: expected 0, or a multiple of steps_per_epoch ({steps_per_epoch}) of at "
             f"least {least}, got {settle_steps}"
         )
-    for name in ("num_observations", "num_arms", "num_signals"):
-        want, got = getattr(model, name), getattr(sessions, name)
-        # A model or sessions without dopamine leave out the stages that need it.
-        if want != got and not (name == "num_signals" and 0 in (want, got)):
-            raise ValueError(
-                f"{name}: expected sessions with {want}, the number the model was made for, "
-                f"got {got}"
-            )
+    _check_fits(model, sessions, "sessions")
+    if held_out is not None:
+        _check_fits(model, held_out, "held-out sessions")
     if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
         raise ValueError("sessions: expected a choice target with weight, got none")
     reason = _why_no_dopamine(model, sessions)
@@ -294,6 +292,16 @@ def check_training(
             "sessions: expected dopamine, because only stage2 and joint have steps, got none: "
             f"{reason}"
         )
+
+
+def _check_fits(model: DisRNNModel, sessions: Sessions, part: str) -> None:
+    for name in ("num_observations", "num_arms", "num_signals"):
+        want, got = getattr(model, name), getattr(sessions, name)
+        # A model or sessions without dopamine leave out the stages that need it.
+        if want != got and not (name == "num_signals" and 0 in (want, got)):
+            raise ValueError(
+                f"{name}: expected {part} with {want}, the number the model was made for, got {got}"
+            )
 
 
 def _sessions_for(model: DisRNNModel, sessions: Sessions) -> Sessions:

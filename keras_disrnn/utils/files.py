@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -42,6 +43,49 @@ def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "f
             f"{path}: expected a new {kind}, got one that exists; choose another name"
         )
     return path
+
+
+def expand_home(value: Any) -> Any:
+    """Replace a leading `~` by the home directory, also in lists, dicts and dataclasses.
+
+    A shell leaves the `~` of `--out=~/run` as it is, and so do configuration files.
+
+    Args:
+        value: A path, or settings with paths. Other values are returned as they are.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import expand_home
+    >>> expand_home(["a~b", 3])
+    ['a~b', 3]
+    """
+    if isinstance(value, str):
+        return os.path.expanduser(value)
+    if isinstance(value, list):
+        return [expand_home(item) for item in value]
+    if isinstance(value, dict):
+        return {key: expand_home(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        expanded = expand_home(fields)
+        return value if expanded == fields else dataclasses.replace(value, **expanded)
+    return value
+
+
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """Return a path that does not depend on the current folder. An address stays as it is.
+
+    Args:
+        path: A path, which may begin with `~`, or an address such as `https://...`.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import absolute_path
+    >>> absolute_path("/data/../trials.csv")
+    '/trials.csv'
+    """
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
