@@ -85,7 +85,9 @@ class _ForeignModel(ValueError):
 
 def _check_config(path: Path, config: Any, kind: type[keras.Model] | None) -> None:
     """Refuse a foreign model before Keras reads the configuration, which names code to import."""
-    found = config if isinstance(config, dict) else {"class_name": type(config).__name__}
+    found: dict[str, Any] = {"class_name": type(config).__name__}
+    if isinstance(config, dict):
+        found = config
     if kind is not None:
         registered = keras.saving.get_registered_name(kind)
         if found.get("registered_name") != registered:
