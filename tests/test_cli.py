@@ -269,7 +269,8 @@ def test_fit_evaluate_export_and_plot_a_table(trials, tmp_path, capsys):
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 0
     assert keras_disrnn.export.load(tmp_path / "exported").signatures["step"]
     card = (tmp_path / "exported" / "README.md").read_text()
-    assert f"The data are the table `{tmp_path / 'trials.csv'}`" in card
+    assert "The data are the table `trials.csv`" in card
+    assert str(tmp_path) not in card
     assert "every n-th session of each subject, with n = 3. The first one is number 2" in card
     assert main(["export", f"--run={out}", f"--out={tmp_path / 'exported'}"]) == 1
     figures = tmp_path / "figures"

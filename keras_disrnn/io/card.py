@@ -70,13 +70,17 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     for name in ("config.yaml", "metrics.json", "environment.json", "sessions.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: expected a run folder with {name}, got none")
-    config, metrics, environment = (
+    text, metrics, environment = (
         (folder / name).read_text(encoding="utf-8")
         for name in ("config.yaml", "metrics.json", "environment.json")
     )
+    config = yaml.safe_load(text)
+    if "table" in config["data"]:
+        # A card travels with the model, and a whole path would tell whose computer made it.
+        config["data"]["table"] = Path(config["data"]["table"]).name
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
-        config=yaml.safe_load(config),
+        config=config,
         metrics=json.loads(metrics),
         environment=json.loads(environment),
         sessions=pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
