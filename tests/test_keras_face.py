@@ -378,7 +378,9 @@ def test_targets_without_weights_are_refused_with_the_right_call(sessions):
 
 def test_arrays_with_weights_are_what_the_dataset_gives():
     sessions = Sessions.from_trials(
-        choice=[[1] * 30, [1] * 5], reward=[[1] * 30, [1] * 5], dopamine=[[0.5] * 30, [0.5] * 5]
+        choice=[[1] * 30, [1] * 5],
+        reward=[[1] * 30, [1] * 5],
+        dopamine=[[0.5, 0.7] * 15, [0.5] * 5],
     )
     model = make_model()
     compile_stage(model, "joint")
