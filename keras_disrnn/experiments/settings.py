@@ -291,8 +291,8 @@ def plain_config(settings: dict[str, Any]) -> dict[str, Any]:
     Example:
 
     >>> from keras_disrnn.experiments.settings import TableData, plain_config
-    >>> plain_config({"data": TableData("trials.csv"), "seed": 1})["data"]["table"]
-    'trials.csv'
+    >>> plain_config({"data": TableData("/mice/trials.csv"), "seed": 1})["data"]["table"]
+    '/mice/trials.csv'
     """
     return json.loads(
         json.dumps(
