@@ -13,7 +13,7 @@ import pandas as pd
 
 from keras_disrnn.data.table_reader import TableReader, check_roles, open_table
 from keras_disrnn.utils.checks import check_number, suggest
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.files import check_new, write_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -339,10 +339,7 @@ def write_trials(
         >>> trials["choice"].tolist()
         [0.0, 1.0]
     """
-    if Path(out).exists():
-        raise FileExistsError(
-            f"{out}: expected a new file, got one that exists; choose another name"
-        )
+    check_new(out, "file")
     if Path(out).suffix != ".csv":
         raise ValueError(f"{out}: expected a name that ends in .csv, got {Path(out).name!r}")
     table = trials_from_events(events, settings)
