@@ -20,7 +20,7 @@ import yaml
 from keras_disrnn.data import Columns
 from keras_disrnn.experiments.settings import SyntheticData, TableData, TrainingSettings
 from keras_disrnn.io.keras_file import load_model
-from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.models.disrnn_model import NAMES_OF_0_1_0, DisRNNModel
 from keras_disrnn.utils.files import absolute_path, new_folder, write_json, write_text
 from keras_disrnn.utils.state import load_state, save_state
 
@@ -29,13 +29,7 @@ ENVIRONMENT = "environment.json"
 LOCK = ".lock"
 
 RENAMED: dict[str, dict[str, str]] = {
-    "model": {
-        "latents": "num_latents",
-        "update_layers": "num_update_layers",
-        "choice_layers": "num_choice_layers",
-        "dopamine_layers": "num_dopamine_layers",
-        "dopamine_latents": "dopamine_timing",
-    },
+    "model": NAMES_OF_0_1_0,
     "table": {"arms": "num_arms"},
     "synthetic": {
         "sessions": "num_sessions",
