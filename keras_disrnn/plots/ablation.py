@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from keras_disrnn.plots.style import (
     FAINT,
     INK,
-    SMALL,
     AnyFigure,
     colour,
     hide_spines,
+    label_beside,
+    legend_below,
     new_figure,
     zero_lines,
 )
@@ -66,56 +67,27 @@ def plot_ablation(ablation: Any, figure: AnyFigure | None = None) -> Figure:
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (readout, rows) in zip(axes, panels, strict=True):
         _panel(ax, readout, rows)
-    axes[0].set_yticks(
-        range(latents),
-        [
-            row["latent"] + ("" if row["open"] else " (closed)")
-            for _, row in ablation.verdicts.iterrows()
-        ],
-    )
+    closed = np.where(ablation.verdicts["open"], "", " (closed)")
+    axes[0].set_yticks(range(latents), ablation.verdicts["latent"] + closed)
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False
-    )
+    legend_below(figure, axes[0], columns=3)
     return figure
 
 
 def _panel(ax: Axes, readout: str, rows: pd.DataFrame) -> None:
     first = rows.iloc[0]
-    smallest = first["smallest_effect"]
-    ax.axvspan(
-        -smallest, smallest, color=FAINT, alpha=0.35, linewidth=0, label="too small to count"
-    )
+    band = (-first["smallest_effect"], first["smallest_effect"])
+    ax.axvspan(*band, color=FAINT, alpha=0.35, linewidth=0, label="too small to count")
     zero_lines(ax, horizontal=False)
+    places = np.arange(len(rows))
     for index, (name, (label, marker, shift)) in enumerate(LOSSES.items()):
-        for place, (_, row) in enumerate(rows.iterrows()):
-            y = place - shift
-            ax.plot(
-                [row[f"{name}_lower"], row[f"{name}_upper"]], [y, y], color=colour(index), zorder=2
-            )
-            ax.plot(
-                row[name],
-                y,
-                marker=marker,
-                markersize=5,
-                color=colour(index),
-                linestyle="none",
-                label=label if place == 0 else None,
-                zorder=3,
-            )
-    for place, (_, row) in enumerate(rows.iterrows()):
-        ax.annotate(
-            row["verdict"],
-            (1.0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=INK,
-            annotation_clip=False,
-        )
+        style = {"color": colour(index), "marker": marker, "markersize": 5, "linestyle": "none"}
+        ends = rows[[f"{name}_lower", f"{name}_upper"]].to_numpy().T
+        ax.plot(ends, [places - shift] * 2, color=colour(index), zorder=2)
+        ax.plot(rows[name], places - shift, label=label, zorder=3, **style)
+    for place, verdict in enumerate(rows["verdict"]):
+        at = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+        label_beside(ax, verdict, (1.0, place), offset=(4, 0), color=INK, **at)
     ax.set_title(f"{readout} readout", fontsize=10)
     ax.set_xlabel(LABELS[first["score"]])
     hide_spines([ax])

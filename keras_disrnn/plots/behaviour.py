@@ -10,13 +10,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from keras_disrnn.plots.style import INK, SMALL, AnyFigure, colour, new_figure, note, zero_lines
+from keras_disrnn.plots.style import (
+    INK,
+    SMALL,
+    AnyFigure,
+    colour,
+    legend_below,
+    new_figure,
+    note,
+    zero_lines,
+)
 
 if TYPE_CHECKING:
     from keras_disrnn.analysis import Behaviour
 
 _PANELS = (
-    ("stay", None, "probability"),
+    ("stay", "", "probability"),
     ("choice_autocorrelation", "lag (trials)", "autocorrelation of choice"),
     ("switch_curve", "trial relative to the change of blocks", "p(arm that is better after it)"),
     ("choice_weight", "trials back", "weight of past choice (log odds)"),
@@ -62,10 +71,8 @@ def plot_behaviour(behaviours: Mapping[str, Behaviour], figure: AnyFigure | None
             _stay(ax, behaviours)
         else:
             _curves(ax, behaviours, statistic)
-            ax.set_xlabel(across)
-        ax.set_ylabel(up)
-    handles, labels = axes.flat[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+        ax.set(xlabel=across, ylabel=up)
+    legend_below(figure, axes.flat[1], columns=6, fontsize=None)
     return figure
 
 
@@ -99,21 +106,15 @@ def _curves(ax: Axes, behaviours: Mapping[str, Behaviour], statistic: str) -> No
         if rows.empty:
             continue
         drawn = True
-        look = _look(index)
         marker = "." if len(rows) <= 10 else None
-        ax.plot(rows["at"], rows["value"], label=name, marker=marker, **look)
+        ax.plot(rows["at"], rows["value"], label=name, marker=marker, **_look(index))
         if index == 0:
-            ax.fill_between(
-                rows["at"], rows["lower"], rows["upper"], color=INK, alpha=0.15, linewidth=0
-            )
-    if statistic == "switch_curve":
+            band = (rows["at"], rows["lower"], rows["upper"])
+            ax.fill_between(*band, color=INK, alpha=0.15, linewidth=0)
+    probability = statistic in ("switch_curve", "run_survival")
+    if probability:
         ax.set_ylim(0, 1)
-        if drawn:
-            zero_lines(ax, horizontal=False)
-    elif statistic == "run_survival":
-        ax.set_ylim(0, 1)
-    else:
-        zero_lines(ax, vertical=False)
+    zero_lines(ax, horizontal=not probability, vertical=drawn and statistic == "switch_curve")
     if not drawn:
         reason = next(iter(behaviours.values())).skipped
         text = reason.get(statistic) or reason.get("regression", "")

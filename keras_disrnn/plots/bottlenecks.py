@@ -64,18 +64,16 @@ def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None)
         )
         _outline_cells(ax, matrix.shape)
         ax.set_title(TITLES[group], fontsize=10)
-        ax.set_yticks(range(len(matrix.index)), matrix.index, fontsize=_font(len(matrix.index)))
+        rows, columns = matrix.index, matrix.columns
+        size = SMALL + 1 if len(rows) <= 12 else max(4, SMALL - len(rows) // 12)
+        ax.set_yticks(range(len(rows)), rows, fontsize=size)
         if group == "update":
-            columns = matrix.columns
-            ax.set_xticks(
-                range(len(columns)), columns, rotation=90, fontsize=_font(len(matrix.index))
-            )
-            ax.set_xlabel("input")
-            ax.set_ylabel("latent updated")
+            ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
+            ax.set(xlabel="input", ylabel="latent updated")
         else:
             ax.set_xticks([])
             names = {"subject": "dimension", "latent": "latent"}
-            inputs = "latent" if set(matrix.index) <= set(order) else "input"
+            inputs = "latent" if set(rows) <= set(order) else "input"
             ax.set_ylabel(names.get(group, inputs))
         ax.tick_params(length=0)
     figure.colorbar(image, ax=list(axes), label="openness, 1 − σ", shrink=0.9)
@@ -89,7 +87,3 @@ def _outline_cells(ax: Axes, shape: tuple[int, int]) -> None:
         ax.axhline(row - 0.5, color=FAINT, linewidth=0.5)
     for column in range(columns + 1):
         ax.axvline(column - 0.5, color=FAINT, linewidth=0.5)
-
-
-def _font(rows: int) -> int:
-    return SMALL + 1 if rows <= 12 else max(4, SMALL - rows // 12)

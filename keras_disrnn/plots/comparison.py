@@ -14,6 +14,7 @@ from keras_disrnn.plots.style import (
     AnyFigure,
     colour,
     hide_spines,
+    legend_below,
     new_figure,
     zero_lines,
 )
@@ -64,14 +65,9 @@ def plot_comparison(
             rows = table[(table["part"] == part) & table["model"].isin(names)]
             rows = rows[rows[f"{score}{end}"].notna()]
             y = rows["model"].map(places) + (index - (len(parts) - 1) / 2) * 0.26
-            bounded = rows[f"{score}{end}_lower"].notna()
-            ax.hlines(
-                y[bounded],
-                rows.loc[bounded, f"{score}{end}_lower"],
-                rows.loc[bounded, f"{score}{end}_upper"],
-                color=colour(index),
-                linewidth=1.2,
-            )
+            # Rows without an interval have NaN, of which nothing is drawn.
+            ends = (rows[f"{score}{end}_lower"], rows[f"{score}{end}_upper"])
+            ax.hlines(y, *ends, color=colour(index), linewidth=1.2)
             ax.plot(
                 rows[f"{score}{end}"],
                 y,
@@ -90,8 +86,5 @@ def plot_comparison(
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     if differences:
         figure.suptitle(f"difference to {against}, paired by session", fontsize=10)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(parts), fontsize=SMALL, frameon=False
-    )
+    legend_below(figure, axes[0], columns=len(parts))
     return figure

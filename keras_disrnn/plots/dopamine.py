@@ -61,9 +61,9 @@ def plot_dopamine_scatter(
 
 
 def _points(ax: Axes, recorded: np.ndarray, predicted: np.ndarray) -> None:
-    low = min(recorded.min(), predicted.min())
-    high = max(recorded.max(), predicted.max())
-    ax.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--", zorder=3)
+    both = np.concatenate([recorded, predicted])
+    ends = [both.min(), both.max()]
+    ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--", zorder=3)
     if len(recorded) > MAX_POINTS:
         image = ax.hexbin(recorded, predicted, gridsize=50, bins="log", cmap="Blues", mincnt=1)
         ax.figure.colorbar(image, ax=ax, label="trials")

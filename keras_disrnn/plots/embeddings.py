@@ -19,6 +19,7 @@ from keras_disrnn.plots.style import (
     new_figure,
     note,
     warn_left_out,
+    zero_lines,
 )
 
 MAX_PANELS = 12
@@ -86,8 +87,7 @@ def plot_embeddings(
         ax.margins(y=0.18)
         correlation = by_pair.loc[(dimension, name)]
         note(ax, f"ρ = {correlation['rho']:.3f}, n = {int(correlation['n'])}")
-        ax.set_xlabel(name)
-        ax.set_ylabel(dimension)
+        ax.set(xlabel=name, ylabel=dimension)
     return figure
 
 
@@ -100,7 +100,7 @@ def _coordinates(
     figure = new_figure(figure, size)
     axes = figure.subplots(len(dimensions), 1, squeeze=False, sharex=True)[:, 0]
     for ax, dimension in zip(axes, dimensions, strict=True):
-        ax.axhline(0, color=FAINT, linewidth=0.8, zorder=0)
+        zero_lines(ax, vertical=False)
         ax.vlines(range(count), 0, ordered[dimension], color=FAINT, linewidth=1, zorder=1)
         ax.scatter(range(count), ordered[dimension], s=22, color=INK, zorder=2)
         ax.set_ylabel(dimension)

@@ -10,7 +10,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from keras_disrnn.plots.style import FAINT, GREY, INK, SMALL, AnyFigure, colour, new_figure
+from keras_disrnn.plots.style import (
+    FAINT,
+    GREY,
+    INK,
+    SMALL,
+    AnyFigure,
+    colour,
+    label_beside,
+    new_figure,
+)
 
 MAX_PANELS = 6
 NOT_METRICS = ("step", "epoch", "stage")
@@ -56,7 +65,12 @@ def plot_learning_curves(
     metrics = _metrics(history, metrics)
     stage = history["stage"] if "stage" in history else pd.Series("", index=history.index)
     run = (stage != stage.shift()).cumsum().to_numpy()
-    steps, starts = _total_steps(history, run)
+    clock = "step" if "step" in history else "epoch"
+    # Steps are counted over all stages.
+    within = history[clock].to_numpy(float)
+    lengths = [within[run == number].max() for number in np.unique(run)]
+    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    steps = within + starts[run - 1]
     columns = 2 if len(metrics) == 4 else min(len(metrics), 3)
     rows = -(-len(metrics) // columns)
     figure = new_figure(figure, (0.6 + 3.6 * columns, 0.8 + 2.4 * rows))
@@ -78,8 +92,7 @@ def plot_learning_curves(
         if _spans_decades(history, metric):
             ax.set_yscale("log")
         _mark_stages(ax, starts, stage.to_numpy()[np.flatnonzero(np.diff(run, prepend=0))])
-        ax.set_ylabel(metric.replace("_", " "))
-        ax.set_xlabel("step" if "step" in history else "epoch")
+        ax.set(xlabel=clock, ylabel=metric.replace("_", " "))
         ax.set_xlim(-0.02 * steps[-1], 1.02 * steps[-1])
     handles = {
         label: handle
@@ -113,14 +126,6 @@ def _metrics(history: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
     return list(metrics)
 
 
-def _total_steps(history: pd.DataFrame, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps counted over all stages, and the step at which each run of a stage starts."""
-    within = history["step" if "step" in history else "epoch"].to_numpy(float)
-    lengths = [within[run == number].max() for number in np.unique(run)]
-    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
-    return within + starts[run - 1], starts
-
-
 def _plot_runs(
     ax: Axes,
     steps: np.ndarray,
@@ -148,13 +153,7 @@ def _spans_decades(history: pd.DataFrame, metric: str) -> bool:
 def _mark_stages(ax: Axes, starts: np.ndarray, names: np.ndarray) -> None:
     for index, (start, name) in enumerate(zip(starts, names, strict=True)):
         ax.axvline(start, color=FAINT, linewidth=0.8, zorder=0)
-        ax.annotate(
-            str(name),
-            (start, 1.0),
-            xycoords=("data", "axes fraction"),
-            # Alternate between two heights, because short stages have no room for their names.
-            xytext=(0, 2 + (index % 2) * (SMALL + 1)),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=GREY,
-        )
+        # Alternate between two heights, because short stages have no room for their names.
+        offset = (0, 2 + (index % 2) * (SMALL + 1))
+        top = ("data", "axes fraction")
+        label_beside(ax, str(name), (start, 1.0), offset=offset, color=GREY, xycoords=top)

@@ -8,7 +8,16 @@ import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from keras_disrnn.plots.style import FAINT, INK, SMALL, AnyFigure, colour, new_figure
+from keras_disrnn.plots.style import (
+    FAINT,
+    INK,
+    SMALL,
+    AnyFigure,
+    colour,
+    label_beside,
+    new_figure,
+    zero_lines,
+)
 
 
 def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figure:
@@ -46,26 +55,20 @@ def plot_recovery(table: pd.DataFrame, figure: AnyFigure | None = None) -> Figur
         rows = table[table["agent"] == agent]
         found = rows["graph"].to_numpy(bool)
         axes[0].barh(row, found.mean(), color=colour(0), height=0.5)
-        axes[0].text(
-            0.03,
-            row,
-            f"{found.sum()} of {len(found)}",
-            va="center",
-            fontsize=SMALL,
-            color="white" if found.mean() > 0.4 else "black",
-        )
+        ink = "white" if found.mean() > 0.4 else "black"
+        count = f"{found.sum()} of {len(found)}"
+        axes[0].text(0.03, row, count, va="center", fontsize=SMALL, color=ink)
         axes[0].barh(row, 1, color="none", edgecolor=FAINT, height=0.5)
         names = [name for name in rows if name.endswith(": r") and rows[name].notna().any()]
         columns = [rows["difference"], rows["dopamine_r2"], *(rows[name] for name in names)]
         for index, values in enumerate(columns):
             ax = axes[min(index + 1, 3)]
             heights = row + rng.uniform(-0.18, 0.18, len(rows))
-            ink = colour(max(index - 2, 0))
-            _scatter(ax, values.to_numpy(), heights, found, ink)
+            _scatter(ax, values.to_numpy(), heights, found, colour(max(index - 2, 0)))
     axes[0].set_xlim(0, 1)
     axes[0].set_yticks(range(len(agents)), [agent.replace("_", " ") for agent in agents])
     axes[0].set_ylim(len(agents) - 0.5, -0.5)
-    axes[1].axvline(0, color=FAINT, lw=0.8, zorder=0)
+    zero_lines(axes[1], horizontal=False)
     return figure
 
 
@@ -106,26 +109,20 @@ def plot_recovery_by_sessions(table: pd.DataFrame, figure: AnyFigure | None = No
         ax.plot(sizes, [rows[column].mean() for _, rows in groups], color=colour(0), lw=1)
     for size, rows in groups:
         found = rows["graph"].to_numpy(bool)
-        interval = scipy.stats.binomtest(int(found.sum()), len(found)).proportion_ci(
-            method="wilson"
-        )
-        axes[0].plot([size, size], interval, color=colour(0), lw=1)
-        axes[0].plot(size, found.mean(), "o", color=colour(0), ms=4)
-        axes[0].annotate(
-            f"{found.sum()}/{len(found)}",
-            (size, found.mean()),
-            xytext=(5, -9 if found.mean() > 0.5 else 5),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=INK,
-        )
+        share = found.mean()
+        test = scipy.stats.binomtest(int(found.sum()), len(found))
+        axes[0].plot([size, size], test.proportion_ci(method="wilson"), color=colour(0), lw=1)
+        axes[0].plot(size, share, "o", color=colour(0), ms=4)
+        offset = (5, -9 if share > 0.5 else 5)
+        count = f"{found.sum()}/{len(found)}"
+        label_beside(axes[0], count, (size, share), offset=offset, color=INK)
         for ax, column in zip(axes[1:], ("difference", "dopamine_r2"), strict=True):
             _scatter(ax, np.full(len(rows), size), rows[column].to_numpy(), found, colour(0))
     axes[0].set_ylim(-0.03, 1.03)
     axes[0].set_xticks(sizes, [str(size) for size in sizes])
     axes[0].minorticks_off()
     axes[0].margins(x=0.18)
-    axes[1].axhline(0, color=FAINT, lw=0.8, zorder=0)
+    zero_lines(axes[1], vertical=False)
     return figure
 
 

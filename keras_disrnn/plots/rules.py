@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +20,8 @@ from keras_disrnn.plots.style import (
     AnyFigure,
     arm_labels,
     colour,
-    combination_label,
-    combination_style,
+    combination_labels,
+    combination_styles,
     empty_figure,
     legend_beside,
     map_limits,
@@ -87,8 +87,7 @@ def plot_choice_rule(
         ax.bar(range(arms), rule.probability, color=[colour(index) for index in range(arms)])
         ax.axhline(1 / arms, color=FAINT, linestyle="--", linewidth=1)
         ax.set_xticks(range(arms), names)
-        ax.set_ylim(0, 1)
-        ax.set_ylabel("probability of choice")
+        ax.set(ylim=(0, 1), ylabel="probability of choice")
         note(ax, "no open latent: constant")
     elif len(rule.latents) == 1:
         zero_lines(ax)
@@ -99,13 +98,12 @@ def plot_choice_rule(
             for index, name in enumerate(names):
                 ax.plot(values, rule.contrast[:, index], color=colour(index), label=name)
             legend_beside(ax)
-        ax.set_xlabel(rule.latents[0])
-        ax.set_ylabel(_logit_label(names, None))
+        ax.set(xlabel=rule.latents[0], ylabel=_logit_label(names, None))
     elif arms > 2 and arm is None:
         _preferred_arm(ax, rule, names)
     else:
         values = rule.contrast if arms == 2 else rule.contrast[..., arm]
-        image = _map(ax, rule, values, map_limits(values))
+        image = _map(ax, rule, values, map_limits(values), cmap=DIVERGING)
         if values.min() < 0 < values.max():
             ax.contour(*rule.values, values.T, levels=[0.0], colors=INK, linewidths=0.8)
         ax.figure.colorbar(image, ax=ax, label=_logit_label(names, arm))
@@ -157,10 +155,7 @@ def plot_dopamine_rule(
     prediction = rule.prediction[..., rule.signal_names.index(signal)]
     arms = int(rule.choices.max()) + 1
     names = arm_labels(arms, arm_names)
-    labels = [
-        combination_label(choice, reward, names)
-        for choice, reward in zip(rule.choices, rule.rewards, strict=True)
-    ]
+    labels = combination_labels(rule, names)
     quantity = with_units(f"predicted {signal}", units)
     moment = "before" if rule.timing == "pre" else "after"
     if len(rule.latents) == 2:
@@ -173,7 +168,7 @@ def plot_dopamine_rule(
         shown = prediction.reshape(arms, per_choice, *prediction.shape[1:])[:rows, :columns]
         limits = map_limits(shown)
         for (row, column), ax in np.ndenumerate(axes):
-            image = _map(ax, rule, shown[row, column], limits)
+            image = _map(ax, rule, shown[row, column], limits, cmap=DIVERGING)
             ax.set_title(labels[row * per_choice + column], fontsize=10)
             ax.label_outer()
         figure.colorbar(image, ax=axes, label=quantity)
@@ -186,9 +181,8 @@ def plot_dopamine_rule(
     ax.set_title("dopamine network", fontsize=10)
     zero_lines(ax, vertical=bool(rule.latents))
     if rule.latents:
-        for index, label in enumerate(labels):
-            style = combination_style(rule.choices[index], rule.rewards[index], rule.rewards)
-            ax.plot(rule.values[0], prediction[index], label=label, **style)
+        for line, label, style in zip(prediction, labels, combination_styles(rule), strict=True):
+            ax.plot(rule.values[0], line, label=label, **style)
         ax.set_xlabel(f"{rule.latents[0]} {moment} the outcome")
         legend_beside(ax)
     else:
@@ -261,8 +255,8 @@ def plot_update_rules(
     axes = figure.subplots(len(panels), columns, squeeze=False)
     lowest = min(rule.values.min() for rule in rules)
     highest = max(rule.values.max() for rule in rules)
-    change = max(np.abs(panel[2]).max() for row in panels for panel in row)
-    half = 1.05 * max((highest - lowest) / 2, change)
+    largest = max(np.abs(changes).max() for row in panels for _, _, changes in row)
+    half = 1.05 * max((highest - lowest) / 2, largest)
     middle = (lowest + highest) / 2
     for (row, column), ax in np.ndenumerate(axes):
         if column >= len(panels[row]):
@@ -270,16 +264,20 @@ def plot_update_rules(
             continue
         rule, title, changes = panels[row][column]
         zero_lines(ax)
-        for index, (choice, reward) in enumerate(zip(rule.choices, rule.rewards, strict=True)):
-            ax.plot(rule.values, changes[index], **combination_style(choice, reward, rule.rewards))
+        for change, style in zip(changes, combination_styles(rule), strict=True):
+            ax.plot(rule.values, change, **style)
         ax.set_title(title, fontsize=10)
-        ax.set_xlim(middle - half, middle + half)
-        ax.set_ylim(-half, half)
-        ax.set_aspect("equal")
+        ax.set(xlim=(middle - half, middle + half), ylim=(-half, half), aspect="equal")
         ax.set_xlabel(f"{rule.latent} before the trial")
         if column == 0 or panels[row][column - 1][0] is not rule:
             ax.set_ylabel(f"change of {rule.latent}")
-    _combination_legend(figure, rules[0], names, legend_columns)
+    handles = [
+        Line2D([], [], label=label, **style)
+        for label, style in zip(
+            combination_labels(rules[0], names), combination_styles(rules[0]), strict=True
+        )
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, fontsize=SMALL)
     return figure
 
 
@@ -295,63 +293,34 @@ def _update_panels(rule: UpdateRule) -> list[tuple[UpdateRule, str, np.ndarray]]
     ]
 
 
-def _combination_legend(
-    figure: AnyFigure, rule: UpdateRule, names: Sequence[str], columns: int
-) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            label=combination_label(choice, reward, names),
-            **combination_style(choice, reward, rule.rewards),
-        )
-        for choice, reward in zip(rule.choices, rule.rewards, strict=True)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL)
-
-
 def _map(
-    ax: Axes, rule: ChoiceRule | DopamineRule, values: np.ndarray, limits: tuple[float, float]
+    ax: Axes,
+    rule: ChoiceRule | DopamineRule,
+    values: np.ndarray,
+    limits: tuple[float, float],
+    **style: Any,
 ) -> QuadMesh:
     """Draws a map over two latents, the first along x."""
-    image = ax.pcolormesh(
-        *rule.values,
-        values.T,
-        cmap=DIVERGING,
-        vmin=limits[0],
-        vmax=limits[1],
-        shading="nearest",
-        rasterized=True,
+    low, high = limits
+    ax.set(xlabel=rule.latents[0], ylabel=rule.latents[1])
+    return ax.pcolormesh(
+        *rule.values, values.T, vmin=low, vmax=high, shading="nearest", rasterized=True, **style
     )
-    ax.set_xlabel(rule.latents[0])
-    ax.set_ylabel(rule.latents[1])
-    return image
 
 
 def _preferred_arm(ax: Axes, rule: ChoiceRule, names: Sequence[str]) -> None:
     """Draws a map of the arm with the highest probability, darker where it is higher."""
-    probability = rule.probability
-    best = probability.argmax(axis=-1)
+    best = rule.probability.argmax(axis=-1)
     arms = len(names)
     colours = ListedColormap([colour(arm) for arm in range(arms)])
     # From nearly white, at chance, to certainty.
-    strength = (probability.max(axis=-1) - 1 / arms) / (1 - 1 / arms)
-    image = ax.pcolormesh(
-        *rule.values,
-        best.T,
-        cmap=colours,
-        vmin=-0.5,
-        vmax=arms - 0.5,
-        shading="nearest",
-        alpha=0.15 + 0.85 * strength.T,
-        rasterized=True,
-    )
+    strength = (rule.probability.max(axis=-1) - 1 / arms) / (1 - 1 / arms)
+    alpha = 0.15 + 0.85 * strength.T
+    image = _map(ax, rule, best, (-0.5, arms - 0.5), cmap=colours, alpha=alpha)
     bar = ax.figure.colorbar(image, ax=ax, ticks=range(arms), label="preferred arm")
     assert bar.solids is not None, "a filled map has a solid bar"
     bar.solids.set_alpha(1)
     bar.ax.set_yticklabels(names)
-    ax.set_xlabel(rule.latents[0])
-    ax.set_ylabel(rule.latents[1])
 
 
 def _logit_label(names: Sequence[str], arm: int | None) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_disrnn.plots.style import FAINT, GREY, SMALL, AnyFigure, colour, new_figure
+from keras_disrnn.plots.style import (
+    FAINT,
+    GREY,
+    SMALL,
+    AnyFigure,
+    colour,
+    new_figure,
+    penalty_scale_axis,
+    ring,
+)
 
 
 def plot_selection(selections: Mapping[str, Any], figure: AnyFigure | None = None) -> Figure:
@@ -44,30 +53,17 @@ def plot_selection(selections: Mapping[str, Any], figure: AnyFigure | None = Non
         score, error = table["score"].to_numpy(), table["score_se"].to_numpy()
         best = int(np.argmin(table["cost"]))
         chosen = int(np.argmax(table["chosen"]))
-        top.axhspan(
-            score[best] - error[best], score[best] + error[best], color=FAINT, alpha=0.35, lw=0
-        )
-        cost_error = table["cost_se"].to_numpy()
-        top.errorbar(scales, score, cost_error, color=colour(0), marker="o", ms=4, capsize=2)
-        top.plot(scales[chosen], score[chosen], "o", ms=11, mfc="none", mec=colour(1), mew=1.6)
+        band = (score[best] - error[best], score[best] + error[best])
+        top.axhspan(*band, color=FAINT, alpha=0.35, lw=0)
+        top.errorbar(scales, score, table["cost_se"], color=colour(0), marker="o", ms=4, capsize=2)
+        ring(top, scales[chosen], score[chosen])
         top.set_ylabel("normalized likelihood" if stage == "choice" else "mean squared error")
         top.set_title(f"{stage}, cross-validated", fontsize=10)
         bottom.plot(scales, table["edges"], color=colour(2), marker="s", ms=4, label="edges")
         bottom.plot(scales, table["open"], color=GREY, marker="^", ms=4, label="openness")
-        bottom.plot(
-            scales[chosen],
-            table["edges"].iloc[chosen],
-            "o",
-            ms=11,
-            mfc="none",
-            mec=colour(1),
-            mew=1.6,
-        )
+        ring(bottom, scales[chosen], table["edges"].iloc[chosen])
         bottom.set_ylim(bottom=0)
         bottom.set_ylabel("edges, openness")
-        bottom.set_xlabel("penalty scale")
-        bottom.set_xscale("log")
-        bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
-        bottom.minorticks_off()
+        penalty_scale_axis(bottom, scales)
         bottom.legend(fontsize=SMALL, frameon=False)
     return figure

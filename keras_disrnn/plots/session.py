@@ -79,6 +79,7 @@ def plot_session(
         raise ValueError("trace: expected at least one trial, got none")
     arms = sum(name.startswith("choice_probability_") for name in trace.columns)
     names = arm_labels(arms, arm_names)
+    trials = trace["trial"]
     latents = _latents(trace, latents)
     signals = [name[len("recorded_") :] for name in trace if name.startswith("recorded_")]
     warn_left_out(min(len(signals), MAX_SIGNALS), len(signals), "dopamine signals")
@@ -91,38 +92,25 @@ def plot_session(
     if latents:
         zero_lines(axes[1], vertical=False)
         for index, name in enumerate(latents):
-            axes[1].plot(
-                trace["trial"], trace[name], color=colour(index), linewidth=1.2, label=name
-            )
+            axes[1].plot(trials, trace[name], color=colour(index), linewidth=1.2, label=name)
         axes[1].set_ylabel("latent value")
         legend_beside(axes[1])
     for ax, signal in zip(axes[1 + bool(latents) :], signals, strict=True):
         zero_lines(ax, vertical=False)
-        ax.plot(
-            trace["trial"],
-            trace[f"recorded_{signal}"],
-            color=INK,
-            marker=".",
-            markersize=3,
-            linewidth=0.8,
-            label="recorded",
-        )
-        ax.plot(
-            trace["trial"],
-            trace[f"predicted_{signal}"],
-            color=colour(1),
-            linewidth=1.2,
-            label="predicted",
-        )
+        for kind, style in (
+            ("recorded", {"color": INK, "marker": ".", "markersize": 3, "linewidth": 0.8}),
+            ("predicted", {"color": colour(1), "linewidth": 1.2}),
+        ):
+            ax.plot(trials, trace[f"{kind}_{signal}"], label=kind, **style)
         ax.set_ylabel(with_units(signal, units))
         legend_beside(ax)
     for ax in axes:
-        for trial in trace.loc[trace["kind"] == "missed", "trial"]:
+        for trial in trials[trace["kind"] == "missed"]:
             ax.axvline(trial, color=FAINT, linestyle=":", linewidth=1, zorder=0)
     axes[0].set_title(f"session {trace['session'].iloc[0]}", fontsize=10)
     axes[-1].set_xlabel("trial")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].set_xlim(trace["trial"].min() - 1, trace["trial"].max() + 1)
+    axes[-1].set_xlim(trials.min() - 1, trials.max() + 1)
     return figure
 
 
@@ -143,13 +131,8 @@ def _choices(ax: Axes, trace: pd.DataFrame, names: Sequence[str]) -> None:
     """Draws p(choice), and a tick for every trial."""
     two = len(names) == 2
     for arm in (1,) if two else range(len(names)):
-        ax.plot(
-            trace["trial"],
-            trace[f"choice_probability_{arm}"],
-            color=INK if two else colour(arm),
-            linewidth=1.2,
-            label=names[arm],
-        )
+        ink, probability = INK if two else colour(arm), trace[f"choice_probability_{arm}"]
+        ax.plot(trace["trial"], probability, color=ink, linewidth=1.2, label=names[arm])
     for arm, name in enumerate(names):
         # Two arms: up from the top, down from the bottom. More arms: a row of ticks each.
         base, sign = ((-0.05, -1), (1.05, 1))[arm] if two else (1.06 + 0.2 * arm, 1)
@@ -167,17 +150,18 @@ def _choices(ax: Axes, trace: pd.DataFrame, names: Sequence[str]) -> None:
                 color=colour(arm),
             )
     ax.axhline(1 / len(names), color=FAINT, linewidth=0.8, zorder=0)
-    ax.set_yticks([0.0, 0.5, 1.0])
-    ax.set_ylim((-0.26, 1.26) if two else (-0.05, 1.1 + 0.2 * len(names)))
-    ax.set_ylabel(f"p({names[1]})" if two else "p(arm)")
-    ticks: list[Artist] = [
-        Line2D([], [], color=INK, linestyle="", marker="|", markersize=size, label=label)
-        for size, label in ((10, "rewarded"), (5, "unrewarded"))
-    ]
+    ax.set(
+        yticks=[0.0, 0.5, 1.0],
+        ylim=(-0.26, 1.26) if two else (-0.05, 1.1 + 0.2 * len(names)),
+        ylabel=f"p({names[1]})" if two else "p(arm)",
+    )
+    kinds = [("rewarded", INK, 10), ("unrewarded", INK, 5)]
     if (trace["kind"] == "forced").any():
-        ticks.append(
-            Line2D([], [], color=GREY, linestyle="", marker="|", markersize=10, label="forced")
-        )
+        kinds.append(("forced", GREY, 10))
+    ticks: list[Artist] = [
+        Line2D([], [], color=ink, linestyle="", marker="|", markersize=size, label=label)
+        for label, ink, size in kinds
+    ]
     if (trace["kind"] == "missed").any():
         ticks.append(Line2D([], [], color=FAINT, linestyle=":", label="missed"))
     lines = [] if two else ax.get_legend_handles_labels()[0]

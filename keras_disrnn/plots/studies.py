@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from keras_disrnn.plots.style import (
     AnyFigure,
     colour,
     hide_spines,
+    label_beside,
     new_figure,
+    penalty_scale_axis,
 )
 
 if TYPE_CHECKING:
@@ -82,14 +85,11 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
         if len(subjects) > 1:
             top.plot(scales, curves.T, color=FAINT, lw=0.8, zorder=1)
         # Only subjects with a fit at every scale can be compared between scales.
-        whole = curves[np.isfinite(curves).all(axis=1)]
-        if len(whole):
-            top.plot(
-                scales, whole.mean(axis=0), color=colour(0), marker="o", ms=4, lw=2, label=model
-            )
-        compared = {
-            s for s, curve in zip(subjects, curves, strict=True) if np.isfinite(curve).all()
-        }
+        whole = np.isfinite(curves).all(axis=1)
+        if whole.any():
+            mean = curves[whole].mean(axis=0)
+            top.plot(scales, mean, color=colour(0), marker="o", ms=4, lw=2, label=model)
+        compared = set(itertools.compress(subjects, whole))
         for index, (name, by_subject) in enumerate(_without_penalties(fits, pooled).items()):
             others = [float(np.mean(by_subject[s])) for s in compared if s in by_subject]
             if len(others) < len(compared) or not others:
@@ -106,24 +106,14 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
             for scale in scales
         ]
         bottom.plot(scales, edges, color=colour(2), marker="s", ms=4)
-        for scale in scales:
+        for scale, height in zip(scales, edges, strict=True):
             share = _agreement([fit for fit in own if fit.scale == scale])
             if share is not None:
-                bottom.annotate(
-                    f"{share:.0%}",
-                    (scale, edges[scales.index(scale)]),
-                    xytext=(0, 6),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=SMALL,
-                    color=GREY,
-                )
+                at = (scale, height)
+                label_beside(bottom, f"{share:.0%}", at, offset=(0, 6), ha="center", color=GREY)
         most = np.nanmax([most, *edges])
         bottom.margins(x=0.12)
-        bottom.set_xlabel("penalty scale")
-        bottom.set_xscale("log")
-        bottom.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
-        bottom.minorticks_off()
+        penalty_scale_axis(bottom, scales)
     # Room for the shares above the highest point.
     axes[1, 0].set_ylim(0, 1.3 * most)
     axes[0, 0].set_ylabel("normalized likelihood,\nheld out")
@@ -160,8 +150,7 @@ def _agreement(fits: Sequence[StudyFit]) -> float | None:
     pairs = []
     for subject in {fit.subject for fit in fits}:
         graphs = [fit.graph for fit in fits if fit.subject == subject and fit.graph is not None]
-        clusters = cluster_graphs(graphs)
-        pairs += [a == b for i, a in enumerate(clusters) for b in clusters[:i]]
+        pairs += [a == b for a, b in itertools.combinations(cluster_graphs(graphs), 2)]
     return float(np.mean(pairs)) if pairs else None
 
 
@@ -205,9 +194,8 @@ def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) ->
             left.plot([], [], ms=4.5, label=f"{model}: {likelihoods[0]:.3f}", **style)
         else:
             left.plot(likelihoods, y, ms=4.5, label=model, **style)
-        left.plot(
-            rows["likelihood"][best], y[best], "o", ms=10, mfc="none", mec=colour(index), mew=1.2
-        )
+        ring = {"ms": 10, "mfc": "none", "mec": colour(index), "mew": 1.2}
+        left.plot(likelihoods[best], y[best], "o", **ring)
         right.barh(index, best.sum(), color=colour(index), height=0.6)
         right.text(best.sum(), index, f" {best.sum()}", va="center", fontsize=SMALL)
     if len(places) <= MOST_NAMES:
@@ -218,8 +206,8 @@ def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) ->
     left.set_xlabel("normalized likelihood, held out")
     left.grid(axis="y", color=GREY, alpha=0.15)
     right.set_yticks(range(len(models)), models, fontsize=SMALL)
-    right.set_ylim(len(models) - 0.4, -0.6)
-    right.set_xlim(0, max(1, table.groupby("model")["best"].sum().max()) * 1.2)
+    widest = max(1, table.groupby("model")["best"].sum().max())
+    right.set(xlim=(0, 1.2 * widest), ylim=(len(models) - 0.4, -0.6))
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_xlabel("subjects with this best model")
     figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from keras_disrnn.analysis import DopamineRule, UpdateRule
 
 AnyFigure: TypeAlias = Figure | SubFigure
 
@@ -85,17 +88,23 @@ def arm_labels(arms: int, arm_names: Sequence[str] | None = None) -> tuple[str, 
     return tuple(arm_names)
 
 
-def combination_label(choice: float, reward: float, names: Sequence[str]) -> str:
-    """Returns the name of a combination of choice and reward, such as `left, rewarded`."""
-    outcome = {0.0: "unrewarded", 1.0: "rewarded"}.get(float(reward), f"reward {reward:g}")
-    return f"{names[int(choice)]}, {outcome}"
+def combination_labels(rule: DopamineRule | UpdateRule, names: Sequence[str]) -> list[str]:
+    """Returns the name of each combination of choice and reward, such as `left, rewarded`."""
+    outcomes = {0.0: "unrewarded", 1.0: "rewarded"}
+    return [
+        f"{names[int(choice)]}, {outcomes.get(float(reward), f'reward {reward:g}')}"
+        for choice, reward in zip(rule.choices, rule.rewards, strict=True)
+    ]
 
 
-def combination_style(choice: float, reward: float, rewards: ArrayLike) -> dict[str, Any]:
-    """Returns the line style of a combination: colour for the choice, dashes for the reward."""
+def combination_styles(rule: DopamineRule | UpdateRule) -> list[dict[str, Any]]:
+    """Returns the line style of each combination: colour for the choice, dashes for the reward."""
     dashes = ("--", "-", ":", "-.")
-    levels = sorted(set(np.asarray(rewards).tolist()))
-    return {"color": colour(int(choice)), "linestyle": dashes[levels.index(reward) % len(dashes)]}
+    _, levels = np.unique(rule.rewards, return_inverse=True)
+    return [
+        {"color": colour(int(choice)), "linestyle": dashes[level % len(dashes)]}
+        for choice, level in zip(rule.choices, levels, strict=True)
+    ]
 
 
 def with_units(name: str, units: str | None) -> str:
@@ -146,6 +155,38 @@ def legend_beside(ax: Axes, handles: Sequence[Artist] | None = None) -> None:
         fontsize=SMALL,
         frameon=False,
     )
+
+
+def legend_below(
+    figure: AnyFigure, ax: Axes, *, columns: int, fontsize: int | None = SMALL
+) -> None:
+    """Draws the legend of one panel below all panels."""
+    figure.legend(
+        *ax.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=fontsize,
+        frameon=False,
+    )
+
+
+def label_beside(
+    ax: Axes, text: str, at: tuple[float, float], *, offset: tuple[float, float], **style: Any
+) -> None:
+    """Writes a small text `offset` points from a place."""
+    ax.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=SMALL, **style)
+
+
+def ring(ax: Axes, x: float, y: float) -> None:
+    """Draws a ring around a point that was chosen."""
+    ax.plot(x, y, "o", ms=11, mfc="none", mec=colour(1), mew=1.6)
+
+
+def penalty_scale_axis(ax: Axes, scales: Sequence[float]) -> None:
+    """Makes the x axis that of penalty scales, with a tick at each."""
+    ax.set(xlabel="penalty scale", xscale="log")
+    ax.set_xticks(scales, [f"{scale:g}" for scale in scales], fontsize=SMALL)
+    ax.minorticks_off()
 
 
 def warn_left_out(drawn: int, total: int, what: str) -> None:
