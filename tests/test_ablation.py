@@ -182,7 +182,7 @@ def test_the_tables_and_the_figure_show_the_verdicts(ablation):
     ]
     rows = ablation.effects.set_index("readout")
     for ax, readout in ((choice, "choice"), (dopamine, "dopamine")):
-        drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+        (drawn,) = [line.get_xdata() for line in ax.lines if line.get_marker() == "o"]
         np.testing.assert_allclose(drawn, rows.loc[readout, "clamped_loss"])
         assert [text.get_text() for text in ax.texts] == rows.loc[readout, "verdict"].tolist()
 

@@ -465,7 +465,7 @@ def good_sessions(**changes):
         (lambda: baselines.GRU(0), "units: expected a whole number of at least 1"),
         (
             lambda: baselines.QLearning(alpha=0.5, kappa_1=1, kappa_2=1)(np.zeros((1, 3, 4))),
-            "2 observations, as num_observations says",
+            "2 observations, the number this model was made for",
         ),
         (
             lambda: baselines.QLearning().fit_sessions(good_sessions(choice=[[1, 1, 1, 1]])),

@@ -17,6 +17,7 @@ from keras_disrnn.layers.time_steps import (
     remove_padding,
 )
 from keras_disrnn.native import COSTS, run_core
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.types import Shape, Tensor
 
 
@@ -241,15 +242,7 @@ class DisRNN(keras.layers.RNN):
             add_penalty(self, self.l2_scale, self.cell.update_network.l2())
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | list | None = None) -> Tensor:
-        """Compute the mask of the output: false in every time step that is skipped.
-
-        Args:
-            inputs: Features `(sessions, time steps, observations)`.
-            mask: The mask of the inputs, or `None`.
-
-        Returns:
-            A boolean tensor `(sessions, time steps)`.
-        """
+        """Compute the mask `(sessions, time steps)` of the output: false in skipped time steps."""
         mask = keras.tree.flatten(mask)[0]
         real = find_real_time_steps(keras.tree.flatten(inputs)[0])
         return real if mask is None else ops.logical_and(real, mask)
@@ -261,13 +254,7 @@ class DisRNN(keras.layers.RNN):
 
     def get_config(self) -> dict[str, Any]:
         # The arguments of the cell are those of this layer. keras.layers.RNN would store the cell.
-        return {
-            **self.cell.get_config(),
-            **keras.layers.Layer.get_config(self),
-            "implementation": self.implementation,
-            "penalty_weight": self.penalty_weight,
-            "l2_scale": self.l2_scale,
-        }
+        return {**keras.layers.Layer.get_config(self), **get_arguments(self, DisRNN)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> DisRNN:

@@ -11,6 +11,7 @@ from keras import ops
 from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.residual_mlp import ResidualMLP
 from keras_disrnn.utils.checks import check_integer, check_number
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
 from keras_disrnn.utils.types import Shape, Tensor
 
@@ -267,12 +268,4 @@ class DisRNNCell(keras.layers.Layer):
         return shape, [shape]
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_latents": self.num_latents,
-            "update_units": self.update_units,
-            "num_update_layers": self.num_update_layers,
-            "activation": self.activation,
-            "max_latent_value": self.max_latent_value,
-            "seed": self.seed,
-        }
+        return {**super().get_config(), **get_arguments(self, DisRNNCell)}

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.distribute import draw_share
 from keras_disrnn.utils.seeds import check_seed
 from keras_disrnn.utils.types import Shape, Tensor, cost_dtype
@@ -116,14 +117,7 @@ class InformationBottleneck(keras.layers.Layer):
         return parameter if self.num_networks is None else parameter[..., None]
 
     def mean(self, inputs: Tensor) -> Tensor:
-        """Compute the output without noise, `m x`.
-
-        Args:
-            inputs: As for a call of the layer.
-
-        Returns:
-            A tensor of the output's shape.
-        """
+        """Compute the output without noise, `m x`, from the inputs of a call."""
         if self.num_networks is not None:
             inputs = ops.expand_dims(inputs, -3)
         if self.raw_multiplier is None:
@@ -131,15 +125,7 @@ class InformationBottleneck(keras.layers.Layer):
         return inputs * ops.cast(self._as_columns(self.multiplier), inputs.dtype)
 
     def draw_noise(self, shape: tuple[Any, ...], axis: int = 0) -> Tensor:
-        """Draw standard normal noise, new at each call.
-
-        Args:
-            shape: Shape of the noise.
-            axis: The axis of sessions.
-
-        Returns:
-            A tensor of that shape.
-        """
+        """Draw standard normal noise of a shape, new at each call; `axis` is that of sessions."""
         return draw_share(
             lambda shape: keras.random.normal(
                 shape, dtype=self.compute_dtype, seed=self.seed_generator
@@ -149,14 +135,7 @@ class InformationBottleneck(keras.layers.Layer):
         )
 
     def scale_noise(self, noise: Tensor) -> Tensor:
-        """Multiply standard normal noise by the noise levels, `sigma eps`.
-
-        Args:
-            noise: Noise of the output's shape.
-
-        Returns:
-            A tensor of the same shape.
-        """
+        """Multiply standard normal noise of the output's shape by the noise levels."""
         return ops.cast(self._as_columns(self.sigma), noise.dtype) * noise
 
     def call(
@@ -191,11 +170,10 @@ class InformationBottleneck(keras.layers.Layer):
         variance = ops.square(ops.cast(self.sigma[..., elements], dtype))
         constant = ops.sum(variance - 1.0 - ops.log(variance))
         squares = ops.square(ops.cast(inputs, dtype))
-        multiplier = self.multiplier
-        if multiplier is None:
+        if self.multiplier is None:
             information = ops.sum(squares, axis=-1)
         else:
-            weights = ops.square(ops.cast(multiplier[..., elements], dtype))
+            weights = ops.square(ops.cast(self.multiplier[..., elements], dtype))
             if self.num_networks is not None:
                 weights = ops.sum(weights, axis=0)
             # A product with a vector: multiply and sum take TensorFlow twice as long.
@@ -209,10 +187,4 @@ class InformationBottleneck(keras.layers.Layer):
         return (*input_shape[:-2], self.num_networks, *input_shape[-2:])
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "use_multiplier": self.use_multiplier,
-            "num_networks": self.num_networks,
-            "seed": self.seed,
-            "penalty_weight": self.penalty_weight,
-        }
+        return {**super().get_config(), **get_arguments(self, InformationBottleneck)}

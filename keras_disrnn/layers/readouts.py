@@ -14,6 +14,7 @@ from keras_disrnn.layers.residual_mlp import ResidualMLP
 from keras_disrnn.layers.time_steps import get_previous_latents, remove_padding
 from keras_disrnn.native import run_readout
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
 from keras_disrnn.utils.types import Shape, Tensor
 
@@ -143,9 +144,7 @@ class _Readout(keras.layers.Layer):
             features, real = remove_padding(features)
         inputs = latents
         if self.reads_previous:
-            initial = ops.cast(initial_latents, latents.dtype)
-            shape = (ops.shape(latents)[0], latents.shape[-1])
-            inputs = get_previous_latents(latents, ops.broadcast_to(initial, shape))
+            inputs = get_previous_latents(latents, initial_latents)
         if self.num_observed:
             observed = ops.cast(features[..., : self.num_observed], inputs.dtype)
             inputs = ops.concatenate([inputs, observed], axis=-1)
@@ -160,18 +159,7 @@ class _Readout(keras.layers.Layer):
         return (*input_shape[:-1], self.num_outputs)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_outputs": self.num_outputs,
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "activation": self.activation,
-            "seed": self.seed,
-            "implementation": self.implementation,
-            "subject_units": self.subject_units,
-            "penalty_weight": self.penalty_weight,
-            "l2_scale": self.l2_scale,
-        }
+        return {**super().get_config(), **get_arguments(self, _Readout)}
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
@@ -189,10 +177,8 @@ class ChoiceReadout(_Readout):
         implementation: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`. It is for
             `read_sessions`; a call of the layer runs Keras operations.
         subject_units: Dimensions of the subject's embedding, which it reads after the latents.
-        penalty_weight: `None`, or the weight of the KL penalty. With a weight the layer adds
-            `penalty_weight` times the mean KL divergence of a time step to the loss of the model it
-            is used in. A frozen layer adds nothing. `DisRNNModel` adds its own penalties and uses
-            `None`.
+        penalty_weight: As for `InformationBottleneck`. `DisRNNModel` adds its own penalties and
+            uses `None`.
         l2_scale: `None`, or the weight of the L2 penalty on the MLP's hidden weights.
         **kwargs: As for `keras.layers.Layer`.
 
@@ -275,4 +261,4 @@ class DopamineReadout(_Readout):
         return self.timing == "pre"
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "timing": self.timing}
+        return {**super().get_config(), **get_arguments(self, DopamineReadout)}

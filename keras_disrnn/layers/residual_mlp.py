@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_disrnn.layers.penalty import add_penalty, check_weight
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import check_seed
 from keras_disrnn.utils.types import Shape, Tensor
 
@@ -179,11 +180,7 @@ class ResidualMLP(keras.layers.Layer):
         return self.make_stream_function()(self.project_inputs(inputs))
 
     def l2(self) -> Tensor:
-        """Sum the squares of the hidden weights. Biases and the outer maps do not count.
-
-        Returns:
-            A scalar tensor.
-        """
+        """Sum the squares of the hidden weights. Biases and the outer maps do not count."""
         return ops.sum(ops.square(ops.convert_to_tensor(self.hidden_kernel)))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -192,13 +189,4 @@ class ResidualMLP(keras.layers.Layer):
         return (*input_shape[:-2], self.num_outputs, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_outputs": self.num_outputs,
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "activation": self.activation,
-            "num_networks": self.num_networks,
-            "seed": self.seed,
-            "l2_scale": self.l2_scale,
-        }
+        return {**super().get_config(), **get_arguments(self, ResidualMLP)}

@@ -12,6 +12,7 @@ from keras import ops
 from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
 from keras_disrnn.utils.types import Shape, Tensor
 
@@ -32,10 +33,8 @@ class SubjectEmbedding(keras.layers.Layer):
         num_subjects: Number of subjects.
         units: Number of dimensions of the embedding.
         seed: Integer seed of the initial values and of the noise, or `None` for a random one.
-        penalty_weight: `None`, or the weight of the KL penalty. With a weight the layer adds
-            `penalty_weight` times the mean KL divergence of an embedding to the loss of the model
-            it is used in. A frozen layer adds nothing. `DisRNNModel` adds its own penalties and
-            uses `None`.
+        penalty_weight: As for `InformationBottleneck`. The mean is over embeddings. `DisRNNModel`
+            adds its own penalties and uses `None`.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
@@ -163,13 +162,7 @@ class SubjectEmbedding(keras.layers.Layer):
         return (*input_shape, self.units)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "num_subjects": self.num_subjects,
-            "units": self.units,
-            "seed": self.seed,
-            "penalty_weight": self.penalty_weight,
-        }
+        return {**super().get_config(), **get_arguments(self, SubjectEmbedding)}
 
 
 def check_subjects(subjects: int | Sequence[str]) -> tuple[str, ...]:

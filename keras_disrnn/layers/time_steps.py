@@ -49,9 +49,11 @@ def get_previous_latents(latents: Tensor, initial_latents: Tensor) -> Tensor:
 
     Args:
         latents: Latents after each time step, `(sessions, time steps, latents)`.
-        initial_latents: Latents before the first time step, `(sessions, latents)`.
+        initial_latents: Latents before the first time step, `(latents,)` or `(sessions, latents)`.
 
     Returns:
         Latents before each time step, `(sessions, time steps, latents)`.
     """
-    return ops.concatenate([initial_latents[:, None, :], latents[:, :-1]], axis=1)
+    first = ops.cast(initial_latents, latents.dtype)[..., None, :]
+    first = ops.broadcast_to(first, (ops.shape(latents)[0], 1, latents.shape[-1]))
+    return ops.concatenate([first, latents[:, :-1]], axis=1)

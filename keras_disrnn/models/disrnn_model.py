@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from keras_disrnn.models.inputs import (
 from keras_disrnn.models.penalised import PenalisedModel
 from keras_disrnn.models.penalties import DEFAULTS, PENALTIES
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import derive_seeds
 from keras_disrnn.utils.types import Tensor, cost_dtype
 
@@ -424,8 +424,7 @@ class DisRNNModel(PenalisedModel):
             return super().export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        names = inspect.signature(DisRNNModel.__init__).parameters
-        own = {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
+        own = get_arguments(self, DisRNNModel)
         own |= {"subjects": list(self.subjects), "frozen": list(self.frozen)}
         return {**super().get_config(), **own}
 

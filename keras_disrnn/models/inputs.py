@@ -14,6 +14,7 @@ from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
+    from keras_disrnn.models.baselines.base import Baseline
     from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
@@ -103,7 +104,7 @@ def separate_subject_costs(model: DisRNNModel, costs: dict[str, Tensor], reads: 
         costs[whole] = costs[whole] - costs[group]
 
 
-def check_observations(model: DisRNNModel, shape: Sequence[int | None]) -> None:
+def check_observations(model: DisRNNModel | Baseline, shape: Sequence[int | None]) -> None:
     """Refuse features of another shape than the model reads.
 
     Args:
@@ -118,7 +119,7 @@ def check_observations(model: DisRNNModel, shape: Sequence[int | None]) -> None:
         raise ValueError(
             "features: expected a shape of (sessions, time steps, observations) with "
             f"{model.num_observations} observations, the number this model was made for, "
-            f"got {tuple(shape)}{index if model.subjects else ''}"
+            f"got {tuple(shape)}{index if getattr(model, 'subjects', ()) else ''}"
         )
 
 

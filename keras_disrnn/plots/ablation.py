@@ -81,13 +81,21 @@ def _panel(ax: Axes, readout: str, rows: pd.DataFrame) -> None:
     zero_lines(ax, horizontal=False)
     places = np.arange(len(rows))
     for index, (name, (label, marker, shift)) in enumerate(LOSSES.items()):
-        style = {"color": colour(index), "marker": marker, "markersize": 5, "linestyle": "none"}
+        ink, y = colour(index), places - shift
         ends = rows[[f"{name}_lower", f"{name}_upper"]].to_numpy().T
-        ax.plot(ends, [places - shift] * 2, color=colour(index), zorder=2)
-        ax.plot(rows[name], places - shift, label=label, zorder=3, **style)
+        ax.plot(ends, [y, y], color=ink, zorder=2)
+        ax.plot(rows[name], y, marker, color=ink, markersize=5, label=label, zorder=3)
     for place, verdict in enumerate(rows["verdict"]):
-        at = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
-        label_beside(ax, verdict, (1.0, place), offset=(4, 0), color=INK, **at)
+        label_beside(
+            ax,
+            verdict,
+            (1.0, place),
+            offset=(4, 0),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=INK,
+            annotation_clip=False,
+        )
     ax.set_title(f"{readout} readout", fontsize=10)
     ax.set_xlabel(LABELS[first["score"]])
     hide_spines([ax])

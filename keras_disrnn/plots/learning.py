@@ -155,5 +155,5 @@ def _mark_stages(ax: Axes, starts: np.ndarray, names: np.ndarray) -> None:
         ax.axvline(start, color=FAINT, linewidth=0.8, zorder=0)
         # Alternate between two heights, because short stages have no room for their names.
         offset = (0, 2 + (index % 2) * (SMALL + 1))
-        top = ("data", "axes fraction")
-        label_beside(ax, str(name), (start, 1.0), offset=offset, color=GREY, xycoords=top)
+        at = ("data", "axes fraction")
+        label_beside(ax, str(name), (start, 1.0), offset=offset, color=GREY, xycoords=at)

@@ -109,7 +109,7 @@ def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = Non
         for scale, height in zip(scales, edges, strict=True):
             share = _agreement([fit for fit in own if fit.scale == scale])
             if share is not None:
-                at = (scale, height)
+                at = (scale, float(height))
                 label_beside(bottom, f"{share:.0%}", at, offset=(0, 6), ha="center", color=GREY)
         most = np.nanmax([most, *edges])
         bottom.margins(x=0.12)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_disrnn.layers.time_steps import get_previous_latents, remove_padding
+from keras_disrnn.models.inputs import check_observations
 from keras_disrnn.objectives.losses import ChoiceCrossentropy, DopamineMSE
 from keras_disrnn.objectives.metrics import (
     DopamineMeanSquaredError,
@@ -15,6 +18,7 @@ from keras_disrnn.objectives.metrics import (
     NormalizedLikelihood,
 )
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -119,16 +123,13 @@ class Baseline(keras.Model):
 
     def call(self, inputs: Tensor | dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         features = inputs["features"] if isinstance(inputs, dict) else inputs
-        self._check_features(features.shape)
+        check_observations(self, features.shape)
         seen, _ = remove_padding(features)
         after = inputs["latents"] if isinstance(inputs, dict) else self.compute_latents(features)
         outputs = {"choice": self.read_choice(after)}
         if self.num_signals:
-            initial = ops.cast(self.initial_latents, after.dtype)
-            initial = ops.broadcast_to(initial, (ops.shape(after)[0], after.shape[-1]))
-            outputs["dopamine"] = self.read_dopamine(
-                seen, get_previous_latents(after, initial), after
-            )
+            before = get_previous_latents(after, self.initial_latents)
+            outputs["dopamine"] = self.read_dopamine(seen, before, after)
         return outputs
 
     def step(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
@@ -192,18 +193,25 @@ class Baseline(keras.Model):
         )
 
     def get_config(self) -> dict[str, Any]:
-        names = ("num_observations", "num_arms", "num_signals")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **get_arguments(self, Baseline)}
 
     # === Checks ===
 
-    def _check_features(self, shape: Any) -> None:
-        if len(shape) != 3 or shape[-1] not in (None, self.num_observations):
+    def _pair_of_signals(
+        self, names: str, first: ArrayLike | None, second: ArrayLike | None
+    ) -> np.ndarray | None:
+        """Return two numbers for each signal as an array `(2, signals)`, or `None`."""
+        if (first is None) != (second is None):
+            raise ValueError(f"{names}: expected both or neither, got one of them")
+        if first is None or second is None:
+            return None
+        pair = np.stack([np.atleast_1d(np.asarray(each, float)) for each in (first, second)])
+        if pair.shape != (2, self.num_signals) or not np.isfinite(pair).all():
             raise ValueError(
-                "features: expected a shape of (sessions, time steps, observations) with "
-                f"{self.num_observations} observations, as num_observations says, got "
-                f"{tuple(shape)}"
+                f"{names}: expected {self.num_signals} finite numbers each, one for each signal, "
+                f"got {first} and {second}"
             )
+        return pair
 
     def _check_targets(self, targets: str) -> None:
         if targets not in TARGETS:

@@ -15,6 +15,7 @@ from keras_disrnn.bandit.rules import Rule
 from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines import fitting, recurrence
 from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.models.inputs import check_observations
 from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.types import Tensor
 
@@ -89,20 +90,10 @@ class CognitiveModel(Baseline):
                 f"{type(self).__name__}: expected all parameters or none, got {given[0]} without "
                 f"{missing[0]}"
             )
-        if (gain is None) != (offset is None):
-            raise ValueError("gain and offset: expected both or neither, got one of them")
-        affine_map = self._identity_map()
-        if gain is not None:
-            affine_map = np.stack([np.asarray(value, float) for value in (gain, offset)])
-            if affine_map.shape != (2, self.num_signals) or np.isnan(affine_map).any():
-                raise ValueError(
-                    f"gain, offset: expected {self.num_signals} numbers each, one for each signal, "
-                    f"got {gain} and {offset}"
-                )
+        affine_map = self._pair_of_signals("gain and offset", gain, offset)
         if fitted_to is not None:
             self._check_targets(fitted_to)
         self.fitted = bool(given)
-        self.affine = gain is not None
         self.fitted_to = fitted_to
         self.last_fit: fitting.Fit | None = None
         """The `Fit` of the last `fit_sessions`. Files do not keep it."""
@@ -116,11 +107,9 @@ class CognitiveModel(Baseline):
                 name=parameter.name,
             )
         self.affine_map = self.add_weight(
-            shape=(2, self.num_signals),
-            initializer=lambda shape, dtype: ops.convert_to_tensor(affine_map, dtype),
-            trainable=False,
-            name="gain_and_offset",
+            (2, self.num_signals), "zeros", trainable=False, name="gain_and_offset"
         )
+        self._set_map(affine_map)
         self.built = True
 
     @staticmethod
@@ -172,7 +161,7 @@ class CognitiveModel(Baseline):
 
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
-        self._check_features(features.shape)
+        check_observations(self, features.shape)
         seen, real = remove_padding(features)
         time_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
         return ops.swapaxes(recurrence.all_states(self._rule(), *time_first, self.num_arms), 0, 1)
@@ -335,12 +324,10 @@ class CognitiveModel(Baseline):
         model_type: Any = type(self)
         return fitting.loss_and_gradient(model_type, self.num_arms, targets, affine)
 
-    def _identity_map(self) -> np.ndarray:
-        return np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
-
     def _set_map(self, affine_map: np.ndarray | None) -> None:
         self.affine = affine_map is not None
-        self.affine_map.assign(affine_map if self.affine else self._identity_map())
+        identity = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
+        self.affine_map.assign(affine_map if self.affine else identity)
 
     def _fitted_names(self, targets: str) -> tuple[str, ...]:
         if targets == "dopamine" and self.DOPAMINE_PARAMETERS is not None:

@@ -12,7 +12,9 @@ from keras import ops
 from keras_disrnn.data import split_by_session
 from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.models.inputs import check_observations
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import derive_seeds
 from keras_disrnn.utils.types import Tensor
 
@@ -69,20 +71,15 @@ class GRU(Baseline):
             dtype=self.dtype_policy,
         )
         self.dopamine_head: Any = None
+        self.gru.build((None, None, self.num_observations))
+        self.choice_head.build((None, None, units))
         if self.num_signals:
             self.dopamine_head = keras.layers.Dense(
                 self.num_signals,
                 kernel_initializer=keras.initializers.GlorotUniform(seeds[3]),
                 dtype=self.dtype_policy,
             )
-
-        for layer, width in (
-            (self.gru, self.num_observations),
-            (self.choice_head, units),
-            (self.dopamine_head, units),
-        ):
-            if layer is not None:
-                layer.build((None, None, width))
+            self.dopamine_head.build((None, None, units))
         shape = (self.num_signals,)
         self.mean = self.add_weight(shape, "zeros", trainable=False, name="mean")
         self.deviation = self.add_weight(shape, "ones", trainable=False, name="deviation")
@@ -94,7 +91,7 @@ class GRU(Baseline):
 
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
-        self._check_features(features.shape)
+        check_observations(self, features.shape)
         seen, real = remove_padding(features)
         return self.gru(seen, mask=real)
 
@@ -167,7 +164,7 @@ class GRU(Baseline):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units, "seed": self.seed}
+        return {**super().get_config(), **get_arguments(self, GRU)}
 
 
 def _without_dopamine(dataset: tf.data.Dataset, model: GRU) -> tf.data.Dataset:

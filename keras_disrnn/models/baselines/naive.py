@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -48,17 +49,9 @@ class Naive(Baseline):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (rewarded is None) != (unrewarded is None):
-            raise ValueError("rewarded and unrewarded: expected both or neither, got one of them")
-        start = np.zeros((2, self.num_signals))
-        if rewarded is not None:
-            start = np.stack([np.atleast_1d(np.asarray(m, float)) for m in (unrewarded, rewarded)])
-            if start.shape != (2, self.num_signals) or not np.isfinite(start).all():
-                raise ValueError(
-                    f"rewarded, unrewarded: expected {self.num_signals} finite numbers each, one "
-                    f"for each signal, got {rewarded} and {unrewarded}"
-                )
-        self.fitted = not self.num_signals or rewarded is not None
+        given = self._pair_of_signals("unrewarded and rewarded", unrewarded, rewarded)
+        start = np.zeros((2, self.num_signals)) if given is None else given
+        self.fitted = not self.num_signals or given is not None
         self.responses = self.add_weight(
             shape=(2, self.num_signals),
             initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype),
@@ -136,5 +129,4 @@ class Naive(Baseline):
         return self
 
     def get_config(self) -> dict[str, Any]:
-        names = ("rewarded", "unrewarded")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **get_arguments(self, Naive)}
