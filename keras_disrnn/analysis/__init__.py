@@ -4,8 +4,9 @@ Names load when they are first used, so that a part of the package does not impo
 unless it needs it.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from keras_disrnn.utils.lazy import load_lazily
 
 if TYPE_CHECKING:
     from keras_disrnn.analysis.behaviour import (
@@ -173,13 +174,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    _modules = {name: f"{__name__}.{module}" for name, module in _HOMES.items()}
+    __getattr__, __dir__ = load_lazily(__name__, names=_modules)

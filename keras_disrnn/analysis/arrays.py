@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike
 
 from keras_disrnn.utils.types import Tensor
@@ -35,13 +36,9 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:
     """Computes log probabilities over the last axis, in float64 and without overflow."""
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
     """Computes probabilities over the last axis, in float64 and without overflow."""
-    logits = np.asarray(logits, np.float64)
-    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponential / exponential.sum(axis=-1, keepdims=True)
+    return scipy.special.softmax(np.asarray(logits, np.float64), axis=-1)

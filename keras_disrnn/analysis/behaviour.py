@@ -12,6 +12,7 @@ from keras_disrnn.analysis import behaviour_statistics as statistics
 from keras_disrnn.analysis.arrays import divide
 from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.bandit import better_arms
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.tables import summarized
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def compute_behaviour(
     (3, 120)
     """
     for name in ("lags", "autocorrelation_lags", "before", "after", "longest_run", "replicates"):
-        if locals()[name] < 1:
-            raise ValueError(f"{name}: expected at least 1, got {locals()[name]}")
+        check_integer(name, locals()[name])
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     trials = statistics.Trials(sessions)
@@ -152,22 +152,17 @@ def compute_behaviour(
     count = sessions.num_sessions
     drawn = draw_sessions(count, replicates, seed)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    rows = []
+    rows: list[tuple] = []
     for names, at, sums, estimate in parts:
-        pooled = [part.sum(axis=0, dtype=np.float64) for part in sums]
-        values, n = estimate([part[None] for part in pooled])
-        values, n = values[0], n[0]
-        low = high = se = np.full(len(values), np.nan)
+        values, n = estimate([part.sum(axis=0, dtype=np.float64)[None] for part in sums])
+        low, high, se = np.full((3, values.shape[1]), np.nan)
         if count > 1:
-            sampled = [np.tensordot(drawn.astype(np.float64), part, 1) for part in sums]
-            draws, _ = estimate(sampled)
+            draws, _ = estimate([np.tensordot(drawn.astype(np.float64), part, 1) for part in sums])
             # A ratio is NaN in bootstrap samples, or in all of them, without the trials it needs.
             some = ~np.isnan(draws).all(axis=0)
-            low, high, se = (np.full(len(values), np.nan) for _ in range(3))
             low[some], high[some] = np.nanquantile(draws[:, some], ends, axis=0)
             se[some] = np.nanstd(draws[:, some], axis=0)
-        columns = (names, at, values, low, high, se, n)
-        rows += list(zip(*columns, strict=True))
+        rows += zip(names, at, values[0], low, high, se, n[0], strict=True)
     names = ["statistic", "at", "value", "lower", "upper", "se", "n"]
     table = pd.DataFrame(rows, columns=names).astype({"at": int, "n": int})
     return Behaviour(table, skipped, count, int(trials.free.sum()))

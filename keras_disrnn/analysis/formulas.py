@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.analysis import network_rules
 from keras_disrnn.analysis.arrays import to_numpy, to_tensor
 from keras_disrnn.analysis.bottlenecks import check_built, is_latent, latent_names
+from keras_disrnn.analysis.network_rules import choice_logits, signal_names_of, with_embedding
+from keras_disrnn.analysis.rules import contrast
 from keras_disrnn.analysis.subjects import embedding_of
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.utils.tables import escape_latex, format_number, summarized, to_markdown
@@ -159,6 +161,9 @@ class Formulas(NamedTuple):
                 if round(abs(row[name]), digits) > 0
             )
 
+        def linear(row: pd.Series, after: bool) -> str:
+            return format_number(row["intercept"], digits) + terms(row, after)
+
         def case(row: pd.Series) -> str:
             return f"{int(row['choice'])}, {row['reward']:g}"
 
@@ -176,22 +181,11 @@ class Formulas(NamedTuple):
             updates.append((case(row), symbol(row["latent"], after=True), right, row))
         # In LaTeX the choice of trial t + 1 reads the latents after trial t.
         choice = [
-            (
-                f"arm {int(row['arm'])}",
-                upright("logit"),
-                format_number(row["intercept"], digits) + terms(row, after=latex),
-                row,
-            )
+            (f"arm {int(row['arm'])}", upright("logit"), linear(row, after=latex), row)
             for _, row in self.choice.iterrows()
         ]
-        after = self.timing == "post"
         dopamine = [
-            (
-                case(row),
-                upright(row["signal"]),
-                format_number(row["intercept"], digits) + terms(row, after),
-                row,
-            )
+            (case(row), upright(row["signal"]), linear(row, after=self.timing == "post"), row)
             for _, row in self.dopamine.iterrows()
         ]
         for title, head, equations in (
@@ -270,11 +264,10 @@ def compute_formulas(
             "value needs its own formulas"
         )
     cases = {}
-    for arm in range(model.num_arms):
-        for reward in rewards:
-            where = (seen[:, 0] == arm) & (seen[:, 1] == reward)
-            if where.any():
-                cases[arm, float(reward)] = where
+    for arm, reward in itertools.product(range(model.num_arms), rewards):
+        where = (seen[:, 0] == arm) & (seen[:, 1] == reward)
+        if where.any():
+            cases[arm, float(reward)] = where
     names = latent_names(before.shape[1])
     cell = model.core.cell
     is_open = to_numpy(cell.latent_bottleneck.sigma) < threshold
@@ -290,13 +283,8 @@ def compute_formulas(
     states = np.concatenate([latents[:, 0], after])
     read = to_numpy(model.choice_readout.bottleneck.sigma)[: len(names)] < threshold
     inputs = np.flatnonzero(is_open & read).tolist()
-    with_embedding = network_rules.with_embedding
-    logits = to_numpy(model.choice_readout(to_tensor(with_embedding(states, embedding))))
-    if model.num_arms == 2:
-        targets = {1: logits[:, 1] - logits[:, 0]}
-    else:
-        centred = logits - logits.mean(axis=-1, keepdims=True)
-        targets = {arm: centred[:, arm] for arm in range(model.num_arms)}
+    logits = contrast(choice_logits(model, states, embedding))
+    targets = {1: logits} if logits.ndim == 1 else dict(enumerate(logits.T))
     choice = [
         {"arm": arm, **_linear(states, target, inputs, names)} for arm, target in targets.items()
     ]
@@ -311,7 +299,7 @@ def compute_formulas(
         inputs = np.flatnonzero(read_sigma < threshold).tolist()
         signals = sessions.signal_names
         if len(signals) != predicted.shape[1]:
-            signals = tuple(f"dopamine_{i + 1}" for i in range(predicted.shape[1]))
+            signals = signal_names_of(predicted.shape[1])
         for signal, name in enumerate(signals):
             for (arm, reward), where in cases.items():
                 row = _linear(read[where], predicted[where, signal], inputs, names)

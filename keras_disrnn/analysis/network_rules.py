@@ -80,8 +80,7 @@ def compute_choice_rule(
     open_index = _open(sigma, threshold, to_numpy(model.core.cell.latent_bottleneck.sigma))
     varied = open_index[:2]
     latents = grid.states(varied)
-    states = with_embedding(latents.reshape(-1, len(grid.names)), grid.embedding)
-    logits = to_numpy(model.choice_readout(to_tensor(states)))
+    logits = choice_logits(model, latents.reshape(-1, len(grid.names)), grid.embedding)
     return ChoiceRule(
         latents=tuple(grid.names[index] for index in varied),
         values=tuple(grid.ranges[index] for index in varied),
@@ -153,7 +152,7 @@ def compute_dopamine_rule(
     inputs[..., latents + 1] = reward_values.reshape(combination_axis)
     inputs[..., latents + 2 :] = grid.embedding
     prediction = to_numpy(readout(to_tensor(inputs.reshape(-1, inputs.shape[-1]))))
-    signals = _signal_names(prediction.shape[-1], signal_names)
+    signals = signal_names_of(prediction.shape[-1], signal_names)
     observed = zip(("choice", "reward"), sigma[latents : latents + 2], strict=True)
     return DopamineRule(
         latents=tuple(grid.names[index] for index in varied),
@@ -222,7 +221,12 @@ def compute_update_rules(
     grid = _Grid(model, features, points, reference, subject)
     cell = model.core.cell
     observations = observation_names_of(model, observation_names)
-    extra = _extra_observations(extra_observations, len(observations) - 2)
+    extra = _given(
+        extra_observations,
+        np.zeros(len(observations) - 2),
+        "extra_observations",
+        "observation after choice and reward",
+    )
     dimensions = embedding_names(len(grid.embedding))
     obs_sigma = to_numpy(cell.update_obs_bottleneck.sigma)
     subject_sigma = obs_sigma[:, len(observations) :]
@@ -340,7 +344,8 @@ class _Grid:
         reference: ArrayLike | None,
         subject: str | ArrayLike | None,
     ) -> None:
-        self.initial = _reference(model, reference)
+        check_built(model)
+        self.initial = _given(reference, to_numpy(model.initial_latents), "reference", "latent")
         self.embedding = embedding_of(model, subject)
         self.names = latent_names(len(self.initial))
         self.ranges = _ranges(model, features, points)
@@ -362,35 +367,18 @@ class _Grid:
         return fixed | dict(zip(dimensions, self.embedding.tolist(), strict=True))
 
 
-def _reference(model: DisRNNModel, reference: ArrayLike | None) -> np.ndarray:
-    """The given values of the latents, or their initial values."""
-    check_built(model)
-    initial = to_numpy(model.initial_latents)
-    if reference is None:
-        return initial
-    given = np.asarray(reference, np.float64)
-    if given.shape != initial.shape:
+def _given(values: ArrayLike | None, default: np.ndarray, name: str, what: str) -> np.ndarray:
+    """The given values, or the default ones, which have the same shape."""
+    given = default if values is None else np.asarray(values, np.float64)
+    if given.shape != default.shape:
         raise ValueError(
-            f"reference: expected {len(initial)} values, one for each latent, got shape "
-            f"{given.shape}"
+            f"{name}: expected {len(default)} values, one for each {what}, got shape {given.shape}"
         )
     return given
 
 
-def _extra_observations(values: ArrayLike | None, count: int) -> np.ndarray:
-    """The values of the observations after choice and reward."""
-    if values is None:
-        return np.zeros(count)
-    given = np.asarray(values, np.float64)
-    if given.shape != (count,):
-        raise ValueError(
-            f"extra_observations: expected {count} values, one for each observation after choice "
-            f"and reward, got shape {given.shape}"
-        )
-    return given
-
-
-def _signal_names(count: int, names: Sequence[str] | None) -> tuple[str, ...]:
+def signal_names_of(count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Returns the names of a model's dopamine signals, `"dopamine"` or `"dopamine_1"`, ..."""
     if names is None:
         return ("dopamine",) if count == 1 else tuple(f"dopamine_{i + 1}" for i in range(count))
     if len(names) != count:
@@ -426,6 +414,11 @@ def _ranges(model: DisRNNModel, features: ArrayLike | None, points: int) -> np.n
         constant = high - low < 1e-6
         low, high = np.where(constant, low - 0.1, low), np.where(constant, high + 0.1, high)
     return np.linspace(low, high, points, axis=-1)
+
+
+def choice_logits(model: DisRNNModel, states: np.ndarray, embedding: np.ndarray) -> np.ndarray:
+    """Computes the logits `[N, arms]` of the choice from latents `[N, L]` and an embedding."""
+    return to_numpy(model.choice_readout(to_tensor(with_embedding(states, embedding))))
 
 
 def with_embedding(states: np.ndarray, embedding: np.ndarray) -> np.ndarray:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.arrays import softmax
-from keras_disrnn.utils.tables import Summary
+from keras_disrnn.utils.tables import summarized
 
 
+@summarized
 @dataclass(frozen=True, repr=False)
-class ChoiceRule(Summary):
+class ChoiceRule:
     """The choice logits as a function of the most open latents.
 
     Attributes:
@@ -51,9 +52,7 @@ class ChoiceRule(Summary):
         For two arms: logit of arm 1 minus logit of arm 0, `[*points]`. For more arms: logits minus
         their mean over arms, `[*points, arms]`.
         """
-        if self.logits.shape[-1] == 2:
-            return self.logits[..., 1] - self.logits[..., 0]
-        return self.logits - self.logits.mean(axis=-1, keepdims=True)
+        return contrast(self.logits)
 
     @property
     def probability(self) -> np.ndarray:
@@ -74,15 +73,15 @@ class ChoiceRule(Summary):
 
     def _contents(self) -> Mapping[str, object]:
         return {
-            "latents": _listed(self.latents),
-            "points": " x ".join(str(len(values)) for values in self.values) or 1,
+            **_axes(self),
             "arms": self.logits.shape[-1],
             "open_latents": _listed(self.open_latents),
         }
 
 
+@summarized
 @dataclass(frozen=True, repr=False)
-class DopamineRule(Summary):
+class DopamineRule:
     """The predicted dopamine as a function of the most open latents, by choice and reward.
 
     Attributes:
@@ -137,8 +136,7 @@ class DopamineRule(Summary):
 
     def _contents(self) -> Mapping[str, object]:
         return {
-            "latents": _listed(self.latents),
-            "points": " x ".join(str(len(values)) for values in self.values) or 1,
+            **_axes(self),
             "combinations": len(self.choices),
             "signals": _listed(self.signal_names),
             "open_latents": _listed(self.open_latents),
@@ -147,8 +145,9 @@ class DopamineRule(Summary):
         }
 
 
+@summarized
 @dataclass(frozen=True, repr=False)
-class UpdateRule(Summary):
+class UpdateRule:
     """The change of one latent over one trial, by choice and reward.
 
     Attributes:
@@ -224,6 +223,13 @@ class UpdateRule(Summary):
         }
 
 
+def contrast(logits: np.ndarray) -> np.ndarray:
+    """Logits without the constant that softmax ignores; see `ChoiceRule.contrast`."""
+    if logits.shape[-1] == 2:
+        return logits[..., 1] - logits[..., 0]
+    return logits - logits.mean(axis=-1, keepdims=True)
+
+
 def _points(latents: Sequence[str], values: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The points of a rule, as a column for each latent that varies."""
     axes = np.meshgrid(*values, indexing="ij")
@@ -238,6 +244,12 @@ def _combination_columns(
         "choice": np.repeat(choices, count).astype(int),
         "reward": np.repeat(rewards, count),
     }
+
+
+def _axes(rule: ChoiceRule | DopamineRule) -> dict[str, object]:
+    """The latents that vary, and their numbers of points, to show."""
+    points = " x ".join(str(len(values)) for values in rule.values)
+    return {"latents": _listed(rule.latents), "points": points or 1}
 
 
 def _listed(names: Sequence[str]) -> str:

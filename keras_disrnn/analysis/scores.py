@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,11 +40,13 @@ def tabulate_scores(
         rows.append(("mean squared error of dopamine", ("dopamine",), "mse"))
         rows.append(("R² of dopamine", ("dopamine",), "r2"))
 
-    def shown(path: tuple[str, ...], scores: Mapping[str, Any], key: str) -> str:
-        return cell(functools.reduce(_inside, path, scores), key)
+    def shown(scores: Mapping[str, Any], path: tuple[str, ...], key: str) -> str:
+        for name in path:
+            scores = scores.get(name, {})
+        return cell(scores, key)
 
     return [
-        (name, shown(path, metrics["train"], key), shown(path, metrics["held_out"], key))
+        (name, shown(metrics["train"], path, key), shown(metrics["held_out"], path, key))
         for name, path, key in rows
     ]
 
@@ -54,7 +55,3 @@ def with_error(scores: Mapping[str, Any], key: str) -> str:
     """Formats a score with its standard error; differences have five decimals."""
     digits = 5 if key == "difference" else 4
     return format_error(scores.get(key), scores.get(f"{key}_se"), digits)
-
-
-def _inside(scores: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    return scores.get(name, {})

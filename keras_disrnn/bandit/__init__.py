@@ -3,7 +3,7 @@
 `ModelAgent` and `agent_from_model` load when they are first used, because they need TensorFlow.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keras_disrnn.bandit.agents import (
     Agent,
@@ -25,6 +25,7 @@ from keras_disrnn.bandit.environments import (
 from keras_disrnn.bandit.rules import ActorCriticRule, RewardSeekingRule, Rule, ValueRule
 from keras_disrnn.bandit.sessions import SimulatedSessions
 from keras_disrnn.bandit.simulation import SESSIONS_PER_GROUP, simulate
+from keras_disrnn.utils.lazy import load_lazily
 
 if TYPE_CHECKING:
     from keras_disrnn.bandit.model_agent import ModelAgent, agent_from_model
@@ -55,14 +56,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in ("ModelAgent", "agent_from_model"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_disrnn.bandit import model_agent
-
-    globals()[name] = value = getattr(model_agent, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    _late = dict.fromkeys(("ModelAgent", "agent_from_model"), "keras_disrnn.bandit.model_agent")
+    __getattr__, __dir__ = load_lazily(__name__, names=_late)

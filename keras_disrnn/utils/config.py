@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 
-def get_arguments(instance: Any, cls: type) -> dict[str, Any]:
+def get_arguments(instance: Any, cls: Any) -> dict[str, Any]:
     """Return the arguments that the constructor of a class names, as the attributes hold them.
 
     Args:

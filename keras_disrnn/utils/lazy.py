@@ -9,14 +9,15 @@ from typing import Any
 
 
 def load_lazily(
-    package: str, *, names: Mapping[str, str], submodules: Mapping[str, str]
+    package: str, *, names: Mapping[str, str], submodules: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions `__getattr__` and `__dir__` of a package with lazy names.
 
     Args:
         package: Name of the package, its `__name__`.
         names: Functions and classes, and the modules that define them.
-        submodules: Attributes that are modules, and the full names of those modules.
+        submodules: Attributes that are modules, and the full names of those modules; `None` for
+            none.
 
     Returns:
         `__getattr__`, which imports a name on first use, and `__dir__`, which lists `__all__`.
@@ -24,7 +25,7 @@ def load_lazily(
     Example:
 
     >>> from keras_disrnn.utils.lazy import load_lazily
-    >>> getattr_, dir_ = load_lazily("json", names={"Scanner": "json.scanner"}, submodules={})
+    >>> getattr_, dir_ = load_lazily("json", names={"Scanner": "json.scanner"})
     >>> getattr_("no_such_name")
     Traceback (most recent call last):
         ...
@@ -37,7 +38,7 @@ def load_lazily(
     def getattr_(name: str) -> Any:
         if name in names:
             value = getattr(importlib.import_module(names[name]), name)
-        elif name in submodules:
+        elif submodules and name in submodules:
             value = importlib.import_module(submodules[name])
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import html
 import os
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -125,8 +125,11 @@ def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
     """
     cells = _as_text(table, digits)
     marks = ["---:" if _is_numeric(cells[name]) else "---" for name in cells]
-    rows = [[_escape_markdown(cell) for cell in row] for row in [list(cells), *cells.to_numpy()]]
-    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    safe = [
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+        for row in [list(cells), *cells.to_numpy()]
+    ]
+    lines = [f"| {' | '.join(row)} |\n" for row in safe]
     return "".join([lines[0], f"|{'|'.join(marks)}|\n", *lines[1:]])
 
 
@@ -219,44 +222,11 @@ def escape_latex(text: object) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in str(text))
 
 
-class Summary:
-    """A mixin that shows an object as a short table of what is in it, not as a dump of arrays.
-
-    A class that inherits from it defines `_contents`. A `NamedTuple` cannot inherit; decorate it
-    with `summarized` instead.
-
-    Example:
-
-    >>> from keras_disrnn.utils.tables import Summary
-    >>> class Trials(Summary):
-    ...     def _contents(self):
-    ...         return {"sessions": 3, "trials": 120}
-    >>> Trials()
-    Trials(sessions=3, trials=120)
-    >>> Trials()._repr_html_().count("<tr>")
-    2
-    """
-
-    __slots__ = ()
-
-    def _contents(self) -> Mapping[str, object]:
-        """Returns what to show: a mapping of name to a short value."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in self._contents().items())
-        return f"{type(self).__name__}({shown})"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in self._contents().items()
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
-
-
 def summarized(cls: type[Shown]) -> type[Shown]:
-    """Gives a class with a method `_contents` the representations of `Summary`.
+    """Shows the objects of a class as a short table of what is in them, not as a dump of arrays.
+
+    The class defines `_contents`, which returns what to show: a mapping of name to a short value.
+    Its own `_repr_html_` stays.
 
     Example:
 
@@ -271,10 +241,24 @@ def summarized(cls: type[Shown]) -> type[Shown]:
     ...         return {"left": len(self.left), "right": len(self.right)}
     >>> Pair([1, 2], [3])
     Pair(left=2, right=1)
+    >>> Pair([1, 2], [3])._repr_html_().count("<tr>")
+    2
     """
-    for name in ("__repr__", "_repr_html_"):
-        if name not in vars(cls) or name == "__repr__":
-            setattr(cls, name, vars(Summary)[name])
+
+    def represent(self: Any) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self._contents().items())
+        return f"{type(self).__name__}({shown})"
+
+    def represent_html(self: Any) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in self._contents().items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+    own: Any = cls
+    own.__repr__ = represent
+    own._repr_html_ = vars(cls).get("_repr_html_", represent_html)
     return cls
 
 
@@ -296,10 +280,6 @@ def _is_numeric(cells: pd.Series) -> bool:
     return bool(len(cells)) and all(
         cell == MISSING or re.fullmatch(_NUMBER, cell) for cell in cells
     )
-
-
-def _escape_markdown(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
 
 
 def _latex_cell(cell: str) -> str:
