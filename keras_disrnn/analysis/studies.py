@@ -131,14 +131,7 @@ def row_names(fits: Sequence[StudyFit]) -> list[str]:
 
 
 def best_seeds(fits: Sequence[StudyFit]) -> dict[str | None, StudyFit]:
-    """Selects the fit of each subject with the smallest training loss.
-
-    Args:
-        fits: Fits that differ in subject and seed only.
-
-    Returns:
-        A dict of subject to fit.
-    """
+    """Selects the fit of each subject with the smallest training loss, among its seeds."""
     best: dict[str | None, StudyFit] = {}
     for fit in fits:
         if fit.subject not in best or fit.scores["loss"] < best[fit.subject].scores["loss"]:

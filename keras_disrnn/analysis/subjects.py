@@ -209,17 +209,9 @@ def _correlate(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 def align_subjects(
     embeddings: pd.DataFrame, known: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the numeric columns of both tables for the subjects in both, in one order.
+    """Returns the numeric columns of both tables, with the subjects in both as index.
 
-    Args:
-        embeddings: See `compute_embedding_correlations`.
-        known: See `compute_embedding_correlations`.
-
-    Returns:
-        Two tables with the same subjects as index.
-
-    Raises:
-        ValueError: See `compute_embedding_correlations`.
+    The tables, and the errors, are those of `compute_embedding_correlations`.
     """
     known = known.assign(subject=known["subject"].astype(str))
     twice = known["subject"][known["subject"].duplicated()]

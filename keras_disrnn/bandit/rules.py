@@ -262,15 +262,9 @@ class ActorCriticRule(NamedTuple):
 
 
 def value_of_chosen(values: Array, chosen: Array, where: Callable[..., Array] = np.where) -> Array:
-    """Return the value of the chosen arm.
+    """Return the value of the chosen arm, `(...)`; `values` and `chosen` are `(arms, ...)`.
 
-    Args:
-        values: `(arms, ...)`.
-        chosen: Boolean `(arms, ...)`, true for the chosen arm.
-        where: The `where` of the arrays' library.
-
-    Returns:
-        `(...)`.
+    `where` is that of the arrays' library.
     """
     # For the few arms of a bandit, one pass for each arm is faster than an indexed look-up.
     found = where(chosen[1], values[1], values[0])
@@ -280,15 +274,7 @@ def value_of_chosen(values: Array, chosen: Array, where: Callable[..., Array] = 
 
 
 def is_chosen(choice: np.ndarray, num_arms: int) -> np.ndarray:
-    """Return which arm is the chosen one.
-
-    Args:
-        choice: Integers `(sessions,)`, from 0 to `num_arms - 1`.
-        num_arms: Number of arms.
-
-    Returns:
-        Boolean `(arms, sessions)`.
-    """
+    """Return which arm is chosen, boolean `(arms, sessions)`, from arms `(sessions,)`."""
     return choice == _arms(num_arms, choice.dtype)
 
 
@@ -298,14 +284,7 @@ def _arms(num_arms: int, dtype: np.dtype) -> np.ndarray:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Compute the softmax over the first axis without overflow.
-
-    Args:
-        logits: `(arms, sessions)`.
-
-    Returns:
-        Probabilities `(arms, sessions)`; each column sums to 1.
-    """
+    """Compute the softmax of logits `(arms, sessions)` over the first axis, without overflow."""
     if len(logits) == 2:
         # One exponential instead of two. Past 700 it would overflow, where the share is 0 anyway.
         probability = np.empty_like(logits)

@@ -157,12 +157,7 @@ def _play(
 ) -> None:
     """Play the sessions that `draws` was started for, into `record`.
 
-    Args:
-        agent: The agent.
-        environment: The environment.
-        draws: The random numbers.
-        indices: `(sessions,)`, the index of each session among all sessions of the seed.
-        record: For each array of `SimulatedSessions`, `(trials, ..., sessions)` to fill.
+    Each array of `record` is one of `SimulatedSessions` as `(trials, ..., sessions)`.
     """
     trials, sessions = record["choice"].shape
     state = agent.initial_state(sessions, environment.num_arms)
@@ -225,13 +220,7 @@ class _Draws:
         self._normals = np.empty((self._part, environment.trial_normals, width))
 
     def start(self, first: int, count: int, wanted: slice) -> None:
-        """Start at the first trial of the groups `first` to `first + count - 1`.
-
-        Args:
-            first: The first group.
-            count: Number of groups.
-            wanted: The sessions of these groups that are played.
-        """
+        """Start at the first trial of `count` groups from `first`, of which `wanted` is played."""
         self._generators = [
             [
                 np.random.Generator(

@@ -118,14 +118,7 @@ class DisRNNCell(keras.layers.Layer):
         self.update_network.build((None, self.num_latents, observations + self.num_latents, None))
 
     def get_initial_state(self, batch_size: Tensor | int | None = None) -> list[Tensor]:
-        """Return the learned initial latents, the same for every session.
-
-        Args:
-            batch_size: Number of sessions.
-
-        Returns:
-            A list of one tensor `(sessions, latents)`.
-        """
+        """Return the learned initial latents, a list of one tensor `(sessions, latents)`."""
         initial = ops.cast(self.initial_latents, self.compute_dtype)
         return [ops.broadcast_to(initial, (batch_size, self.num_latents))]
 

@@ -19,14 +19,7 @@ _logged: set[str] = set()
 
 
 def check_implementation(implementation: str) -> None:
-    """Check that an implementation is one of `IMPLEMENTATIONS`.
-
-    Args:
-        implementation: The name of the implementation.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Raise a ValueError if an implementation is not one of `IMPLEMENTATIONS`."""
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation: expected one of {IMPLEMENTATIONS}, got {implementation!r}"

@@ -18,13 +18,6 @@ def check_weight(name: str, weight: None) -> None: ...
 def check_weight(name: str, weight: float | None) -> float | None:
     """Check that a penalty weight is a finite number of at least 0, or `None` for no penalty.
 
-    Args:
-        name: The argument's name, for the message.
-        weight: The weight.
-
-    Returns:
-        The weight as a `float`, or `None`.
-
     Raises:
         ValueError: If it is anything else.
     """
@@ -48,12 +41,9 @@ def average_cost(cost: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def add_penalty(layer: keras.layers.Layer, weight: float | None, cost: Tensor) -> None:
-    """Add a weighted cost to the losses of a layer, unless the layer is frozen.
+    """Add a weighted cost, a scalar tensor, to the losses of a layer.
 
-    Args:
-        layer: The layer.
-        weight: The penalty weight, or `None` for no penalty.
-        cost: A scalar tensor.
+    A frozen layer adds nothing, and neither does a weight of `None`.
     """
     if weight is not None and layer.trainable:
         # Keras sums all losses in its default dtype, not in the dtype of the layer.

@@ -21,12 +21,6 @@ LEAKY_SLOPE = 0.01
 def get_activation(name: str) -> Callable[[Tensor], Tensor]:
     """Look up an activation function by its Keras name; leaky ReLU has slope 0.01.
 
-    Args:
-        name: Name of a Keras activation.
-
-    Returns:
-        The function.
-
     Raises:
         ValueError: If it is not the name of a Keras activation.
     """

@@ -48,9 +48,6 @@ def read_features(
         features: `(sessions, time steps, observations)`.
         training: Whether to add noise to the embedding.
         switch: A boolean tensor; false turns the noise off.
-
-    Returns:
-        What each part reads.
     """
     seen, observed = remove_padding(features[..., : model.num_trial_observations])
     if model.subject_embedding is None:
@@ -105,15 +102,7 @@ def separate_subject_costs(model: DisRNNModel, costs: dict[str, Tensor], reads: 
 
 
 def check_observations(model: DisRNNModel | Baseline, shape: Sequence[int | None]) -> None:
-    """Refuse features of another shape than the model reads.
-
-    Args:
-        model: The model.
-        shape: The shape of the features.
-
-    Raises:
-        ValueError: If the shape is wrong.
-    """
+    """Raise a ValueError if features have another shape than the model reads."""
     if len(shape) != 3 or shape[-1] not in (None, model.num_observations):
         index = "; the last is the subject's index, see Sessions.for_model"
         raise ValueError(
@@ -126,12 +115,8 @@ def check_observations(model: DisRNNModel | Baseline, shape: Sequence[int | None
 def check_subject_index(model: DisRNNModel, index: Tensor) -> None:
     """Refuse a wrong index of a subject in eager execution. Within a graph it gives NaN.
 
-    Args:
-        model: The model.
-        index: The last observation, of any shape.
-
     Raises:
-        ValueError: If it is not the index of a subject and not NaN.
+        ValueError: If a value of `index`, of any shape, is not that of a subject and not NaN.
     """
     if not tf.executing_eagerly() or not isinstance(index, tf.Tensor):
         return

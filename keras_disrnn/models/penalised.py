@@ -134,7 +134,7 @@ class PenalisedModel(keras.Model):
         return {
             group: (name, parts[part])
             for name in self.penalty_names
-            for group, part in PENALTIES[name].groups
+            for group, part in PENALTIES[name].groups.items()
             if part in parts
         }
 

@@ -15,8 +15,8 @@ class Penalty(NamedTuple):
         name: The argument of `DisRNNModel`, and the attribute of the model.
         default: Its default value.
         stage: The stage whose selection scales this weight; `None` if no selection scales it.
-        groups: The groups of costs that the weight multiplies. Each comes with the name of the
-            part of the model that it regularises.
+        groups: The groups of costs that the weight multiplies, each with the name of the part of
+            the model that it regularises.
         reference: Its name in the configurations of the authors' package `disentangled-rnns`;
             `None` if they have no such penalty.
         of_subjects: Whether only models of several subjects have it.
@@ -25,73 +25,44 @@ class Penalty(NamedTuple):
     name: str
     default: float
     stage: Literal["choice", "dopamine"] | None
-    groups: tuple[tuple[str, str], ...]
+    groups: dict[str, str]
     reference: str | None
     of_subjects: bool = False
 
 
 _TABLE = (
-    Penalty("latent_penalty", 3e-3, "choice", (("latent", "core"),), "latent_penalty"),
+    Penalty("latent_penalty", 3e-3, "choice", {"latent": "core"}, "latent_penalty"),
+    Penalty("update_obs_penalty", 1e-3, "choice", {"update_obs": "core"}, "update_net_obs_penalty"),
     Penalty(
-        "update_obs_penalty", 1e-3, "choice", (("update_obs", "core"),), "update_net_obs_penalty"
-    ),
-    Penalty(
-        "update_latent_penalty",
-        1e-3,
-        "choice",
-        (("update_latent", "core"),),
+        "update_latent_penalty", 1e-3, "choice", {"update_latent": "core"},
         "update_net_latent_penalty",
     ),
     Penalty(
-        "choice_penalty",
-        1e-3,
-        "choice",
-        (("choice", "choice_readout"),),
+        "choice_penalty", 1e-3, "choice", {"choice": "choice_readout"},
         "choice_net_latent_penalty",
     ),
     Penalty(
-        "dopamine_penalty",
-        1e-3,
-        "dopamine",
-        (("dopamine", "dopamine_readout"),),
+        "dopamine_penalty", 1e-3, "dopamine", {"dopamine": "dopamine_readout"},
         "neural_activity_net_latent_penalty",
     ),
+    Penalty("l2_scale", 1e-5, None, {"l2": "core", "dopamine_l2": "dopamine_readout"}, "l2_scale"),
     Penalty(
-        "l2_scale", 1e-5, None, (("l2", "core"), ("dopamine_l2", "dopamine_readout")), "l2_scale"
+        "subject_penalty", 3e-4, "choice", {"subject": "subject_embedding"},
+        "subj_penalty", of_subjects=True,
     ),
     Penalty(
-        "subject_penalty",
-        3e-4,
-        "choice",
-        (("subject", "subject_embedding"),),
-        "subj_penalty",
-        of_subjects=True,
+        "update_subject_penalty", 3e-4, "choice", {"update_subject": "core"},
+        "update_net_subj_penalty", of_subjects=True,
     ),
     Penalty(
-        "update_subject_penalty",
-        3e-4,
-        "choice",
-        (("update_subject", "core"),),
-        "update_net_subj_penalty",
-        of_subjects=True,
+        "choice_subject_penalty", 3e-4, "choice", {"choice_subject": "choice_readout"},
+        "choice_net_subj_penalty", of_subjects=True,
     ),
     Penalty(
-        "choice_subject_penalty",
-        3e-4,
-        "choice",
-        (("choice_subject", "choice_readout"),),
-        "choice_net_subj_penalty",
-        of_subjects=True,
+        "dopamine_subject_penalty", 3e-4, "dopamine", {"dopamine_subject": "dopamine_readout"},
+        None, of_subjects=True,
     ),
-    Penalty(
-        "dopamine_subject_penalty",
-        3e-4,
-        "dopamine",
-        (("dopamine_subject", "dopamine_readout"),),
-        None,
-        of_subjects=True,
-    ),
-)
+)  # fmt: skip
 
 PENALTIES: dict[str, Penalty] = {penalty.name: penalty for penalty in _TABLE}
 """Every penalty by name."""

@@ -12,15 +12,7 @@ _ALIGNMENT = 64
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Make an array for results, aligned so that TensorFlow takes it over without a copy.
-
-    Args:
-        shape: The array's shape.
-        dtype: The array's dtype.
-
-    Returns:
-        An array without any particular values.
-    """
+    """Make an array for results, aligned so that TensorFlow takes it over without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -(address(memory) or 0) % _ALIGNMENT
@@ -31,12 +23,6 @@ def aligned(array: np.ndarray) -> np.ndarray:
     """Return the array, or an aligned copy if its memory is not aligned.
 
     TensorFlow copies arrays between calls in eager mode, and its copies are aligned less.
-
-    Args:
-        array: Any array.
-
-    Returns:
-        An array with the same values.
     """
     if (address(array) or 0) % _ALIGNMENT == 0:
         return array

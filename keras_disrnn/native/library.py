@@ -47,24 +47,18 @@ INSTRUCTIONS = ("baseline", "avx2", "avx512")
 _OUT_OF_MEMORY = 1
 
 
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    """The fields of a C structure that have the same type."""
+    return [(name, kind) for name in names.split()]
+
+
 class ParameterFields(ctypes.Structure):
     """The structure `Parameters` of library.h."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in (
-            "input_kernel",
-            "input_bias",
-            "hidden_kernel",
-            "hidden_bias",
-            "output_kernel",
-            "output_bias",
-            "first_multiplier",
-            "first_sigma",
-            "second_multiplier",
-            "second_sigma",
-            "latent_sigma",
-        )
+    _fields_ = _fields(
+        ctypes.c_void_p,
+        "input_kernel input_bias hidden_kernel hidden_bias output_kernel output_bias "
+        "first_multiplier first_sigma second_multiplier second_sigma latent_sigma",
     )
 
 
@@ -72,47 +66,20 @@ class Problem(ctypes.Structure):
     """The structure `Problem` of library.h."""
 
     _fields_ = (
-        *(
-            (name, ctypes.c_int64)
-            for name in (
-                "sessions",
-                "rows",
-                "observations",
-                "latents",
-                "units",
-                "layers",
-                "outputs",
-                "activation",
-                "threads",
-                "instructions",
-                "noise",
-                "observed",
-                "previous",
-                "first_session",
-            )
+        *_fields(
+            ctypes.c_int64,
+            "sessions rows observations latents units layers outputs activation threads "
+            "instructions noise observed previous first_session",
         ),
         ("seed", ctypes.c_uint64 * 2),
         ("max_latent_value", ctypes.c_double),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                "features",
-                "mask",
-                "initial",
-                "obs_noise",
-                "update_noise",
-                "latent_noise",
-            )
-        ),
+        *_fields(ctypes.c_void_p, "features mask initial obs_noise update_noise latent_noise"),
         ("parameters", ParameterFields),
-        ("z", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
+        *_fields(ctypes.c_void_p, "z y"),
         ("costs", ctypes.c_void_p * 3),
-        ("kept", ctypes.c_void_p),
-        ("dz", ctypes.c_void_p),
-        ("dy", ctypes.c_void_p),
+        *_fields(ctypes.c_void_p, "kept dz dy"),
         ("dcosts", ctypes.c_void_p * 3),
-        *((name, ctypes.c_void_p) for name in ("dlatents", "dfeatures", "dinitial")),
+        *_fields(ctypes.c_void_p, "dlatents dfeatures dinitial"),
         ("gradients", ParameterFields),
     )
 
@@ -121,8 +88,8 @@ class Likelihood(ctypes.Structure):
     """The structure `Likelihood` of library.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("count", "arms", "threads", "instructions")),
-        *((name, ctypes.c_void_p) for name in ("choice", "logits", "log_p", "dlog_p", "dlogits")),
+        *_fields(ctypes.c_int64, "count arms threads instructions"),
+        *_fields(ctypes.c_void_p, "choice logits log_p dlog_p dlogits"),
     )
 
 
@@ -191,14 +158,11 @@ def is_disabled() -> bool:
 
 
 def why_not(activation: str, policy: keras.DTypePolicy) -> str | None:
-    """Return why a layer cannot run natively here and now.
+    """Return why a layer cannot run natively here and now; `None` if it can.
 
     Args:
         activation: Name of the layer's activation.
         policy: The layer's dtype policy.
-
-    Returns:
-        The reason, for a message; `None` if the layer can run natively.
     """
     if policy.compute_dtype != policy.variable_dtype:
         return f"the dtype policy {policy.name} mixes dtypes"
@@ -208,14 +172,7 @@ def why_not(activation: str, policy: keras.DTypePolicy) -> str | None:
 
 
 def why_not_of_dtype(dtype: str) -> str | None:
-    """Return why nothing of a dtype can run natively here and now.
-
-    Args:
-        dtype: Name of the dtype.
-
-    Returns:
-        The reason, for a message; `None` if it can run natively.
-    """
+    """Return why nothing of a dtype can run natively here and now; `None` if it can."""
     if keras.backend.backend() != "tensorflow":
         return f"the Keras backend is {keras.backend.backend()}, not tensorflow"
     if dtype not in ("float32", "float64"):
@@ -228,11 +185,7 @@ def why_not_of_dtype(dtype: str) -> str | None:
 
 
 def require() -> Any:
-    """Return the library.
-
-    Raises:
-        RuntimeError: If it cannot be loaded.
-    """
+    """Return the library. Raise a RuntimeError if it cannot be loaded."""
     library, reason = load()
     if library is None:
         raise RuntimeError(f"native library: expected one that loads, got none: {reason}")
@@ -246,10 +199,7 @@ def best_instructions() -> str:
 
 def thread_count() -> int:
     """Return how many threads a pass uses: TensorFlow's intra-op setting, or `processor_count`."""
-    configured = tf.config.threading.get_intra_op_parallelism_threads()
-    if configured:
-        return configured
-    return processor_count()
+    return tf.config.threading.get_intra_op_parallelism_threads() or processor_count()
 
 
 def processor_count() -> int:
@@ -272,13 +222,6 @@ def yield_processors() -> None:
 
 
 def check(status: int) -> None:
-    """Check the status that a call of the library returns.
-
-    Args:
-        status: The status.
-
-    Raises:
-        MemoryError: If the library ran out of memory.
-    """
+    """Raise a MemoryError if the status of a call says that the library ran out of memory."""
     if status == _OUT_OF_MEMORY:
         raise MemoryError("native library: out of memory")

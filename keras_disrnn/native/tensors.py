@@ -11,27 +11,13 @@ from tensorflow import Tensor
 
 
 def to_tensors(values: Iterable[Any]) -> list[Tensor]:
-    """Convert Keras variables to TensorFlow tensors.
-
-    Args:
-        values: Keras variables or tensors.
-
-    Returns:
-        A list of tensors.
-    """
+    """Convert Keras variables to TensorFlow tensors."""
     # Twice: Keras converts its variable to a variable of TensorFlow.
     return [tf.convert_to_tensor(keras.ops.convert_to_tensor(value)) for value in values]
 
 
 def network_weights(network: keras.layers.Layer) -> tuple[keras.Variable, ...]:
-    """Return the weights of a `ResidualMLP` in the order in which the library takes them.
-
-    Args:
-        network: The built layer.
-
-    Returns:
-        Six variables.
-    """
+    """Return the six weights of a built `ResidualMLP` in the order of the library."""
     return (
         network.input_kernel,
         network.input_bias,

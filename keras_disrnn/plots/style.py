@@ -65,15 +65,7 @@ def hide_spines(axes: Iterable[Axes]) -> None:
 
 
 def arm_labels(arms: int, arm_names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Returns the names of the arms.
-
-    Args:
-        arms: Number of arms.
-        arm_names: One name for each arm; `None` for `left` and `right`, or `arm 0`, ... for more
-            than two arms.
-
-    Returns:
-        The names.
+    """Returns the names of the arms; by default left and right, or arm 0, ... for more than two.
 
     Raises:
         ValueError: If the number of names differs from the number of arms.

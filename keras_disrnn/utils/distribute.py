@@ -28,14 +28,7 @@ STRATEGIES = (
 
 
 def replicas(model: keras.Model) -> int:
-    """Return the number of replicas that a model is trained on.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The number; 1 without a strategy.
-    """
+    """Return the number of replicas that a model is trained on; 1 without a strategy."""
     return 1 if model.made_under is None else model.made_under.num_replicas_in_sync
 
 
@@ -71,38 +64,17 @@ def check_strategy(model: keras.Model, steps_per_execution: int = 1) -> None:
 
 
 def scope(model: keras.Model) -> contextlib.AbstractContextManager:
-    """Return the scope of the strategy that a model was made under.
-
-    Args:
-        model: The model.
-
-    Returns:
-        A context manager. Without a strategy it does nothing.
-    """
+    """Return the scope of the strategy that a model was made under, if there is one."""
     return contextlib.nullcontext() if model.made_under is None else model.made_under.scope()
 
 
 def is_chief(model: keras.Model) -> bool:
-    """Return whether this process writes files: the first of several workers does.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Whether it does; true without a strategy.
-    """
+    """Return whether this process writes files: the first of several workers does."""
     return model.made_under is None or model.made_under.extended.should_checkpoint
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether a strategy has workers besides this process.
-
-    Args:
-        strategy: The strategy.
-
-    Returns:
-        Whether it has.
-    """
+    """Return whether a strategy has workers besides this process."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and (
         strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)
     )
@@ -179,15 +151,7 @@ def _hand_to_all(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> 
 
 
 def local_batch(strategy: tf.distribute.Strategy, iterator: Any) -> Any:
-    """Return the first batch of a Keras iterator over steps, as one local replica has it.
-
-    Args:
-        strategy: The strategy.
-        iterator: The iterator.
-
-    Returns:
-        The batch.
-    """
+    """Return the first batch of a Keras iterator over steps, as one local replica has it."""
     _, _, batches = next(iter(iterator))
     return keras.tree.map_structure(
         lambda part: strategy.experimental_local_results(part)[0], next(batches)
@@ -230,11 +194,7 @@ def share(batch: Any) -> Iterator[Any]:
 
 
 def first_session() -> Tensor | int | None:
-    """Return the index, in the whole batch, of the first session of a share.
-
-    Returns:
-        The index; `None` outside `share`.
-    """
+    """Return the index of a share's first session in the whole batch; `None` outside `share`."""
     found = getattr(_step, "share", None)
     return None if found is None else found[0]
 
@@ -299,14 +259,7 @@ def mean_over_replicas(mean: Tensor, weight: Tensor) -> Tensor:
 
 
 def scale_loss(loss: Tensor) -> Tensor:
-    """Divide a loss that is the same on all replicas by their number: Keras sums the losses.
-
-    Args:
-        loss: The loss.
-
-    Returns:
-        The loss over the number of replicas.
-    """
+    """Divide a loss that is the same on all replicas by their number: Keras sums the losses."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     return loss if replicas == 1 else loss / replicas
 

@@ -10,12 +10,6 @@ from keras_disrnn.utils.checks import check_integer
 def check_seed(seed: int | None) -> int | None:
     """Check that a seed is a whole number of at least 0, or `None` for a random seed.
 
-    Args:
-        seed: The seed.
-
-    Returns:
-        The seed as an `int`, or `None`.
-
     Raises:
         ValueError: If it is anything else.
     """

@@ -10,12 +10,5 @@ Shape: TypeAlias = tuple[Any, ...]
 
 
 def cost_dtype(policy: Any) -> str:
-    """Return the dtype of costs and losses for a dtype policy.
-
-    Args:
-        policy: The `keras.DTypePolicy` of a layer.
-
-    Returns:
-        `"float64"` if the variables are float64, else `"float32"`.
-    """
+    """Return the dtype of costs and losses: float64 if the variables are float64, else float32."""
     return "float64" if policy.variable_dtype == "float64" else "float32"
