@@ -116,12 +116,10 @@ def add_predictions(
     outputs = model if isinstance(model, dict) else _outputs(model, sessions, batch_size)
     _check_outputs(outputs, sessions)
     trials = _trials(sessions, outputs)
-    probabilities = [name for name in trials if name.startswith("choice_probability_")]
-    new = {name: trials[name] for name in probabilities}
+    new = {name: trials[name] for name in trials if name.startswith("choice_probability_")}
     choice = trials["choice"]
     made = np.nan_to_num(choice).astype(int)
-    by_arm = np.stack([trials[name] for name in probabilities], axis=-1)
-    likelihood = np.take_along_axis(by_arm, made[:, None], axis=-1)[:, 0]
+    likelihood = np.stack(list(new.values()))[made, np.arange(len(made))]
     new["choice_likelihood"] = np.where(np.isnan(choice), np.nan, likelihood)
     new |= {name: trials[name] for name in trials if is_latent(name)}
     for name in sessions.signal_names if "dopamine" in outputs else ():
@@ -133,11 +131,8 @@ def add_predictions(
             f"table: expected no column {taken[0]!r}, got one; rename it, or pass the table "
             "without it"
         )
-    columns = {}
-    for name, values in new.items():
-        columns[name] = np.full(len(table), np.nan)
-        columns[name][rows] = values
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    found = pd.DataFrame(new, index=rows, dtype=np.float64).reindex(range(len(table)))
+    return pd.concat([table, found.set_axis(table.index)], axis=1)
 
 
 def _outputs(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:

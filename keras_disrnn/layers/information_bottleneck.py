@@ -46,6 +46,7 @@ class InformationBottleneck(keras.layers.Layer):
         inputs: `(..., elements)`; with `num_networks`, `(..., elements, sessions)`.
         training: Whether to add noise.
         noise: Standard normal draws of the output's shape, to use instead of new ones.
+        switch: Boolean tensor. False turns the noise off, without tracing the function again.
         mask: Boolean `(...)`. Time steps where it is false do not count in the penalty. It has no
             effect on the output. Not supported with `num_networks`.
 
@@ -144,6 +145,7 @@ class InformationBottleneck(keras.layers.Layer):
         training: bool = False,
         noise: Tensor | None = None,
         mask: Tensor | None = None,
+        switch: Tensor | None = None,
     ) -> Tensor:
         if self.penalty_weight is not None:
             rows = inputs if self.num_networks is None else ops.swapaxes(inputs, -1, -2)
@@ -153,6 +155,8 @@ class InformationBottleneck(keras.layers.Layer):
             return mean
         if noise is None:
             noise = self.draw_noise(ops.shape(mean), 0 if self.num_networks is None else -1)
+        if switch is not None:
+            noise = noise * ops.cast(switch, noise.dtype)
         return mean + self.scale_noise(noise)
 
     def kl(self, inputs: Tensor, elements: slice = slice(None)) -> Tensor:

@@ -93,9 +93,12 @@ class _Readout(keras.layers.Layer):
         training: bool = False,
         noise: Tensor | None = None,
         mask: Tensor | None = None,
+        switch: Tensor | None = None,
     ) -> Tensor:
         noisy = bool(training and self.trainable)
-        return self.network(self.bottleneck(inputs, training=noisy, noise=noise, mask=mask))
+        return self.network(
+            self.bottleneck(inputs, training=noisy, noise=noise, mask=mask, switch=switch)
+        )
 
     def read_sessions(
         self,
@@ -149,11 +152,7 @@ class _Readout(keras.layers.Layer):
             observed = ops.cast(features[..., : self.num_observed], inputs.dtype)
             inputs = ops.concatenate([inputs, observed], axis=-1)
         cost = ops.where(real, self.bottleneck.kl(inputs), 0.0)
-        if noisy and switch is not None:
-            if noise is None:
-                noise = self.bottleneck.draw_noise(ops.shape(inputs))
-            noise = noise * ops.cast(switch, noise.dtype)
-        return self(inputs, training=noisy, noise=noise), cost
+        return self(inputs, training=noisy, noise=noise, switch=switch), cost
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.num_outputs)
@@ -186,6 +185,7 @@ class ChoiceReadout(_Readout):
         inputs: Latents `(..., latents)`, followed by the subject's embedding if there is one.
         training: Whether to add noise.
         noise: Standard normal draws of the inputs' shape, to use instead of new ones.
+        switch: Boolean tensor. False turns the noise off, without tracing the function again.
         mask: Boolean `(...)`. Time steps where it is false do not count in the penalty.
 
     Returns:
@@ -231,6 +231,7 @@ class DopamineReadout(_Readout):
             subject's embedding.
         training: Whether to add noise.
         noise: Standard normal draws of the inputs' shape, to use instead of new ones.
+        switch: Boolean tensor. False turns the noise off, without tracing the function again.
         mask: Boolean `(...)`. Time steps where it is false do not count in the penalty.
 
     Returns:

@@ -148,14 +148,9 @@ class SubjectEmbedding(keras.layers.Layer):
         empty = ops.logical_not(ops.any(real, axis=1))
         mean = self(subject, training=False)
         mean = ops.where(empty[:, None], ops.zeros_like(mean), mean)[:, None]
-        shape = (*ops.shape(index), self.units)
-        embedding = ops.broadcast_to(mean, shape)
+        embedding = ops.broadcast_to(mean, (*ops.shape(index), self.units))
         if training and self.trainable:
-            if noise is None:
-                noise = self.bottleneck.draw_noise(shape)
-            if switch is not None:
-                noise = noise * ops.cast(switch, noise.dtype)
-            embedding = self.bottleneck(embedding, training=True, noise=noise)
+            embedding = self.bottleneck(embedding, training=True, noise=noise, switch=switch)
         return embedding, ops.where(real, self.bottleneck.kl(mean), 0.0)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -336,12 +336,8 @@ class CognitiveModel(Baseline):
 
     def _rule(self) -> Rule:
         self._check_fitted()
-        return self.make_rule(
-            {
-                name: ops.cast(weight, self.compute_dtype)
-                for name, weight in self._weights_by_name.items()
-            }
-        )
+        weights = self._weights_by_name.items()
+        return self.make_rule({name: ops.cast(w, self.compute_dtype) for name, w in weights})
 
     def _check_fitted(self) -> None:
         if not self.fitted:
