@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from keras_disrnn import bandit, data
+from keras_disrnn.utils.tables import check_columns
 
 SPLITS = ("train", "validation", "test")
 _TRIALS_AT_ONCE = 2**19
@@ -319,12 +320,7 @@ class Parker2016Config(TrialsTableConfig):
             raise ValueError(f"{path.name}: {error}") from error
 
     def _sessions(self, samples: pd.DataFrame, subject: str, session: str) -> data.Sessions:
-        missing = [name for name in (subject, session, self.signal) if name not in samples]
-        if missing:
-            raise ValueError(
-                f"Parker2016Config: expected a column {missing[0]!r}, got the columns "
-                f"{', '.join(map(str, samples.columns))}"
-            )
+        check_columns("Parker2016Config", samples, (subject, session, self.signal))
         # Sessions are numbered within subjects.
         samples = samples.assign(**{session: samples[subject] + " " + samples[session]})
         events = data.events_from_samples(

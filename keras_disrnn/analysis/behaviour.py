@@ -13,7 +13,7 @@ from keras_disrnn.analysis.arrays import divide
 from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.bandit import better_arms
 from keras_disrnn.utils.checks import check_integer
-from keras_disrnn.utils.tables import summarized
+from keras_disrnn.utils.tables import check_columns, summarized
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -250,10 +250,8 @@ def better_arms_of(
             f"columns: expected one (the better arm) or {sessions.num_arms} (the reward "
             f"probability of each arm), got {len(columns)}: {', '.join(columns)}"
         )
+    check_columns("table", table, columns)
     for column in columns:
-        if column not in table.columns:
-            there = ", ".join(map(str, table.columns))
-            raise ValueError(f"table: expected a column {column!r}, got the columns {there}")
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise ValueError(f"table: expected numbers in column {column!r}, got other values")
     values = table[columns].to_numpy(np.float64)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from keras_disrnn.analysis.arrays import to_numpy
 from keras_disrnn.analysis.bottlenecks import check_built, compute_bottlenecks, embedding_names
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.tables import check_columns
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 
 if TYPE_CHECKING:
@@ -169,9 +170,8 @@ def compute_embedding_correlations(embeddings: pd.DataFrame, known: pd.DataFrame
     >>> round(compute_embedding_correlations(found, known)["rho"].item(), 3)
     1.0
     """
-    for name, table in (("embeddings", embeddings), ("known", known)):
-        if "subject" not in table:
-            raise ValueError(f"{name}: expected a column 'subject', got {list(table.columns)}")
+    check_columns("embeddings", embeddings, ["subject"])
+    check_columns("known", known, ["subject"])
     found, facts = align_subjects(embeddings, known)
     rows = []
     for dimension in found:

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.special
 
 from keras_disrnn.utils.checks import check_integer, check_number
+from keras_disrnn.utils.tables import check_columns
 
 
 class Environment(Protocol):
@@ -297,12 +298,7 @@ class ScheduledBandit:
             ValueError: If a column is missing or not numeric, the rows of a session are not
                 adjacent, or a value is not a probability.
         """
-        for column in (session, *columns):
-            if column not in table.columns:
-                raise ValueError(
-                    f"table: expected a column {column!r}, got the columns "
-                    f"{', '.join(map(str, table.columns))}"
-                )
+        check_columns("table", table, (session, *columns))
         codes, names = pd.factorize(table[session])
         starts = np.flatnonzero(np.diff(codes, prepend=-2))
         if len(starts) != len(names) or (codes < 0).any():

@@ -17,6 +17,7 @@ import pandas as pd
 
 from keras_disrnn.data.recording import Photometry, Recording, instants
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.tables import check_columns
 
 # === Signal ===
 
@@ -257,13 +258,7 @@ def photometry_responses(
         [0.0, 1.0]
     """
     settings = Photometry() if settings is None else settings
-    for name in (event, session):
-        if name not in table.columns:
-            there = list(map(str, table.columns))
-            raise ValueError(
-                f"table: expected a column {name!r}, got the columns {', '.join(there)}"
-                f"{suggest(str(name), there)}"
-            )
+    check_columns("table", table, (event, session))
     times = pd.to_numeric(table[event], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     wordy = np.isnan(times) & table[event].notna().to_numpy()
     if wordy.any():

@@ -45,7 +45,7 @@ from keras_disrnn.plots import (
     plot_recovery_by_sessions,
 )
 from keras_disrnn.utils.files import check_new, new_folder, write_json
-from keras_disrnn.utils.tables import write_csv
+from keras_disrnn.utils.tables import check_columns, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -228,10 +228,7 @@ def report_subjects(
     facts = None
     if known is not None:
         facts = read_table(known, text=[column])
-        if column not in facts:
-            raise ValueError(
-                f"{known}: expected a column {column!r}, got {', '.join(facts.columns)}"
-            )
+        check_columns(str(known), facts, [column])
         facts = facts.assign(subject=facts[column])
     model, data = load_run_data(run)
     embeddings, dimensions = compute_embeddings(model), open_embeddings(model)

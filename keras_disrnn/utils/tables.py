@@ -10,12 +10,13 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.utils.checks import suggest
 from keras_disrnn.utils.files import write_text
 
 MISSING = "–"
@@ -215,6 +216,27 @@ def write_csv(path: str | os.PathLike, table: pd.DataFrame) -> None:
     'r2\n0.5\n'
     """
     write_text(path, table.to_csv(index=False))
+
+
+def check_columns(name: str, table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raises a ValueError that names the first of some columns that a table lacks.
+
+    Example:
+
+    >>> import pandas as pd
+    >>> from keras_disrnn.utils.tables import check_columns
+    >>> check_columns("table", pd.DataFrame({"choice": [0], "reward": [1]}), ["reward", "choise"])
+    Traceback (most recent call last):
+        ...
+    ValueError: table: expected a column 'choise', got the columns choice, reward; did you mean ...
+    """
+    there = list(map(str, table.columns))
+    for column in columns:
+        if column not in table.columns:
+            raise ValueError(
+                f"{name}: expected a column {column!r}, got the columns {', '.join(there)}"
+                f"{suggest(str(column), there)}"
+            )
 
 
 def escape_latex(text: object) -> str:
