@@ -313,16 +313,13 @@ def rule_tables(
     >>> {name: len(table) for name, table in rule_tables(model, points=5).items()}
     {'update': 20, 'choice': 5}
     """
-    updates = compute_update_rules(model, features, **settings)
-    frames = [rule.to_frame() for rule in updates]
-    choice = compute_choice_rule(model, features, **settings)
+    frames = [rule.to_frame() for rule in compute_update_rules(model, features, **settings)]
     tables = {
         "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
-        "choice": choice.to_frame(),
+        "choice": compute_choice_rule(model, features, **settings).to_frame(),
     }
     if model.dopamine_readout is not None:
-        dopamine = compute_dopamine_rule(model, features, **settings)
-        tables["dopamine"] = dopamine.to_frame()
+        tables["dopamine"] = compute_dopamine_rule(model, features, **settings).to_frame()
     return tables
 
 

@@ -12,10 +12,10 @@ from keras_disrnn.analysis.subjects import align_subjects, compute_embedding_cor
 from keras_disrnn.plots.style import (
     FAINT,
     INK,
-    SMALL,
     AnyFigure,
     colour,
     empty_figure,
+    name_subjects,
     new_figure,
     note,
     warn_left_out,
@@ -23,8 +23,6 @@ from keras_disrnn.plots.style import (
 )
 
 MAX_PANELS = 12
-MOST_NAMED = 40
-"""Figures of more subjects leave out the names, because they would overlap."""
 
 
 def plot_embeddings(
@@ -104,9 +102,5 @@ def _coordinates(
         ax.vlines(range(count), 0, ordered[dimension], color=FAINT, linewidth=1, zorder=1)
         ax.scatter(range(count), ordered[dimension], s=22, color=INK, zorder=2)
         ax.set_ylabel(dimension)
-    if count <= MOST_NAMED:
-        axes[-1].set_xticks(range(count), ordered["subject"], rotation=90, fontsize=SMALL)
-    else:
-        axes[-1].set_xticks([])
-        axes[-1].set_xlabel(f"{count} subjects")
+    name_subjects(axes[-1].xaxis, ordered["subject"].tolist(), rotation=90)
     return figure

@@ -20,15 +20,13 @@ from keras_disrnn.plots.style import (
     colour,
     hide_spines,
     label_beside,
+    name_subjects,
     new_figure,
     penalty_scale_axis,
 )
 
 if TYPE_CHECKING:
     from keras_disrnn.analysis.studies import StudyFit
-
-MOST_NAMES = 40
-"""Figures of more subjects leave out the names."""
 
 
 def plot_penalty_curves(fits: Sequence[StudyFit], figure: AnyFigure | None = None) -> Figure:
@@ -198,11 +196,7 @@ def plot_subject_scores(table: pd.DataFrame, figure: AnyFigure | None = None) ->
         left.plot(likelihoods[best], y[best], "o", **ring)
         right.barh(index, best.sum(), color=colour(index), height=0.6)
         right.text(best.sum(), index, f" {best.sum()}", va="center", fontsize=SMALL)
-    if len(places) <= MOST_NAMES:
-        left.set_yticks(range(len(places)), places, fontsize=SMALL)
-    else:
-        left.set_yticks([])
-        left.set_ylabel(f"{len(places)} subjects")
+    name_subjects(left.yaxis, list(places))
     left.set_xlabel("normalized likelihood, held out")
     left.grid(axis="y", color=GREY, alpha=0.15)
     right.set_yticks(range(len(models)), models, fontsize=SMALL)

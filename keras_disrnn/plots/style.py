@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
@@ -29,6 +30,9 @@ FAINT = "#BBBBBB"
 DIVERGING = "coolwarm"
 SMALL = 8
 """Font size, in points, of legends and of the ticks of dense panels."""
+
+MOST_NAMED = 40
+"""Figures of more subjects leave out the names, because they would overlap."""
 
 
 def colour(index: int) -> str:
@@ -172,6 +176,15 @@ def label_beside(
 def ring(ax: Axes, x: float, y: float) -> None:
     """Draws a ring around a point that was chosen."""
     ax.plot(x, y, "o", ms=11, mfc="none", mec=colour(1), mew=1.6)
+
+
+def name_subjects(axis: Axis, names: Sequence[str], **style: Any) -> None:
+    """Puts the names of subjects on an axis, or only their number if there are too many."""
+    if len(names) <= MOST_NAMED:
+        axis.set_ticks(range(len(names)), names, fontsize=SMALL, **style)
+    else:
+        axis.set_ticks([])
+        axis.set_label_text(f"{len(names)} subjects")
 
 
 def penalty_scale_axis(ax: Axes, scales: Sequence[float]) -> None:
