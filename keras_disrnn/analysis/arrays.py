@@ -36,7 +36,9 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:
     """Computes log probabilities over the last axis, in float64 and without overflow."""
-    return scipy.special.log_softmax(np.asarray(logits, np.float64), axis=-1)
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
