@@ -37,16 +37,8 @@ if TYPE_CHECKING:
         compute_evaluation,
         jackknife_se,
     )
-    from keras_disrnn.analysis.formulas import (
-        Formulas,
-        compute_formulas,
-        compute_subject_rates,
-    )
-    from keras_disrnn.analysis.graph import (
-        compute_graph,
-        describe_graph,
-        same_graph,
-    )
+    from keras_disrnn.analysis.formulas import Formulas, compute_formulas, compute_subject_rates
+    from keras_disrnn.analysis.graph import compute_graph, describe_graph, same_graph
     from keras_disrnn.analysis.network_rules import (
         compute_choice_rule,
         compute_dopamine_rule,
@@ -54,11 +46,7 @@ if TYPE_CHECKING:
         rule_tables,
     )
     from keras_disrnn.analysis.predictions import Predictions, true_predictions
-    from keras_disrnn.analysis.rules import (
-        ChoiceRule,
-        DopamineRule,
-        UpdateRule,
-    )
+    from keras_disrnn.analysis.rules import ChoiceRule, DopamineRule, UpdateRule
     from keras_disrnn.analysis.studies import (
         compute_agreement,
         compute_graph_clusters,
@@ -71,10 +59,7 @@ if TYPE_CHECKING:
         embedding_of,
         open_embeddings,
     )
-    from keras_disrnn.analysis.traces import (
-        add_predictions,
-        compute_session_trace,
-    )
+    from keras_disrnn.analysis.traces import add_predictions, compute_session_trace
 
 _HOMES = {
     "Behaviour": "behaviour",
