@@ -51,13 +51,6 @@ def log_likelihood(choice: Tensor, logits: Tensor) -> Tensor:
 class _MeanOverTargets(keras.losses.Loss):
     """A mean over the targets with weight, over all replicas of a `tf.distribute` strategy."""
 
-    default_name: str
-
-    def __init__(
-        self, name: str | None = None, *, reduction: str = _REDUCTION, **kwargs: Any
-    ) -> None:
-        super().__init__(name=name or self.default_name, reduction=reduction, **kwargs)
-
     def __call__(
         self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
     ) -> Tensor:
@@ -96,7 +89,10 @@ class ChoiceCrossentropy(_MeanOverTargets):
     0.6931
     """
 
-    default_name = "choice_crossentropy"
+    def __init__(
+        self, name: str = "choice_crossentropy", *, reduction: str = _REDUCTION, **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, **kwargs)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return -log_likelihood(y_true, y_pred)
@@ -127,7 +123,10 @@ class DopamineMSE(_MeanOverTargets):
     1.0
     """
 
-    default_name = "dopamine_mse"
+    def __init__(
+        self, name: str = "dopamine_mse", *, reduction: str = _REDUCTION, **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, **kwargs)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return ops.square(y_pred - ops.cast(y_true, y_pred.dtype))
@@ -144,7 +143,8 @@ class LogDopamineMSE(DopamineMSE):
         **kwargs: As for `DopamineMSE`.
     """
 
-    default_name = "log_dopamine_mse"
+    def __init__(self, name: str = "log_dopamine_mse", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
 
     def mean(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Compute the loss, the same on every replica."""
