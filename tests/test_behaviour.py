@@ -258,7 +258,7 @@ def test_better_arms_are_read_from_a_table():
 
 def test_bad_arguments_are_named(mixed):
     for settings, message in (
-        ({"lags": 0}, "lags: expected at least 1"),
+        ({"lags": 0}, "lags: expected a whole number of at least 1"),
         ({"confidence": 95}, "confidence"),
         ({"better": mixed[-1][:2]}, "expected 5 sessions, got 2"),
         ({"better": [arms[:20] for arms in mixed[-1]]}, "expected 60 trials in session '0', got 2"),
