@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from keras_disrnn.utils.tables import (
+    check_columns,
     format_error,
     format_interval,
     format_number,
@@ -105,3 +106,11 @@ def test_a_summary_is_short_and_escaped():
     page = shown._repr_html_()
     assert "<th>&lt;right&gt;</th><td>a &amp; b</td>" in page
     assert page.count("<tr>") == 2
+
+
+def test_a_missing_column_is_named_with_a_similar_one():
+    table = pd.DataFrame({"choice": [0], 1: [0]})
+    check_columns("table", table, ["choice", 1])
+    message = "known: expected a column 'Choise', got the columns choice, 1; did you mean 'choice'"
+    with pytest.raises(ValueError, match=message):
+        check_columns("known", table, ["choice", "Choise"])
