@@ -19,6 +19,8 @@ from typing import Any
 
 class _UnknownKind(type):
     def __getattr__(cls, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
         return Unknown
 
     def __getitem__(cls, index: Any) -> type:
