@@ -2,10 +2,13 @@
 
 Every setting is a flag (see `keras-disrnn fit --help`). Settings can also come from a file:
 `--config settings.yaml`, such as the `config.yaml` of a run folder. Flags override the file.
+
+Help texts and refusals need settings only. `keras_disrnn.experiments` loads the rest on first use.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -14,18 +17,12 @@ from typing import Any, Literal
 
 import jsonargparse
 
-from keras_disrnn import native
-from keras_disrnn.data import EventSettings, write_trials
-from keras_disrnn.experiments import behaviour as simulation
-from keras_disrnn.experiments import commands
-from keras_disrnn.experiments import comparison as comparisons
-from keras_disrnn.experiments import run as runs
-from keras_disrnn.experiments import study as studies
-from keras_disrnn.experiments.ablation import SMALLEST_EFFECT, ablate_run, ablation_markdown
-from keras_disrnn.experiments.adaptation import adapt_run, summarize_adaptation
-from keras_disrnn.experiments.behaviour import BehaviourSettings, EnvironmentSettings
-from keras_disrnn.experiments.comparison import ComparisonSettings, OptionalTable
-from keras_disrnn.experiments.flags import quote_names, with_home
+from keras_disrnn import data as tables
+from keras_disrnn import experiments
+from keras_disrnn.data.columns import EventSettings
+from keras_disrnn.experiments.behaviour_settings import BehaviourSettings, EnvironmentSettings
+from keras_disrnn.experiments.comparison_settings import ComparisonSettings, OptionalTable
+from keras_disrnn.experiments.flags import prepared, quote_names
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -33,8 +30,10 @@ from keras_disrnn.experiments.settings import (
     TableData,
     TrainingSettings,
 )
-from keras_disrnn.experiments.study import StudySettings
+from keras_disrnn.experiments.study_settings import StudySettings
 from keras_disrnn.utils.files import plain
+from keras_disrnn.utils.thresholds import SMALLEST_EFFECT
+from keras_disrnn.version import __version__
 
 # The defaults are frozen dataclasses, and the parser copies lists.
 # ruff: noqa: B006, B008
@@ -56,7 +55,7 @@ def demo(
         training: The stages of training.
         seed: Seed of the data, the initial weights, the noise and the batches.
     """
-    _print_run(out, runs.run("demo", out, data=data, model=model, training=training, seed=seed))
+    _run("demo", out, data=data, model=model, training=training, seed=seed)
 
 
 def fit(
@@ -75,7 +74,7 @@ def fit(
         training: The stages of training.
         seed: Seed of the initial weights, the noise and the batches.
     """
-    _print_run(out, runs.run("fit", out, data=data, model=model, training=training, seed=seed))
+    _run("fit", out, data=data, model=model, training=training, seed=seed)
 
 
 def select(
@@ -94,7 +93,7 @@ def select(
         selection: The penalty scales to try, and how.
         seed: Seed of the folds, the initial weights, the noise and the batches.
     """
-    _print_run(out, runs.run("select", out, data=data, model=model, training=selection, seed=seed))
+    _run("select", out, data=data, model=model, training=selection, seed=seed)
 
 
 def recover(
@@ -121,7 +120,7 @@ def recover(
             are needed. Each has a folder in `out`.
         workers: Number of fits at a time, each on one processor.
     """
-    commands.recover_sizes(
+    experiments.commands.recover_sizes(
         out,
         range(first_seed, first_seed + num_seeds),
         data=data,
@@ -129,7 +128,7 @@ def recover(
         selection=selection,
         sizes=sizes,
         workers=workers,
-        report=_print_now,
+        report=functools.partial(print, flush=True),
     )
     print(f"Wrote {out}")
 
@@ -142,10 +141,12 @@ def evaluate(run: str, table: str | None = None, out: str | None = None) -> None
         table: Another table. All of its sessions are scored.
         out: A new JSON file for the scores, which are also printed.
     """
-    print(json.dumps(plain(commands.evaluate_run(run, table, out)), indent=2))
+    print(json.dumps(plain(experiments.commands.evaluate_run(run, table, out)), indent=2))
 
 
-def export(run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model") -> None:
+def export_(
+    run: str, out: str, format: Literal["saved_model", "reference"] = "saved_model"
+) -> None:
     """Export a model for programs that have only TensorFlow, or for the authors' package.
 
     Args:
@@ -153,7 +154,7 @@ def export(run: str, out: str, format: Literal["saved_model", "reference"] = "sa
         out: The new folder.
         format: A SavedModel, or the params.json and config.json of `disentangled-rnns`.
     """
-    digest = commands.export_run(run, out, format)
+    digest = experiments.commands.export_run(run, out, format)
     if digest is None:
         print(f"Wrote {out}")
         return
@@ -171,7 +172,7 @@ def import_(params: str, out: str, configuration: str | None = None) -> None:
         out: The new .keras file.
         configuration: The fields of its config object: JSON (.json), or a pickle.
     """
-    model = commands.import_model(params, out, configuration)
+    model = experiments.commands.import_model(params, out, configuration)
     print(f"Wrote {out}: {model.core.cell.num_latents} latents, {model.count_params()} parameters")
 
 
@@ -183,7 +184,7 @@ def plot(run: str, out: str, formats: list[str] = ["png", "pdf"]) -> None:
         out: The new folder of figures.
         formats: File name extensions, such as png, pdf and svg.
     """
-    commands.plot_run(run, out, formats)
+    experiments.commands.plot_run(run, out, formats)
     print(f"Wrote {out}")
 
 
@@ -207,7 +208,7 @@ def ablate(
         num_bootstrap_samples: Number of bootstrap samples for the intervals.
         seed: Seed of the new readouts' weights, their noise, the batches and the bootstrap.
     """
-    ablation = ablate_run(
+    ablation = experiments.ablation.ablate_run(
         run,
         out,
         steps=steps,
@@ -215,7 +216,7 @@ def ablate(
         num_bootstrap_samples=num_bootstrap_samples,
         seed=seed,
     )
-    print(f"\n{ablation_markdown(ablation)}")
+    print(f"\n{experiments.ablation.ablation_markdown(ablation)}")
     print(f"Wrote {out}")
 
 
@@ -230,7 +231,7 @@ def subjects(run: str, out: str, known: str | None = None, column: str = "subjec
         known: A table with one row per subject and columns of numbers to compare them with.
         column: The column of subjects in that table.
     """
-    report = commands.report_subjects(run, out, known=known, column=column)
+    report = experiments.commands.report_subjects(run, out, known=known, column=column)
     print(report.table.to_string(index=False))
     print(f"\nOpen dimensions: {', '.join(report.dimensions) or 'none'}")
     if report.correlations is not None:
@@ -252,9 +253,9 @@ def adapt(
             mean embedding) and after it; `config.yaml`. An interrupted adaptation is resumed.
         targets: What the embeddings are fitted to: choices only, or choices and dopamine jointly.
     """
-    adaptation, scores = adapt_run(run, out, data, targets)
+    adaptation, scores = experiments.adaptation.adapt_run(run, out, data, targets)
     print(adaptation.subjects.to_string(index=False))
-    print(summarize_adaptation(scores))
+    print(experiments.adaptation.summarize_adaptation(scores))
     print(f"Wrote {out}")
 
 
@@ -281,15 +282,15 @@ def compare(
             (give at least `--selection.num_folds 2`).
         seed: Seed of the synthetic data, starts, initial weights, noise, batches and bootstrap.
     """
-    table = comparisons.compare(
+    table = experiments.comparison.compare(
         out,
-        data=comparisons.choose_data(data, synthetic),
+        data=experiments.comparison.choose_data(data, synthetic),
         settings=settings,
         model=model,
         training=selection or training,
         seed=seed,
     )
-    print(f"\n{comparisons.comparison_markdown(table)}")
+    print(f"\n{experiments.comparison.comparison_markdown(table)}")
     print(f"Wrote {out}")
 
 
@@ -318,7 +319,7 @@ def study(
         retry_failed: Whether to make fits again that failed before.
         **settings: The fields of `StudySettings`.
     """
-    rows = studies.run_study(
+    rows = experiments.study.run_study(
         out,
         StudySettings(**settings),
         engine=engine,
@@ -326,7 +327,7 @@ def study(
         threads=threads,
         retries=retries,
         retry_failed=retry_failed,
-        report=_print_now,
+        report=functools.partial(print, flush=True),
     )
     for row in rows[rows["state"] == "failed"].itertuples():
         print(f"Failed: {row.data}, {row.subject or 'all subjects'}, {row.model}: {row.error}")
@@ -341,7 +342,7 @@ def events(events: str, out: str, settings: EventSettings) -> None:
         out: The new CSV file.
         settings: The columns and the events, such as `--settings.arms='{left: 0, right: 1}'`.
     """
-    write_trials(events, out, settings)
+    tables.write_trials(events, out, settings)
     flags = "--data.columns.missed=missed --data.columns.trial=trial"
     forced = "" if settings.forced is None else " --data.columns.forced=forced"
     print(f"Wrote {out}; read it with --data.table={out} {flags}{forced}")
@@ -368,7 +369,7 @@ def simulate(
         subject: The subject that plays, if the model has several: its name, or its index in a
             SavedModel.
     """
-    played = simulation.simulate_table(
+    played = experiments.behaviour.simulate_table(
         model,
         out,
         environment=environment,
@@ -394,7 +395,9 @@ def behaviour(
         settings: The models, and the task that they play.
         seed: Seed of the fits, the simulations and the bootstrap.
     """
-    found, distances = simulation.compare_behaviour(out, data, settings=settings, seed=seed)
+    found, distances = experiments.behaviour.compare_behaviour(
+        out, data, settings=settings, seed=seed
+    )
     for statistic, reason in found["animals"].skipped.items():
         print(f"Left out {statistic}: {reason}")
     if len(distances):
@@ -404,7 +407,7 @@ def behaviour(
 
 # fmt: off
 COMMANDS = (
-    demo, fit, select, recover, evaluate, export, import_, plot, ablate, subjects, adapt, compare,
+    demo, fit, select, recover, evaluate, export_, import_, plot, ablate, subjects, adapt, compare,
     study, events, simulate, behaviour,
 )
 # fmt: on
@@ -419,13 +422,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 after an error, or 130 after an interruption.
     """
-    native.yield_processors()
     try:
         jsonargparse.auto_cli(
-            {command.__name__.rstrip("_"): with_home(command) for command in COMMANDS},
+            {
+                command.__name__.rstrip("_"): prepared(command, computes=command is not events)
+                for command in COMMANDS
+            },
             args=quote_names(sys.argv[1:] if arguments is None else arguments),
             as_positional=False,
             prog="keras-disrnn",
+            version=__version__,
             description="Disentangled RNNs of choice and dopamine.",
         )
     except (ValueError, OSError, FloatingPointError) as error:
@@ -437,10 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_now(line: str) -> None:
-    print(line, flush=True)
-
-
-def _print_run(out: str, metrics: dict[str, Any]) -> None:
-    print(f"\n{runs.summarize_metrics(metrics)}")
+def _run(command: str, out: str, **settings: Any) -> None:
+    metrics = experiments.run.run(command, out, **settings)
+    print(f"\n{experiments.run.summarize_metrics(metrics)}")
     print(f"Report: {Path(out) / 'report.html'}")

@@ -36,6 +36,7 @@ from keras_disrnn.plots import (
     plot_structure,
     plot_update_rules,
     save_figure,
+    save_formats,
 )
 from keras_disrnn.plots.style import COLOURS, arm_labels
 
@@ -635,6 +636,21 @@ def test_a_plot_that_fails_warns(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.warns(RuntimeWarning, match="no figure"):
         save_figure(tmp_path / "s.nosuchformat", plot_session, make_trace())
+
+
+def test_a_figure_is_drawn_once_for_all_formats_with_the_same_pixels(tmp_path):
+    drawn = []
+
+    def plot():
+        drawn.append(plot_bottlenecks(make_bottlenecks()))
+        return drawn[-1]
+
+    paths = save_formats(tmp_path / "figure", plot, formats=["png", "pdf", "svg"])
+    assert [path.name for path in paths] == ["figure.png", "figure.pdf", "figure.svg"]
+    assert len(drawn) == 1
+    plot().savefig(tmp_path / "expected.png", dpi=150)
+    found, expected = (plt.imread(tmp_path / f"{name}.png") for name in ("figure", "expected"))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.filterwarnings("error::UserWarning")

@@ -333,12 +333,12 @@ def test_a_scale_multiplies_all_penalties_but_l2(trials):
             "data.mice: models.wide: subject_units: .*of at least 2 .*got sessions of 'm1' alone",
         ),
         (
-            {"models": {"small": ModelSettings(num_latents=0)}},
-            "data.mice: models.small: num_latents",
+            {"models": {"small": ModelSettings(max_latent_value=0.0)}},
+            "data.mice: models.small: max_latent_value",
         ),
         (
-            {"training": TrainingSettings(stage1_steps=150)},
-            "data.mice: subject 'm1', models.small: stage1_steps",
+            {"training": TrainingSettings(warmup_steps=0, stage1_steps=0)},
+            "data.mice: subject 'm1', models.small: sessions: expected dopamine",
         ),
     ],
 )

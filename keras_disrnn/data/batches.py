@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from keras_disrnn.utils.checks import check_integer
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
     from keras_disrnn.data.sessions import Sessions
+
+
+def check_batches(batch_size: int | None, buckets: int) -> None:
+    """Check the size of batches.
+
+    Args:
+        batch_size: See `Sessions.dataset` for this and the other.
+        buckets: See there.
+
+    Raises:
+        ValueError: If one of them is not an integer in its range.
+    """
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, 1)
+    check_integer("buckets", buckets, 1)
 
 
 def make_batches(
@@ -42,13 +56,11 @@ def make_batches(
     Raises:
         ValueError: If an argument is not an integer in its range.
     """
-    if batch_size is not None:
-        check_integer("batch_size", batch_size, 1)
+    check_batches(batch_size, buckets)
     if steps is not None:
         check_integer("steps", steps, 1)
     check_integer("start_step", start_step, 0)
     check_integer("seed", seed, None)
-    check_integer("buckets", buckets, 1)
     # Tables can be read without TensorFlow, which takes seconds to import.
     import tensorflow as tf
 
@@ -109,6 +121,7 @@ def _bucketed(
     lengths: np.ndarray, everything: Any, size: int, buckets: int, permute: Callable
 ) -> Callable:
     """Return the function from a step to its batch of sessions of similar length."""
+    import numpy as np
     import tensorflow as tf
 
     by_length = np.argsort(lengths, kind="stable")

@@ -11,82 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.table_reader import TableReader, check_roles, open_table
+from keras_disrnn.data.columns import EventSettings
+from keras_disrnn.data.table_reader import TableReader, open_table
 from keras_disrnn.utils.checks import check_number, suggest
 from keras_disrnn.utils.files import check_new, write_text
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EventSettings:
-    """The columns and the events of a table with one row per event.
-
-    Args:
-        arms: The arm, from 0, of each choice event: `{"left_press": 0, "right_press": 1}`. If
-            `choice` is given, the arm of each value: `{"left": 0, "right": 1}`.
-        choice: The one choice event, with the arm in the column `value`. None if each arm has its
-            own event.
-        start: The event that starts a trial. A trial ends at the next start, or with its session.
-        reward: The event of a reward.
-        amounts: Whether the column `value` holds the amount of each reward. Otherwise a trial's
-            reward is 0 or 1.
-        forced: The event that marks a forced choice; None if no choice was forced.
-        missed: The event that marks a trial without a choice, to check it against the choices.
-        others: Further events whose times are kept.
-        subject: Column of the subject; None if there is only one.
-        session: Column of the session id, unique across subjects. The rows of a session are
-            adjacent and in temporal order.
-        time: Column of the time, in seconds.
-        event: Column of the event's name.
-        value: Column of values; required with `choice` or `amounts`.
-
-    Raises:
-        ValueError: If a name is not a string, an event has two roles, there is only one arm, or
-            `value` is required but absent.
-
-    Example:
-        >>> import keras_disrnn
-        >>> settings = keras_disrnn.data.EventSettings(arms={"left": 0, "right": 1})
-        >>> settings.event_names
-        ('trial_start', 'left', 'right', 'reward')
-    """
-
-    arms: dict[str, int]
-    choice: str | None = None
-    start: str = "trial_start"
-    reward: str = "reward"
-    amounts: bool = False
-    forced: str | None = None
-    missed: str | None = None
-    others: Sequence[str] = ()
-    subject: str | None = "subject"
-    session: str = "session"
-    time: str = "time"
-    event: str = "event"
-    value: str | None = None
-
-    def __post_init__(self) -> None:
-        check_roles(self)
-        if len(set(self.arms.values())) < 2:
-            raise ValueError(f"EventSettings.arms: expected at least 2 arms, got {self.arms!r}")
-        if self.value is None and (self.choice is not None or self.amounts):
-            raise ValueError("EventSettings.value: expected a column (choice or amounts), got None")
-        names = self.event_names
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"EventSettings: expected one role per event, got {twice!r} twice")
-
-    @property
-    def event_names(self) -> tuple[str, ...]:
-        """All events that have a role."""
-        choices = tuple(self.arms) if self.choice is None else (self.choice,)
-        optional = (name for name in (self.forced, self.missed) if name is not None)
-        return (self.start, *choices, self.reward, *optional, *self.others)
-
-    def roles(self) -> list[tuple[str, str]]:
-        """Return pairs of a role and its column, one for each column in use."""
-        names = ["session", "time", "event"]
-        names += [role for role in ("subject", "value") if getattr(self, role) is not None]
-        return [(role, getattr(self, role)) for role in names]
 
 
 def trials_from_events(

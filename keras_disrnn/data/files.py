@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.files import check_exists
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t"}
 _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
@@ -51,11 +51,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     path = pathlib.Path(path)
     if os.path.isdir(path):
         raise ValueError(f"{path}: expected a table file ({_FORMATS}), got a folder")
-    if not os.path.exists(path):
-        here = os.listdir(path.parent) if os.path.isdir(path.parent) else []
-        raise FileNotFoundError(
-            f"{path}: expected a file, got no such file{suggest(path.name, here)}"
-        )
+    check_exists(path)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if zipped else suffixes)[-1:]

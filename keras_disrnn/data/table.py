@@ -2,81 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data.columns import Columns
 from keras_disrnn.data.sessions import Sessions, assemble
-from keras_disrnn.data.table_reader import check_roles, open_table
+from keras_disrnn.data.table_reader import open_table
 from keras_disrnn.data.trials import Trials
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The columns of a table with one row per trial.
-
-    Args:
-        subject: The animal or person; None if there is only one.
-        session: The session id, unique across subjects. The rows of a session are adjacent and
-            in order.
-        choice: The arm chosen, whole numbers from 0.
-        reward: The reward, 0 or 1 unless the reader gets `reward_kind="real"`.
-        dopamine: The response of the trial, a number; one column or several signals. Empty cells
-            are missing values. None for behaviour alone.
-        forced: True where the choice was instructed: an input to the model, but not a target.
-        missed: True where no choice was made. If it is given, an empty choice counts as missed,
-            too; without it, an empty choice is an error.
-        trial: A number that rises within each session. It is used to check the order of rows.
-        observations: Further columns of numbers that the model may read.
-
-    Raises:
-        ValueError: If a name is not a string, or one column has two roles.
-
-    Example:
-        >>> import keras_disrnn
-        >>> keras_disrnn.data.Columns(choice="went_right", dopamine=["left", "right"]).signal_names
-        ('left', 'right')
-    """
-
-    subject: str | None = "subject"
-    session: str = "session"
-    choice: str = "choice"
-    reward: str = "reward"
-    dopamine: str | Sequence[str] | None = None
-    forced: str | None = None
-    missed: str | None = None
-    trial: str | None = None
-    observations: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        check_roles(self)
-
-    @property
-    def signal_names(self) -> tuple[str, ...]:
-        """The dopamine columns."""
-        if self.dopamine is None:
-            return ()
-        return (self.dopamine,) if isinstance(self.dopamine, str) else tuple(self.dopamine)
-
-    @property
-    def observation_names(self) -> tuple[str, ...]:
-        """The columns of extra observations."""
-        if isinstance(self.observations, str):
-            return (self.observations,)
-        return tuple(self.observations)
-
-    def roles(self) -> list[tuple[str, str]]:
-        """Return pairs of a role and its column, one for each column in use."""
-        optional = ("subject", "forced", "missed", "trial")
-        names = ["session", "choice", "reward"]
-        names += [role for role in optional if getattr(self, role) is not None]
-        pairs = [(role, getattr(self, role)) for role in names]
-        pairs += [("dopamine", column) for column in self.signal_names]
-        pairs += [("observations", column) for column in self.observation_names]
-        return pairs
 
 
 def sessions_from_table(

@@ -6,54 +6,15 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data.columns import TableColumns
 from keras_disrnn.data.files import read_table
 from keras_disrnn.data.trials import Origin
 from keras_disrnn.utils.checks import suggest
-
-
-class TableColumns(Protocol):
-    """Settings that say which column of a table has which role."""
-
-    @property
-    def subject(self) -> str | None:
-        """Column of the subject, or None."""
-
-    @property
-    def session(self) -> str:
-        """Column of the session id."""
-        ...
-
-    def roles(self) -> list[tuple[str, str]]:
-        """Return pairs of a role and its column, one for each column in use."""
-        ...
-
-
-def check_roles(columns: TableColumns) -> None:
-    """Check the roles that settings give to columns.
-
-    Args:
-        columns: The settings.
-
-    Raises:
-        ValueError: If a name is not a string, or one column has two roles.
-    """
-    kind = type(columns).__name__
-    role_of: dict[str, str] = {}
-    for role, column in columns.roles():
-        if not isinstance(column, str) or not column:
-            raise ValueError(f"{kind}.{role}: expected the name of a column, got {column!r}")
-        if column in role_of:
-            hint = "; pass subject=None" if "subject" in (role_of[column], role) else ""
-            raise ValueError(
-                f"{kind}: expected one role per column, got {column!r} as both {role_of[column]} "
-                f"and {role}{hint}"
-            )
-        role_of[column] = role
 
 
 def open_table(

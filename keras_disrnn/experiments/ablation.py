@@ -29,13 +29,12 @@ from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
 from keras_disrnn.training.fit import with_latents
-from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, Stage, compile_stage
+from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, Stage
+from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import format_interval, to_markdown, write_csv
-
-SMALLEST_EFFECT = {"choice": 0.002, "dopamine": 0.005}
-"""The smallest loss that counts: of normalized likelihood for choice, of R^2 for dopamine."""
+from keras_disrnn.utils.thresholds import SMALLEST_EFFECT
 
 READOUTS = {
     "choice": (Stage(("choice_readout",), ("choice",)), "normalized_likelihood"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import shutil
@@ -22,7 +21,8 @@ from keras_disrnn.analysis import (
     true_predictions,
 )
 from keras_disrnn.data import Sessions, leave_one_subject_out
-from keras_disrnn.experiments.comparison_plan import ComparisonSettings, Plan, plan_models
+from keras_disrnn.experiments.comparison_plan import Plan, plan_models
+from keras_disrnn.experiments.comparison_settings import ComparisonSettings, OptionalTable
 from keras_disrnn.experiments.data import load_data, load_sessions
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
@@ -44,20 +44,6 @@ from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
 
 TRUE_AGENT = "true agent"
-
-
-@dataclasses.dataclass(frozen=True)
-class OptionalTable(TableData):
-    """A table as `TableData` describes it, or none.
-
-    Example:
-
-    >>> from keras_disrnn.experiments.comparison import OptionalTable
-    >>> OptionalTable().table is None
-    True
-    """
-
-    table: str | None = None  # type: ignore[assignment]
 
 
 def choose_data(data: OptionalTable, synthetic: SyntheticData) -> OptionalTable | SyntheticData:

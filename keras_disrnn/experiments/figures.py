@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ from keras_disrnn.plots import (
     plot_session,
     plot_structure,
     plot_update_rules,
-    save_figure,
+    save_formats,
 )
 
 FORMATS = ("png", "pdf")
@@ -59,8 +60,7 @@ def save_figures(
         formats: The extensions.
         **kwargs: Its keyword arguments.
     """
-    for extension in formats:
-        save_figure(f"{path}.{extension}", plot, *args, **kwargs)
+    save_formats(path, plot, *args, formats=formats, **kwargs)
 
 
 def draw(
@@ -125,5 +125,10 @@ def draw(
         figures["learning_curves"] = lambda: plot_learning_curves(history, references=references)
     if selections:
         figures["penalties"] = lambda: plot_selection(selections)
-    for name, plot in figures.items():
-        save_figures(Path(folder) / name, plot, formats=formats)
+    # Figures make many objects. The collector would look through all of TensorFlow's each time.
+    gc.freeze()
+    try:
+        for name, plot in figures.items():
+            save_figures(Path(folder) / name, plot, formats=formats)
+    finally:
+        gc.unfreeze()

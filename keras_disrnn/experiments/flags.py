@@ -1,38 +1,73 @@
-"""Prepare the words of the command line: paths with `~`, and names that look like numbers."""
+"""Prepare a command: names that look like numbers, paths with `~`, tables, and TensorFlow."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from keras_disrnn.utils.files import expand_home
+from keras_disrnn.experiments.settings import TableData
+from keras_disrnn.utils.files import check_exists, expand_home
+from keras_disrnn.utils.quiet import import_tensorflow
 
 NAMES = ("held_out_sessions", "held_out_subjects", "subjects")
 """Settings whose values are names. They are taken as they are written."""
 
+INPUTS = ("configuration", "events", "known", "model", "params", "run", "table")
+"""Arguments of commands that are files or folders to read."""
 
-def with_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that replaces `~` in all of its paths before it begins.
+
+def prepared(command: Callable[..., None], *, computes: bool = True) -> Callable[..., None]:
+    """Return a command that checks its files before it begins, and then begins quietly.
+
+    It replaces `~` in all paths, and refuses tables that are not there. TensorFlow then starts,
+    without its messages, and with threads that leave the processors to the native library. The
+    variable `TF_CPP_MIN_LOG_LEVEL` brings the messages back.
 
     Args:
         command: A function whose arguments are the flags.
+        computes: Whether the command needs TensorFlow.
 
     Example:
 
-    >>> from keras_disrnn.experiments.flags import with_home
-    >>> with_home(lambda out: print("~" in out))(out="~/runs/first")
+    >>> from keras_disrnn.experiments.flags import prepared
+    >>> prepared(lambda out: print("~" in out))(out="~/runs/first")
     False
     """
 
     @functools.wraps(command)
-    def expanded(**settings: Any) -> None:
-        command(**expand_home(settings))
+    def begin(**settings: Any) -> None:
+        settings = expand_home(settings)
+        _check_tables(settings)
+        if computes:
+            import_tensorflow()
+            from keras_disrnn import native
 
-    return expanded
+            native.yield_processors()
+        command(**settings)
+
+    return begin
+
+
+def _check_tables(settings: Mapping[str, Any], inside: str = "") -> None:
+    """Raise FileNotFoundError if a table or another input of a command is not there."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            _check_tables(value, f"{name}.")
+            continue
+        path = value.table if isinstance(value, TableData) else None
+        if name in INPUTS and isinstance(value, str) and not inside:
+            path = value
+        if not path:
+            continue
+        try:
+            check_exists(path, "file" if Path(path).suffix else "folder")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{inside}{name}: {error}" if inside else error) from error
 
 
 def quote_names(words: Sequence[str]) -> list[str]:

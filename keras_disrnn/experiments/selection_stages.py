@@ -11,10 +11,10 @@ import numpy as np
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks, latent_names, participation_ratio
 from keras_disrnn.analysis.evaluation import mean_squared_error, ratio_likelihood, session_totals
 from keras_disrnn.analysis.graph import READOUTS, choice_part, compute_graph, dopamine_part
-from keras_disrnn.experiments.ablation import SMALLEST_EFFECT
 from keras_disrnn.experiments.settings import BATCH_SIZE
 from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.training.fit import train
+from keras_disrnn.utils.thresholds import SMALLEST_EFFECT
 
 if TYPE_CHECKING:
     import networkx

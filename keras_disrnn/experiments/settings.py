@@ -3,6 +3,9 @@
 Settings are frozen dataclasses, because the command line makes a flag of each field and a help text
 of its description. Those of the model and of training are made from the arguments of
 `keras_disrnn.DisRNNModel` and `keras_disrnn.train`.
+
+The command line imports this module to print a help text or to refuse a word. So it imports neither
+TensorFlow nor pandas.
 """
 
 from __future__ import annotations
@@ -18,24 +21,24 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import docstring_parser
-import tensorflow as tf
 
-from keras_disrnn import bandit
-from keras_disrnn.data import Columns
-from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.data.batches import check_batches
+from keras_disrnn.data.columns import Columns
 from keras_disrnn.models.penalties import PENALTIES, check_penalty
-from keras_disrnn.training.fit import train
-from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.models.shape import check_shape
+from keras_disrnn.training.plan import STAGES, check_choice_weight, check_steps
+from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.files import absolute_path
+from keras_disrnn.utils.signatures import read_function, resolve_annotation
 
 AGENTS = (
-    bandit.QLearning,
-    bandit.ForgettingQLearning,
-    bandit.DifferentialForgettingQLearning,
-    bandit.RewardSeeking,
-    bandit.LeakyActorCritic,
+    "QLearning",
+    "ForgettingQLearning",
+    "DifferentialForgettingQLearning",
+    "RewardSeeking",
+    "LeakyActorCritic",
 )
-"""The agents that can generate the synthetic data."""
+"""The classes of `keras_disrnn.bandit` that can generate the synthetic data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class SyntheticData:
         drift: Standard deviation of the change of the reward probabilities from trial to trial.
 
     Raises:
-        ValueError: If the agent or a parameter does not exist.
+        ValueError: If a number is out of range, or the agent or a parameter does not exist.
 
     Example:
 
@@ -74,11 +77,18 @@ class SyntheticData:
     drift: float = 0.1
 
     def __post_init__(self) -> None:
-        self.make_agent()
+        for name in ("num_sessions", "num_held_out_sessions", "num_trials"):
+            check_integer(name, getattr(self, name))
+        check_number("drift", self.drift, 0)
+        # The default agent is known, and agents need NumPy, which a help text does not.
+        if self.parameters or self.agent != type(self).agent:
+            self.make_agent()
 
     def make_agent(self) -> Any:
         """Return the agent."""
-        kinds = {kind.name: kind for kind in AGENTS}
+        from keras_disrnn import bandit
+
+        kinds = {kind.name: kind for kind in (getattr(bandit, name) for name in AGENTS)}
         if self.agent not in kinds:
             raise ValueError(f"agent: expected one of {', '.join(kinds)}, got {self.agent!r}")
         kind = kinds[self.agent]
@@ -128,30 +138,25 @@ class TableData:
             object.__setattr__(self, "table", absolute_path(self.table))
 
 
-def _function_of(target: Callable[..., Any]) -> Any:
-    return target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-
-
 def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:
-    """Make a dataclass whose fields are the plain arguments of a function or a class.
+    """Make a dataclass whose fields are the plain arguments of a function.
 
     A field has the name, the default and the type of its argument. Arguments without a default, and
     those that are not a number, string or boolean, are left out.
 
     Args:
-        target: The function or the class.
+        target: The function, as `read_function` returns it.
         leave_out: Further arguments to leave out.
 
     Returns:
         A frozen dataclass to inherit from.
     """
     fields: list[tuple[str, Any, Any]] = []
-    function = _function_of(target)
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in inspect.signature(target).parameters.items():
         plain = parameter.default is None or isinstance(parameter.default, int | float | str)
         if not plain or name in leave_out:
             continue
-        if kind := _plain_type(parameter, function):
+        if kind := _plain_type(parameter, target):
             fields.append((name, kind, dataclasses.field(default=parameter.default)))
     made = dataclasses.make_dataclass("_Fields", fields, frozen=True)
     made.__module__ = __name__
@@ -164,9 +169,7 @@ def _plain_type(parameter: inspect.Parameter, function: Callable[..., Any]) -> A
     if annotation is parameter.empty:
         annotation = int | None if parameter.default is None else type(parameter.default)
     if isinstance(annotation, str):
-        # Resolve one at a time, because other arguments may have types that only checkers import.
-        holder = types.SimpleNamespace(__annotations__={"it": annotation})
-        annotation = typing.get_type_hints(holder, globalns=function.__globals__)["it"]
+        annotation = resolve_annotation(annotation, function)
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     members = typing.get_args(annotation) if union else (annotation,)
     plain = [
@@ -203,8 +206,9 @@ def _documented_like(target: Callable[..., Any]) -> Callable[[type], type]:
     return complete
 
 
+_MODEL = read_function("keras_disrnn.models.disrnn_model", "DisRNNModel")
 _ModelFields: Any = _fields_of(
-    DisRNNModel,
+    _MODEL,
     leave_out=(
         "num_observations",
         "num_arms",
@@ -216,7 +220,7 @@ _ModelFields: Any = _fields_of(
 )
 
 
-@_documented_like(DisRNNModel)
+@_documented_like(_MODEL)
 @dataclasses.dataclass(frozen=True)
 class ModelSettings(_ModelFields):
     """Shape and penalties of the model.
@@ -235,12 +239,14 @@ class ModelSettings(_ModelFields):
         for name in PENALTIES:
             check_penalty(name, getattr(self, name))
         check_integer("subject_units", self.subject_units, 0)
+        check_shape(vars(self))
 
 
-_TrainingFields: Any = _fields_of(train, leave_out=("held_out", "seed", "checkpoint", "verbose"))
+_TRAIN = read_function("keras_disrnn.training.fit", "train")
+_TrainingFields: Any = _fields_of(_TRAIN, leave_out=("held_out", "seed", "checkpoint", "verbose"))
 
 
-@_documented_like(train)
+@_documented_like(_TRAIN)
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(_TrainingFields):
     """Stages of training.
@@ -262,6 +268,16 @@ class TrainingSettings(_TrainingFields):
     tensorboard: str | None = None
     strategy: Literal["mirrored"] | None = None
 
+    def __post_init__(self) -> None:
+        check_steps(
+            {stage: getattr(self, f"{stage}_steps") for stage in STAGES},
+            steps_per_epoch=self.steps_per_epoch,
+            learning_rate=self.learning_rate,
+            settle_steps=self.settle_steps,
+        )
+        check_batches(self.batch_size, self.buckets)
+        check_choice_weight(self.choice_weight)
+
     def arguments(self) -> dict[str, Any]:
         """Return the settings that are arguments of `train`."""
         return {
@@ -272,6 +288,8 @@ class TrainingSettings(_TrainingFields):
         """Return the scope to make the model in."""
         if self.strategy is None:
             return contextlib.nullcontext()
+        import tensorflow as tf
+
         return tf.distribute.MirroredStrategy().scope()
 
 

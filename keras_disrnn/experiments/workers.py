@@ -19,10 +19,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-import tensorflow as tf
-
-from keras_disrnn import native
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.quiet import import_tensorflow
 
 ENGINES = ("inline", "local", "ray")
 
@@ -147,6 +145,8 @@ def _run_local(
     waiting: Callable[[], Any],
 ) -> Iterator[Outcome]:
     if workers is None:
+        from keras_disrnn import native
+
         workers = max(1, native.processor_count() // threads)
     left = collections.deque((task, 0) for task in tasks)
     free = [_Process(function, threads) for _ in range(min(workers, len(tasks)))]
@@ -191,7 +191,10 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, function, threads), daemon=True
+            # As bytes, so that the worker imports TensorFlow before the function's module does.
+            target=_serve,
+            args=(theirs, pickle.dumps(function), threads),
+            daemon=True,
         )
         self._process.start()
         # Close our copy of the other end. Then the pipe ends when the worker dies.
@@ -219,11 +222,12 @@ class _Process:
         return self._process.exitcode
 
 
-def _serve(connection: Any, function: Callable[..., Any], threads: int) -> None:
+def _serve(connection: Any, pickled: bytes, threads: int) -> None:
     # Ctrl-C reaches every process of the terminal. The parent process ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
+    function = pickle.loads(pickled)
     while True:
         try:
             task = connection.recv()
@@ -245,6 +249,11 @@ def use_threads(threads: int) -> None:
     Args:
         threads: Number of threads. Call the function before anything is computed.
     """
+    import_tensorflow()
+    import tensorflow as tf
+
+    from keras_disrnn import native
+
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     native.yield_processors()
 

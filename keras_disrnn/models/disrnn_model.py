@@ -23,6 +23,7 @@ from keras_disrnn.models.inputs import (
 )
 from keras_disrnn.models.penalised import PenalisedModel
 from keras_disrnn.models.penalties import DEFAULTS, PENALTIES
+from keras_disrnn.models.shape import check_shape
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import derive_seeds
@@ -163,7 +164,8 @@ class DisRNNModel(PenalisedModel):
         self.num_observations = check_integer("num_observations", num_observations, least)
         self.num_arms = check_integer("num_arms", num_arms, 2)
         self.num_signals = check_integer("num_signals", num_signals, 0)
-        self.num_latents = check_integer("num_latents", num_latents)
+        check_shape(given)
+        self.num_latents = int(num_latents)
         self.update_units = update_units
         self.num_update_layers = num_update_layers
         self.choice_units = choice_units

@@ -15,7 +15,7 @@ from keras_disrnn.plots.photometry import plot_event_average
 from keras_disrnn.plots.publication import plot_model, plot_structure
 from keras_disrnn.plots.recovery import plot_recovery, plot_recovery_by_sessions
 from keras_disrnn.plots.rules import plot_choice_rule, plot_dopamine_rule, plot_update_rules
-from keras_disrnn.plots.save import save_figure
+from keras_disrnn.plots.save import save_figure, save_formats
 from keras_disrnn.plots.selection import plot_selection
 from keras_disrnn.plots.session import plot_session
 from keras_disrnn.plots.studies import plot_penalty_curves, plot_subject_scores
@@ -41,6 +41,7 @@ __all__ = [
     "plot_subject_scores",
     "plot_update_rules",
     "save_figure",
+    "save_formats",
 ]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 
@@ -47,17 +49,64 @@ def save_figure(
     'loss.png'
     """
     path = Path(path)
-    try:
-        drawn = plot(*arguments, **keywords)
-        figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
-        assert figure is not None, "a function that draws returns an Axes that is in a figure"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Keep text as text in the file, so that journals can typeset it.
-        with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-            figure.savefig(path, dpi=dpi)
-    except Exception as error:
-        warnings.warn(
-            f"no figure {path}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
-        )
-        return None
-    return path
+    saved = save_formats(
+        path.with_suffix(""), plot, *arguments, formats=[path.suffix[1:]], dpi=dpi, **keywords
+    )
+    return saved[0] if saved else None
+
+
+def save_formats(
+    path: str | os.PathLike,
+    plot: Callable[..., Axes | Figure],
+    *arguments: Any,
+    formats: Sequence[str],
+    dpi: int = 150,
+    **keywords: Any,
+) -> list[Path]:
+    """Draws a figure once and saves it in several formats, as `save_figure` does in one.
+
+    Args:
+        path: The files, without their suffix.
+        plot: See `save_figure` for this and the others.
+        *arguments: See there.
+        formats: The suffixes, such as `png`, without the dot.
+        dpi: See there.
+        **keywords: See there.
+
+    Returns:
+        The paths of the files that could be saved.
+    """
+    saved: list[Path] = []
+    figure = None
+    for suffix in formats:
+        file = Path(f"{path}.{suffix}" if suffix else path)
+        try:
+            if figure is None:
+                drawn = plot(*arguments, **keywords)
+                figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+                assert figure is not None, "a function that draws returns an Axes in a figure"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _save(figure, file, dpi)
+        except Exception as error:
+            warnings.warn(
+                f"no figure {file}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
+            )
+        else:
+            saved.append(file)
+    return saved
+
+
+def _save(figure: Figure, file: Path, dpi: int) -> None:
+    # Keep text as text in the file, so that journals can typeset it.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+        if file.suffix not in (".png", ".pdf"):
+            figure.savefig(file, dpi=dpi)
+            return
+        # Figure.savefig lays a figure out in a drawing of its own, which takes as long again.
+        figure.set_dpi(dpi)
+        if file.suffix == ".png":
+            FigureCanvasAgg(figure).print_png(file)
+        else:
+            FigureCanvasPdf(figure).print_pdf(file)
+    # The layout of the first drawing serves the next.
+    figure.set_layout_engine("none")

@@ -21,20 +21,20 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data import Sessions
+from keras_disrnn.data.batches import check_batches
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
 from keras_disrnn.training.optimizers import (
     LEARNING_RATE,
     LearningRate,
-    check_learning_rate,
     describe_optimizer,
     make_optimizer,
 )
-from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
-from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, compile_stage
+from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, check_choice_weight, check_steps
+from keras_disrnn.training.settling import default_settle_steps
+from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.utils import distribute
-from keras_disrnn.utils.checks import check_integer
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,8 @@ def train(
         >>> history["stage"].tolist()
         ['warmup', 'stage1']
     """
+    check_batches(batch_size, buckets)
+    check_choice_weight(choice_weight)
     sessions = _sessions_for(model, sessions)
     if held_out is not None:
         held_out = _sessions_for(model, held_out)
@@ -265,21 +267,12 @@ def check_training(
         ValueError: If `train` could not begin with these settings.
     """
     distribute.check_strategy(model)
-    check_integer("steps_per_epoch", steps_per_epoch)
-    check_learning_rate(learning_rate)
-    for stage, count in steps.items():
-        check_integer(f"{stage}_steps", count, 0)
-        if count > steps_per_epoch and count % steps_per_epoch:
-            raise ValueError(
-                f"{stage}_steps: expected a multiple of steps_per_epoch ({steps_per_epoch}), or "
-                f"fewer than one epoch, got {count}"
-            )
-    least = LEAST_EPOCHS * steps_per_epoch
-    if settle_steps and (settle_steps < least or settle_steps % steps_per_epoch):
-        raise ValueError(
-            f"settle_steps: expected 0, or a multiple of steps_per_epoch ({steps_per_epoch}) of at "
-            f"least {least}, got {settle_steps}"
-        )
+    check_steps(
+        steps,
+        steps_per_epoch=steps_per_epoch,
+        learning_rate=learning_rate,
+        settle_steps=settle_steps,
+    )
     _check_fits(model, sessions, "sessions")
     if held_out is not None:
         _check_fits(model, held_out, "held-out sessions")

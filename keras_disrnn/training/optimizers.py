@@ -1,15 +1,18 @@
-"""The optimizer of a stage, from an optimizer, a name or nothing."""
+"""The optimizer of a stage, from an optimizer, a name or nothing.
+
+The module imports Keras on first use, because the command line reads its constants.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
-from keras_disrnn.objectives.optimizer import FlatAdam
-
-LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+LearningRate: TypeAlias = "float | keras.optimizers.schedules.LearningRateSchedule"
 """A number, or a schedule of Keras."""
 
 LEARNING_RATE = 1e-3
@@ -39,6 +42,10 @@ def make_optimizer(
         ValueError: If the optimizer is unknown. Or if it is an object, which already has a
             learning rate and a norm, and other values are given.
     """
+    import keras
+
+    from keras_disrnn.objectives.optimizer import FlatAdam
+
     if isinstance(optimizer, keras.optimizers.Optimizer):
         for name, given, default in (
             ("learning_rate", learning_rate, LEARNING_RATE),
@@ -88,21 +95,29 @@ def check_learning_rate(learning_rate: LearningRate) -> None:
     Raises:
         ValueError: If it is neither.
     """
-    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+    number: Any = learning_rate
+    if _is_schedule(learning_rate):
         return
-    number = not isinstance(learning_rate, bool | str)
     try:
-        number = number and 0.0 < float(learning_rate) < math.inf
+        valid = not isinstance(number, bool | str) and 0.0 < float(number) < math.inf
     except (TypeError, ValueError):
-        number = False
-    if not number:
+        valid = False
+    if not valid:
         raise ValueError(
             "learning_rate: expected a number above 0 or a keras.optimizers.schedules schedule, "
             f"got {learning_rate!r}"
         )
 
 
-def _copy_schedule(learning_rate: LearningRate) -> LearningRate:
-    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+def _is_schedule(learning_rate: Any) -> bool:
+    # Who has a schedule has imported Keras.
+    module = sys.modules.get("keras")
+    return module is not None and isinstance(
+        learning_rate, module.optimizers.schedules.LearningRateSchedule
+    )
+
+
+def _copy_schedule(learning_rate: Any) -> LearningRate:
+    if _is_schedule(learning_rate):
         return type(learning_rate).from_config(learning_rate.get_config())
     return learning_rate

@@ -8,13 +8,11 @@ import keras
 import numpy as np
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.training.plan import LEAST_EPOCHS
 
 SETTLE_STEPS = 500
 """The default window. Agents with known graphs are recovered as well with it as with every step
 (see benchmarks/settling.py)."""
-
-LEAST_EPOCHS = 4
-"""A window of fewer epochs does not show a trend."""
 
 SETTLED_LOSS = 1e-4
 """The largest decrease of the loss within a window that counts as settled."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -22,41 +21,9 @@ from keras_disrnn.training.optimizers import (
     describe_optimizer,
     make_optimizer,
 )
+from keras_disrnn.training.plan import STAGES, Stage, check_choice_weight
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.types import cost_dtype
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """What a stage trains, and which targets it fits.
-
-    Attributes:
-        trains: Names of the parts that train, if the model has them. The other parts are frozen.
-        fits: The targets in the loss.
-        noise: Whether training adds the bottlenecks' noise.
-        penalised: Whether the loss includes the penalties.
-    """
-
-    trains: tuple[str, ...]
-    fits: tuple[str, ...]
-    noise: bool = True
-    penalised: bool = True
-
-
-CHOICE_PARTS = ("subject_embedding", "core", "choice_readout")
-"""The parts of the model that choices train."""
-
-STEPS_PER_EXECUTION = 10
-"""The largest number of steps that `train` runs before it returns to Python and its callbacks."""
-
-STAGES: dict[str, Stage] = {
-    "warmup": Stage(CHOICE_PARTS, ("choice",), noise=False, penalised=False),
-    "stage1": Stage(CHOICE_PARTS, ("choice",)),
-    "stage2": Stage(("dopamine_readout",), ("dopamine",)),
-    "joint": Stage((*CHOICE_PARTS, "dopamine_readout"), ("choice", "dopamine")),
-}
-"""The stages by name: choice without noise and penalties; choice; dopamine on the frozen core;
-choice and dopamine together."""
 
 
 def compile_stage(
@@ -109,8 +76,7 @@ def compile_stage(
             f"stage: expected one that a model without dopamine readout (num_signals=0) can have, "
             f"got {stage!r}"
         )
-    if not 0.0 <= choice_weight <= 1.0:
-        raise ValueError(f"choice_weight: expected a number from 0 to 1, got {choice_weight}")
+    check_choice_weight(choice_weight)
     with distribute.scope(model):
         optimizer = make_optimizer(optimizer, learning_rate=learning_rate, clip_norm=clip_norm)
     if not model.built:

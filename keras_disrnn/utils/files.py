@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import numpy as np
+from keras_disrnn.utils.checks import suggest
 
 
 def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "folder") -> Path:
@@ -43,6 +43,32 @@ def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "f
             f"{path}: expected a new {kind}, got one that exists; choose another name"
         )
     return path
+
+
+def check_exists(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "file") -> None:
+    """Check that a file or a folder exists, before work begins.
+
+    Args:
+        path: What a command is going to read.
+        kind: What it is, for the message: `"file"` or `"folder"`.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`. The message suggests a similar name.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import check_exists
+    >>> check_exists("trials-of-nobody.csv")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: trials-of-nobody.csv: expected a file, got no such file
+    """
+    path = Path(path)
+    if not os.path.exists(path):
+        here = os.listdir(path.parent) if os.path.isdir(path.parent) else []
+        raise FileNotFoundError(
+            f"{path}: expected a {kind}, got no such {kind}{suggest(path.name, here)}"
+        )
 
 
 def expand_home(value: Any) -> Any:
@@ -199,6 +225,8 @@ def plain(value: Any) -> Any:
     >>> plain({"score": float("nan"), 2: (1, 2)})
     {'score': None, '2': [1, 2]}
     """
+    import numpy as np
+
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
