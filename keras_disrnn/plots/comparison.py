@@ -65,9 +65,14 @@ def plot_comparison(
             rows = table[(table["part"] == part) & table["model"].isin(names)]
             rows = rows[rows[f"{score}{end}"].notna()]
             y = rows["model"].map(places) + (index - (len(parts) - 1) / 2) * 0.26
-            # Rows without an interval have NaN, of which nothing is drawn.
-            ends = (rows[f"{score}{end}_lower"], rows[f"{score}{end}_upper"])
-            ax.hlines(y, *ends, color=colour(index), linewidth=1.2)
+            bounded = rows[f"{score}{end}_lower"].notna()
+            ax.hlines(
+                y[bounded],
+                rows.loc[bounded, f"{score}{end}_lower"],
+                rows.loc[bounded, f"{score}{end}_upper"],
+                color=colour(index),
+                linewidth=1.2,
+            )
             ax.plot(
                 rows[f"{score}{end}"],
                 y,
