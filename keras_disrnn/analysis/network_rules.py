@@ -316,7 +316,7 @@ def rule_tables(
         "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
         "choice": choice.to_frame(),
     }
-    if model.dopamine_readout is not None:
+    if model.dopamine_readout is not None and "dopamine_readout" not in model.untrained:
         dopamine = compute_dopamine_rule(model, features, **settings)
         tables["dopamine"] = dopamine.to_frame()
     return tables

@@ -191,10 +191,10 @@ def _remove_other_run(out: Path, config: dict[str, Any]) -> None:
 def _select_scores(metrics: dict[str, Any]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for part, prefix in (("train", "train_"), ("held_out", "")):
-        choice, dopamine = metrics[part]["choice"], metrics[part].get("dopamine", {})
+        choice, dopamine = (metrics[part].get(output, {}) for output in ("choice", "dopamine"))
         scores |= {
-            f"{prefix}likelihood": choice["normalized_likelihood"],
-            f"{prefix}likelihood_se": choice["normalized_likelihood_se"],
+            f"{prefix}likelihood": choice.get("normalized_likelihood"),
+            f"{prefix}likelihood_se": choice.get("normalized_likelihood_se"),
             f"{prefix}mse": dopamine.get("mse"),
             f"{prefix}r2": dopamine.get("r2"),
         }

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from keras_disrnn.analysis import compute_bottlenecks, open_latents
-from keras_disrnn.analysis.scores import tabulate_scores
+from keras_disrnn.analysis.scores import tabulate_scores, untrained_note
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
@@ -127,6 +127,10 @@ def write_card(
         record=record,
         parts=_parts(record) if record else None,
         scores=tabulate_scores(record.metrics, _interval) if record else None,
+        notes=[
+            *filter(None, [untrained_note({"untrained": getattr(model, "untrained", ())})]),
+            *(record.metrics.get("notes", []) if record else []),
+        ],
         figures={name: FIGURES[name] for name in record.figures} if record else {},
         open_below=OPEN_BELOW,
         latents=open_latents(model) if isinstance(model, DisRNNModel) else None,

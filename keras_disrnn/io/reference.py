@@ -260,6 +260,7 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
             **{name: _take(params, root, name).tolist() for name in _UNUSED[root]},
         },
     )
+    model.trained = model.part_names
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
     unknown = sorted(given - set(places) - {(root, name) for name in _UNUSED[root]})

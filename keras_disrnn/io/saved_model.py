@@ -308,7 +308,10 @@ def _write_saved_model(
             # become constants, which TensorFlow folds; that makes a step faster.
             with native.disabled(), keras.StatelessScope(state_mapping=weights):
                 outputs = function(*inputs)
-            return {k: tf.cast(v, declared["outputs"][k]["dtype"]) for k, v in outputs.items()}
+            # The contract leaves out a readout that was never trained.
+            return {
+                k: tf.cast(outputs[k], tensor["dtype"]) for k, tensor in declared["outputs"].items()
+            }
 
         concrete = tf.function(traced, specs, autograph=False).get_concrete_function()
         # Keep the traced graph itself: a tf.function would put two copies into the file.

@@ -87,6 +87,7 @@ class DisRNNModel(PenalisedModel):
         dopamine_subject_penalty: Penalty weight of the embedding that the dopamine readout reads.
         frozen: Names of the parts that do not train: `subject_embedding`, `core`,
             `choice_readout` or `dopamine_readout`. A frozen part runs as at inference.
+        trained: Names of the parts that were trained, which results may show. Training adds to it.
         reference: Data of a model of the authors' package that has no place in this one.
         seed: Integer seed of the initial weights and the noise; `None` for a random one.
         implementation: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
@@ -145,6 +146,7 @@ class DisRNNModel(PenalisedModel):
         choice_subject_penalty: float = DEFAULTS["choice_subject_penalty"],
         dopamine_subject_penalty: float = DEFAULTS["dopamine_subject_penalty"],
         frozen: Sequence[str] = (),
+        trained: Sequence[str] = (),
         reference: dict[str, Any] | None = None,
         seed: int | None = None,
         implementation: Literal["auto", "native", "keras"] = "auto",
@@ -224,7 +226,7 @@ class DisRNNModel(PenalisedModel):
                 name="dopamine_readout",
                 dtype=policy,
             )
-        self.frozen = frozen
+        self.frozen, self.trained = frozen, trained
         # A subclass may add layers after this constructor, which a built model does not allow.
         if type(self).__init__ is DisRNNModel.__init__:
             self.build((None, None, self.num_observations))
@@ -426,11 +428,15 @@ class DisRNNModel(PenalisedModel):
     def get_config(self) -> dict[str, Any]:
         names = inspect.signature(DisRNNModel.__init__).parameters
         own = {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
-        own |= {"subjects": list(self.subjects), "frozen": list(self.frozen)}
+        own |= {name: list(own[name]) for name in ("subjects", "frozen", "trained")}
         return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DisRNNModel:
         """Create a model from its configuration, also from one that version 0.1.0 saved."""
         config = {NAMES_OF_0_1_0.get(name, name): value for name, value in config.items()}
-        return super().from_config(config, custom_objects)
+        model = super().from_config(config, custom_objects)
+        if "trained" not in config:
+            # Files without this record hold a model that was trained as a whole.
+            model.trained = model.part_names
+        return model

@@ -91,9 +91,9 @@ class Progress(keras.callbacks.Callback):
         self._path = None if path is None else Path(path)
         self._writes = writes
         self._settings = json.loads(json.dumps(settings))
-        # The stages change what is frozen, and a name has no effect on the numbers.
-        self._settings["model"].pop("frozen")
-        self._settings["model"].pop("name")
+        # The stages change what is frozen and trained, and a name has no effect on the numbers.
+        for name in ("frozen", "trained", "name"):
+            self._settings["model"].pop(name)
         self._rows: list[dict[str, Any]] = []
         self._sigmas: list[list[float]] = []
         self._saved: dict[str, Any] | None = None
@@ -114,6 +114,8 @@ class Progress(keras.callbacks.Callback):
         """
         if self._saved is not None:
             self._assign(model.variables, self._saved["model"])
+            for stage in {row["stage"] for row in self._rows}:
+                model.mark_trained(STAGES[stage].trains)
 
     def has_finished(self, stage: str) -> bool:
         """Return whether the stage is finished according to the checkpoint.

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from keras_disrnn.training.optimizers import (
 )
 from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, compile_stage
+from keras_disrnn.training.verdict import FitWarning, judge_training
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.checks import check_integer
 
@@ -63,7 +65,8 @@ def train(
     """Train a model: warm-up, stage 1, stage 2 and, if requested, a joint stage.
 
     Stage 2 and the joint stage need dopamine. If the model or the sessions have none, these stages
-    are left out, and a line in the log says so.
+    are left out, and a line in the log says so. A fit that ends at chance, has not settled or
+    closed no bottleneck gives a `FitWarning` (see `judge_fit`).
 
     Args:
         model: A `DisRNNModel`.
@@ -189,7 +192,11 @@ def train(
             shuffle=False,
             verbose=verbose,
         )
-    return progress.history
+    history = progress.history
+    if distribute.is_chief(model):
+        for sentence in judge_training(model, history, sessions, held_out):
+            warnings.warn(sentence, FitWarning, stacklevel=2)
+    return history
 
 
 def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
