@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import divide, log_softmax
 from keras_disrnn.analysis.predictions import Predictions, SessionTotals, without_untrained
+from keras_disrnn.models.finite import check_weights
 from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def compute_evaluation(
 
     Raises:
         ValueError: If `reference` has the wrong shape, or is outside (0, 1] for a choice that
-            counts, or if `model` is a mapping that lacks a subject.
+            counts, if `model` is a mapping that lacks a subject, or if a weight is not finite.
 
     Example:
 
@@ -276,6 +277,7 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
         given = {"choice": model.choice, "dopamine": model.dopamine}
         return {name: values for name, values in given.items() if values is not None}
     if not isinstance(model, Mapping):
+        check_weights(model)
         read = sessions.for_model(model)
         return without_untrained(model, model.predict(read.dataset(batch_size), verbose=0))
     missing = [subject for subject in sessions.subjects if subject not in model]
@@ -288,6 +290,7 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
     outputs: dict[str, np.ndarray] = {}
     for subject in dict.fromkeys(sessions.subjects):
         where = np.flatnonzero(subjects == subject)
+        check_weights(model[subject])
         own = sessions.subset(where).for_model(model[subject])
         part = model[subject].predict(own.dataset(batch_size), verbose=0)
         for name, values in without_untrained(model[subject], part).items():

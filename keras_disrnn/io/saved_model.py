@@ -22,6 +22,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from keras_disrnn import native
 from keras_disrnn.io.card import read_record, write_card
 from keras_disrnn.io.contract import FORMAT, VERSION, make_contract
+from keras_disrnn.models.finite import check_weights
 from keras_disrnn.utils.files import new_folder, write_text
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def export(
     Raises:
         FileExistsError: If `path` exists. Nothing is overwritten.
         FileNotFoundError: If the run folder lacks a file.
-        ValueError: If the model is of another kind, or has no weights yet.
+        ValueError: If the model is of another kind, or has no weights yet, or has a weight that is
+            not finite.
 
     Example:
 
@@ -115,6 +117,7 @@ def export(
         raise ValueError(
             "model: expected a built model, got one without weights; call it or fit it first"
         )
+    check_weights(model)
     record = None if run is None else read_record(run)
 
     with new_folder(path) as partial:

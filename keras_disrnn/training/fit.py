@@ -92,7 +92,8 @@ def train(
             for `default_settle_steps`.
         seed: Seed of the order of batches. The model has its own seed.
         checkpoint: A file for the state after each epoch. If it exists, training resumes from it,
-            and ends with the same weights as without the interruption.
+            and ends with the same weights as without the interruption. If a callback ended a stage,
+            the stage is finished.
         callbacks: Further Keras callbacks for every `fit`. Callbacks on batches run once every few
             steps (at most `STEPS_PER_EXECUTION`).
         verbose: As for `keras.Model.fit`.
@@ -159,10 +160,11 @@ def train(
 
     for index, stage in enumerate(STAGES):
         count = steps[stage]
-        if count == 0 or progress.has_finished(stage):
+        if count == 0 or progress.has_finished(stage, with_last=False):
             continue
+        finished = progress.has_finished(stage)
         train_data, held_out_data = sessions, held_out
-        if stage == "stage2":
+        if stage == "stage2" and not finished:
             # The core is frozen, so its latents are the same at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
         most = 1 if distribute.replicas(model) > 1 else STEPS_PER_EXECUTION
@@ -175,6 +177,9 @@ def train(
             steps_per_execution=math.gcd(min(steps_per_epoch, count), most),
         )
         first_epoch = progress.start(stage, model)
+        if finished:
+            # The model is compiled as after the training itself: the same parts are frozen.
+            continue
         model.fit(
             train_data.dataset(
                 batch_size,
@@ -188,10 +193,12 @@ def train(
             epochs=max(1, count // steps_per_epoch),
             steps_per_epoch=min(steps_per_epoch, count),
             validation_data=None if held_out_data is None else held_out_data.dataset(batch_size),
-            callbacks=[StopOnNaN(), progress, *callbacks],
+            callbacks=[StopOnNaN(sessions), progress, *callbacks],
             shuffle=False,
             verbose=verbose,
         )
+        if callbacks:
+            progress.end_stage()
     history = progress.history
     if distribute.is_chief(model):
         for sentence in judge_training(model, history, sessions, held_out):
