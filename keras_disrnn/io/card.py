@@ -18,6 +18,7 @@ from keras_disrnn.analysis.scores import tabulate_scores, untrained_note
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.tables import escape_markdown, markdown_block, markdown_code
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 from keras_disrnn.version import __version__
 
@@ -116,8 +117,11 @@ def write_card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    pages.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False).rstrip()
+    pages.filters["text"] = escape_markdown
+    pages.filters["code"] = markdown_code
+    pages.filters["yaml"] = lambda value: markdown_block(
+        yaml.safe_dump(value, sort_keys=False).rstrip(), "yaml"
+    )
     page = pages.get_template("card.md").render(
         title=title,
         version=__version__,
