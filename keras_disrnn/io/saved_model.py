@@ -24,6 +24,7 @@ from keras_disrnn.io.card import read_record, write_card
 from keras_disrnn.io.contract import FORMAT, VERSION, make_contract
 from keras_disrnn.models.finite import check_weights
 from keras_disrnn.utils.files import new_folder, write_text
+from keras_disrnn.utils.plain_files import parse_json
 
 if TYPE_CHECKING:
     from keras_disrnn.models.baselines.base import Baseline
@@ -233,11 +234,9 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"), file)
     except ValueError as error:
-        raise ValueError(
-            f"{file}: expected JSON, got a file that is not ({error}); export the model again"
-        ) from error
+        raise ValueError(f"{error}; export the model again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{file}: expected the manifest of an export of keras_disrnn, got another")
     version = manifest.get("version")

@@ -24,6 +24,7 @@ from keras_disrnn.models.inputs import (
 )
 from keras_disrnn.models.penalised import PenalisedModel
 from keras_disrnn.models.penalties import DEFAULTS, PENALTIES
+from keras_disrnn.models.size import check_disrnn_memory
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import derive_seeds
 from keras_disrnn.utils.types import Tensor, cost_dtype
@@ -106,7 +107,7 @@ class DisRNNModel(PenalisedModel):
         time steps, signals)`; it is absent if `num_signals=0`.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described, or the model does not fit in memory.
 
     Example:
         >>> import keras_disrnn
@@ -153,6 +154,7 @@ class DisRNNModel(PenalisedModel):
         **kwargs: Any,
     ) -> None:
         given = locals()
+        check_disrnn_memory(given)
         super().__init__(penalties={name: given[name] for name in PENALTIES}, **kwargs)
         self.subjects = check_subjects(subjects)
         self.subject_units = check_integer("subject_units", subject_units, int(bool(self.subjects)))

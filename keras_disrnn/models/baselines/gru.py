@@ -13,6 +13,7 @@ from keras import ops
 from keras_disrnn.data import split_by_session
 from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines.base import Baseline
+from keras_disrnn.models.size import check_memory
 from keras_disrnn.models.trained import TrainedParts
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.seeds import derive_seeds
@@ -39,7 +40,7 @@ class GRU(Baseline, TrainedParts):
             `num_signals=0` there is no dopamine readout.
 
     Raises:
-        ValueError: If a number is not an integer or too small.
+        ValueError: If a number is not an integer or too small, or the model does not fit in memory.
 
     Example:
 
@@ -61,6 +62,10 @@ class GRU(Baseline, TrainedParts):
         super().__init__(**kwargs)
         self.trained = trained
         self.units = check_integer("units", units, 1)
+        outputs = self.num_arms + self.num_signals
+        weights = units * (3 * (units + self.num_observations + 2) + outputs)
+        sizes = ("units", "num_observations", "num_arms", "num_signals")
+        check_memory({name: getattr(self, name) for name in sizes}, weights)
         self.seed = seed
         seeds = derive_seeds(seed, 4)
         # The GRU of cuDNN cannot skip time steps within a session.
