@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 import yaml
 
 MOST_BYTES = 2**26
 """The largest file that is parsed, in bytes."""
+
+MOST_LEVELS = 200
+"""The deepest nesting of brackets. The time of the parser grows with its square."""
 
 MOST_VALUES = 1_000_000
 """The largest number of values in a YAML file, after its aliases are replaced."""
@@ -35,6 +39,7 @@ def parse_yaml(text: str, path: str | os.PathLike[str]) -> Any:
     {'seed': 1}
     """
     _check_bytes(text, path)
+    _check_levels(text, path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and _count(node, {}) > MOST_VALUES:
@@ -70,6 +75,14 @@ def parse_json(text: str, path: str | os.PathLike[str]) -> Any:
 def _check_bytes(text: str, path: str | os.PathLike[str]) -> None:
     if len(text) > MOST_BYTES:
         raise ValueError(f"{path}: expected at most {MOST_BYTES} characters, got {len(text)}")
+
+
+def _check_levels(text: str, path: str | os.PathLike[str]) -> None:
+    levels = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        levels = levels + 1 if bracket in "[{" else max(levels - 1, 0)
+        if levels > MOST_LEVELS:
+            raise ValueError(f"{path}: expected YAML, got {_reason(RecursionError())}")
 
 
 def _reason(error: Exception) -> str:
