@@ -32,7 +32,7 @@ def check_weights(model: keras.Model) -> None:
         >>> import keras_disrnn
         >>> from keras_disrnn.models.finite import check_weights
         >>> model = keras_disrnn.DisRNNModel(num_latents=1, seed=0, name="m")
-        >>> model.core.cell.initial_latents.assign([float("nan")])
+        >>> _ = model.core.cell.initial_latents.assign([float("nan")])
         >>> check_weights(model)
         Traceback (most recent call last):
             ...

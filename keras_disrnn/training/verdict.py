@@ -46,7 +46,7 @@ def chance_likelihood(train: Sessions, sessions: Sessions) -> float:
         >>> from keras_disrnn.training.verdict import chance_likelihood
         >>> sessions = Sessions.from_trials([[0, 1, 1, 1, 1, 1, 1, 1]], [[1] * 8])
         >>> round(chance_likelihood(sessions, sessions), 3)
-        0.687
+        0.681
     """
     chosen = train.choice[train.choice_weight > 0]
     predicted = sessions.choice[sessions.choice_weight > 0]
