@@ -33,8 +33,8 @@ OTHER_ARGUMENTS = {
     "update_latent_penalty": 0.3, "choice_penalty": 0.4, "dopamine_penalty": 0.5, "l2_scale": 0.6,
     "subjects": ("ada", "bob"), "subject_units": 2, "subject_penalty": 0.7,
     "update_subject_penalty": 0.8, "choice_subject_penalty": 0.9, "dopamine_subject_penalty": 0.15,
-    "frozen": ("core",), "reference": {"config": {"n_subjects": 2}}, "seed": 7,
-    "implementation": "keras",
+    "frozen": ("core",), "trained": ("core",), "reference": {"config": {"n_subjects": 2}},
+    "seed": 7, "implementation": "keras",
 }  # fmt: skip
 """Every argument of the model, with another value than its default."""
 
@@ -77,7 +77,7 @@ def test_every_argument_is_an_attribute_and_in_the_configuration():
         assert value != parameters[name].default, name
         assert getattr(model, name) == value, name
     config = json.loads(json.dumps(model.get_config()))
-    lists = {"subjects": ["ada", "bob"], "frozen": ["core"]}
+    lists = {"subjects": ["ada", "bob"], "frozen": ["core"], "trained": ["core"]}
     assert {name: config[name] for name in names} == {**OTHER_ARGUMENTS, **lists}
     assert model.num_subjects == 2
 

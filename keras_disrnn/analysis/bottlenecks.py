@@ -111,7 +111,8 @@ def compute_bottlenecks(
           latent, all observations and then all latents), `"choice"` (L rows) and, with a dopamine
           readout, `"dopamine"` (L + 2 rows: the latents, choice and reward). A model with subjects
           starts with `"subject"` (one row for each dimension of the embedding). The embedding is
-          then also an input: after the observations, and last in the readouts.
+          then also an input: after the observations, and last in the readouts. Groups of parts
+          that were never trained (`model.untrained`) are absent.
         - `target`: what reads through the bottleneck: a latent, `"choice"` or `"dopamine"`.
         - `source`: what is read. Bottlenecks of latents and of the embedding have themselves as
           target and source.
@@ -134,23 +135,27 @@ def compute_bottlenecks(
     latents = latent_names(cell.num_latents)
     subject = embedding_names(model.subject_units)
     inputs = observation_names_of(model, observation_names) + subject + latents
+    shown = {name: part for name, part in model.parts.items() if name not in model.untrained}
     tables = []
-    if model.subject_embedding is not None:
-        tables.append(_group("subject", subject, subject, model.subject_embedding.bottleneck))
-    tables += [
-        _group("latent", latents, latents, cell.latent_bottleneck),
-        _group(
-            "update",
-            np.repeat(latents, len(inputs)),
-            np.tile(inputs, len(latents)),
-            cell.update_obs_bottleneck,
-            cell.update_latent_bottleneck,
-        ),
-        _group("choice", "choice", latents + subject, model.choice_readout.bottleneck),
-    ]
-    if model.dopamine_readout is not None:
+    if "subject_embedding" in shown:
+        tables.append(_group("subject", subject, subject, shown["subject_embedding"].bottleneck))
+    if "core" in shown:
+        tables.append(_group("latent", latents, latents, cell.latent_bottleneck))
+        tables.append(
+            _group(
+                "update",
+                np.repeat(latents, len(inputs)),
+                np.tile(inputs, len(latents)),
+                cell.update_obs_bottleneck,
+                cell.update_latent_bottleneck,
+            )
+        )
+    if "choice_readout" in shown:
+        sources = latents + subject
+        tables.append(_group("choice", "choice", sources, shown["choice_readout"].bottleneck))
+    if "dopamine_readout" in shown:
         sources = (*latents, "choice", "reward", *subject)
-        tables.append(_group("dopamine", "dopamine", sources, model.dopamine_readout.bottleneck))
+        tables.append(_group("dopamine", "dopamine", sources, shown["dopamine_readout"].bottleneck))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -218,7 +223,7 @@ def open_latents(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[str]
         threshold: A latent is open if its sigma is below this.
 
     Returns:
-        Names (`"z1"`, ...), in the order of the network.
+        Names (`"z1"`, ...), in the order of the network. None if the core was never trained.
 
     Example:
 
@@ -229,6 +234,8 @@ def open_latents(model: DisRNNModel, threshold: float = OPEN_BELOW) -> list[str]
     ['z1', 'z2']
     """
     check_built(model)
+    if "core" in model.untrained:
+        return []
     sigma = to_numpy(model.core.cell.latent_bottleneck.sigma)
     return [
         name

@@ -17,7 +17,7 @@ from keras_disrnn.analysis.bootstrap import (
 )
 from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.analysis.predictions import Predictions, SessionTotals
-from keras_disrnn.utils.tables import format_interval, to_latex, to_markdown
+from keras_disrnn.utils.tables import escape_markdown, format_interval, to_latex, to_markdown
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -200,7 +200,7 @@ def comparison_markdown(table: pd.DataFrame) -> str:
     'Training sessions (2 sessions, 4 choices): scores'
     """
     blocks = comparison_cells(table).items()
-    return "\n".join(f"{title}\n\n{to_markdown(cells)}" for title, cells in blocks)
+    return "\n".join(f"{escape_markdown(title)}\n\n{to_markdown(cells)}" for title, cells in blocks)
 
 
 def comparison_latex(table: pd.DataFrame) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import divide, log_softmax
-from keras_disrnn.analysis.predictions import Predictions, SessionTotals
+from keras_disrnn.analysis.predictions import Predictions, SessionTotals, without_untrained
+from keras_disrnn.models.finite import check_weights
 from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def compute_evaluation(
     Standard errors are jackknife errors over sessions. Each score is computed again without one
     session, and the error is sqrt((S - 1) / S * sum of squared deviations from their mean).
     Sessions without a target of the kind do not count. The error is NaN for fewer than two
-    sessions, and a score without targets is NaN.
+    sessions, and a score without targets is NaN. A readout that was never trained
+    (`model.untrained`) has no scores.
 
     Args:
         model: A Keras model from features to `{"choice": [S, T, arms], "dopamine": [S, T, K]}`,
@@ -93,7 +95,7 @@ def compute_evaluation(
 
     Raises:
         ValueError: If `reference` has the wrong shape, or is outside (0, 1] for a choice that
-            counts, or if `model` is a mapping that lacks a subject.
+            counts, if `model` is a mapping that lacks a subject, or if a weight is not finite.
 
     Example:
 
@@ -106,7 +108,7 @@ def compute_evaluation(
     """
     outputs = _predict(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
-    log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
+    log_likelihood = _log_likelihood(outputs.get("choice"), sessions.choice, counted)
     choice_totals = [log_likelihood, counted.sum(axis=1)]
     columns = {
         "session": list(sessions.ids),
@@ -119,7 +121,9 @@ def compute_evaluation(
         reference_log = _reference_log_likelihood(reference, sessions, counted)
         columns["reference_log_likelihood"] = reference_log
         choice_totals.append(reference_log)
-    summary = {"choice": _choice_summary(np.stack(choice_totals, axis=-1))}
+    summary = {}
+    if "choice" in outputs:
+        summary["choice"] = _choice_summary(np.stack(choice_totals, axis=-1))
     if "dopamine" in outputs and sessions.num_signals:
         totals = _dopamine_totals(outputs["dopamine"], sessions)
         n, sse = totals[..., 0], totals[..., 1]
@@ -201,7 +205,7 @@ def session_totals(
         return model.choice, model.dopamine
     outputs = _predict(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
-    log_likelihood = _log_likelihood(outputs["choice"], sessions.choice, counted)
+    log_likelihood = _log_likelihood(outputs.get("choice"), sessions.choice, counted)
     dopamine = None
     if "dopamine" in outputs and sessions.num_signals:
         dopamine = _dopamine_totals(outputs["dopamine"], sessions)
@@ -273,7 +277,9 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
         given = {"choice": model.choice, "dopamine": model.dopamine}
         return {name: values for name, values in given.items() if values is not None}
     if not isinstance(model, Mapping):
-        return model.predict(sessions.for_model(model).dataset(batch_size), verbose=0)
+        check_weights(model)
+        read = sessions.for_model(model)
+        return without_untrained(model, model.predict(read.dataset(batch_size), verbose=0))
     missing = [subject for subject in sessions.subjects if subject not in model]
     if missing:
         raise ValueError(
@@ -284,9 +290,10 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
     outputs: dict[str, np.ndarray] = {}
     for subject in dict.fromkeys(sessions.subjects):
         where = np.flatnonzero(subjects == subject)
+        check_weights(model[subject])
         own = sessions.subset(where).for_model(model[subject])
         part = model[subject].predict(own.dataset(batch_size), verbose=0)
-        for name, values in part.items():
+        for name, values in without_untrained(model[subject], part).items():
             all_values = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
             all_values[where] = values
     return outputs
@@ -297,8 +304,12 @@ def ratio_likelihood(log_likelihood: ArrayLike, n: ArrayLike) -> np.ndarray:
     return np.exp(divide(log_likelihood, n))
 
 
-def _log_likelihood(logits: ArrayLike, choice: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Sums log p(choice) of each session over its counted time steps."""
+def _log_likelihood(
+    logits: ArrayLike | None, choice: np.ndarray, counted: np.ndarray
+) -> np.ndarray:
+    """Sums log p(choice) of each session over its counted time steps; NaN without logits."""
+    if logits is None:
+        return np.full(len(choice), np.nan)
     log_p = log_softmax(logits)
     chosen = np.take_along_axis(log_p, choice[..., None].astype(np.int64), axis=-1)[..., 0]
     return np.where(counted, chosen, 0.0).sum(axis=1)

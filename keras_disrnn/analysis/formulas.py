@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.analysis.arrays import to_numpy, to_tensor
-from keras_disrnn.analysis.bottlenecks import check_built, is_latent, latent_names
+from keras_disrnn.analysis.bottlenecks import check_built, is_latent, latent_names, open_latents
 from keras_disrnn.analysis.network_rules import choice_logits, signal_names_of, with_embedding
 from keras_disrnn.analysis.rules import contrast
 from keras_disrnn.analysis.subjects import embedding_of
@@ -204,9 +204,10 @@ def compute_formulas(
 
     Runs the model on the sessions and fits the change of each open latent by least squares, for
     each choice and reward. The change is `alpha (target - latent)`, which is linear in the latent.
-    Every other open latent that its update network can read adds a linear term. Every trial has the
-    same weight, so the errors are errors over visited states. A latent is open if its own
-    bottleneck is below `threshold`. As an input, the reader's bottleneck on it must be open too.
+    Every other open latent that its update network can read adds a linear term. Parts that were
+    never trained have no formulas. Every trial has the same weight, so the errors are errors over
+    visited states. A latent is open if its own bottleneck is below `threshold`. As an input, the
+    reader's bottleneck on it must be open too.
 
     `alpha` does not depend on the scale and offset of a latent. If a network has learned
     Q-learning, alpha is the learning rate.
@@ -270,7 +271,7 @@ def compute_formulas(
             cases[arm, float(reward)] = where
     names = latent_names(before.shape[1])
     cell = model.core.cell
-    is_open = to_numpy(cell.latent_bottleneck.sigma) < threshold
+    is_open = np.isin(names, open_latents(model, threshold))
     reads = to_numpy(cell.update_latent_bottleneck.sigma) < threshold
     updates = []
     for index in np.flatnonzero(is_open).tolist():
@@ -285,12 +286,14 @@ def compute_formulas(
     inputs = np.flatnonzero(is_open & read).tolist()
     logits = contrast(choice_logits(model, states, embedding))
     targets = {1: logits} if logits.ndim == 1 else dict(enumerate(logits.T))
+    if "choice_readout" in model.untrained:
+        targets = {}
     choice = [
         {"arm": arm, **_linear(states, target, inputs, names)} for arm, target in targets.items()
     ]
     dopamine, timing = [], None
     readout = model.dopamine_readout
-    if readout is not None:
+    if readout is not None and "dopamine_readout" not in model.untrained:
         timing = readout.timing
         read = before if readout.reads_previous else after
         steps = with_embedding(np.concatenate([read, seen[:, :2]], axis=1), embedding)

@@ -318,7 +318,7 @@ def rule_tables(
         "update": pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
         "choice": compute_choice_rule(model, features, **settings).to_frame(),
     }
-    if model.dopamine_readout is not None:
+    if model.dopamine_readout is not None and "dopamine_readout" not in model.untrained:
         tables["dopamine"] = compute_dopamine_rule(model, features, **settings).to_frame()
     return tables
 

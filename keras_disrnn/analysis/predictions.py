@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -64,6 +65,17 @@ class SessionTotals(NamedTuple):
     choice: np.ndarray
     dopamine: np.ndarray | None = None
     parameter_count: int = 0
+
+
+def without_untrained(model: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the outputs of a model without those of readouts that were never trained.
+
+    Args:
+        model: A Keras model.
+        outputs: Name of an output to its values.
+    """
+    untrained = getattr(model, "untrained_outputs", ())
+    return {name: values for name, values in outputs.items() if name not in untrained}
 
 
 def true_predictions(sessions: Sessions, chosen_probability: ArrayLike) -> Predictions:

@@ -29,9 +29,9 @@ def tabulate_scores(
     [('normalized likelihood of choice', '0.6000 ± 0.0100', '0.6000 ± 0.0100')]
     """
     first = metrics["train"]
-    rows: list[tuple[str, tuple[str, ...], str]] = [
-        ("normalized likelihood of choice", ("choice",), "normalized_likelihood")
-    ]
+    rows: list[tuple[str, tuple[str, ...], str]] = []
+    if "choice" in first:
+        rows.append(("normalized likelihood of choice", ("choice",), "normalized_likelihood"))
     if "true_agent" in first:
         agent = ("true_agent", "choice")
         rows.append(("the same, of the true agent", agent, "normalized_likelihood"))
@@ -49,6 +49,26 @@ def tabulate_scores(
         (name, shown(metrics["train"], path, key), shown(metrics["held_out"], path, key))
         for name, path, key in rows
     ]
+
+
+def untrained_note(metrics: Mapping[str, Any]) -> str | None:
+    """Says which parts of a model are left out of its results, because they were never trained.
+
+    Args:
+        metrics: The contents of metrics.json.
+
+    Returns:
+        A sentence, or `None` if every part was trained.
+
+    Example:
+
+    >>> from keras_disrnn.analysis.scores import untrained_note
+    >>> untrained_note({"untrained": ["dopamine_readout"]})
+    'Never trained, and left out of scores, figures, graph and equations: dopamine_readout.'
+    """
+    names = ", ".join(metrics.get("untrained", ()))
+    left_out = "left out of scores, figures, graph and equations"
+    return f"Never trained, and {left_out}: {names}." if names else None
 
 
 def with_error(scores: Mapping[str, Any], key: str) -> str:

@@ -33,7 +33,7 @@ def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
         coordinates `subject 1`, `subject 2`, ...
 
     Raises:
-        ValueError: If the model has no subjects.
+        ValueError: If the model has no subjects, or their embeddings were never trained.
 
     Example:
 
@@ -46,6 +46,11 @@ def compute_embeddings(model: DisRNNModel) -> pd.DataFrame:
     ['subject', 'subject 1']
     """
     _check_subjects(model)
+    if "subject_embedding" in model.untrained:
+        raise ValueError(
+            "model: expected trained embeddings of the subjects, got ones that were never trained; "
+            "give stage1_steps above 0"
+        )
     columns = {"subject": list(model.subjects)}
     columns |= dict(zip(embedding_names(model.subject_units), _table(model).T, strict=True))
     return pd.DataFrame(columns)

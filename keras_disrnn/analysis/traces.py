@@ -10,6 +10,7 @@ import pandas as pd
 
 from keras_disrnn.analysis.arrays import softmax, to_numpy, to_tensor
 from keras_disrnn.analysis.bottlenecks import is_latent, latent_names
+from keras_disrnn.analysis.predictions import without_untrained
 from keras_disrnn.models.latents import predict_latents
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ def compute_session_trace(model: DisRNNModel, sessions: Sessions, index: int) ->
         - `choice`, `reward`: NaN on missed trials.
         - `choice_probability_0`, ...: probability of each arm before the choice.
         - `z1`, `z2`, ...: the latents that this prediction reads, from before the outcome.
-        - with a dopamine readout, for each signal `recorded_NAME` (NaN if it has no weight) and
-          `predicted_NAME` (NaN on missed trials).
+        - with a trained dopamine readout, for each signal `recorded_NAME` (NaN if it has no
+          weight) and `predicted_NAME` (NaN on missed trials).
 
     Raises:
         IndexError: If there is no such session.
+        ValueError: If the choice readout was never trained.
 
     Example:
 
@@ -54,8 +56,11 @@ def compute_session_trace(model: DisRNNModel, sessions: Sessions, index: int) ->
         )
     session = sessions.subset([index % sessions.num_sessions]).for_model(model)
     features = to_tensor(session.features)
-    outputs = {name: to_numpy(output) for name, output in model(features).items()}
+    outputs = without_untrained(
+        model, {name: to_numpy(output) for name, output in model(features).items()}
+    )
     outputs["latents"] = to_numpy(model.compute_latents(features))
+    _check_outputs(outputs, session)
     return pd.DataFrame(_trials(session, outputs))
 
 
@@ -137,7 +142,7 @@ def add_predictions(
 
 def _outputs(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:
     sessions = sessions.for_model(model)
-    outputs = dict(model.predict(sessions.dataset(batch_size), verbose=0))
+    outputs = without_untrained(model, model.predict(sessions.dataset(batch_size), verbose=0))
     if hasattr(model, "compute_latents"):
         outputs["latents"] = predict_latents(model, sessions.features, batch_size or 256)
     return outputs

@@ -90,7 +90,14 @@ class ModelAgent:
             return tf.concat([tf.cast(part, initial.dtype) for part in parts], axis=1)
 
         first = model.step(features(tf.zeros((1, 2), initial.dtype)), initial)
-        signals = first["dopamine"].shape[-1] if "dopamine" in first else 0
+        untrained = getattr(model, "untrained_outputs", ())
+        if "choice" in untrained:
+            raise ValueError(
+                "model: expected a trained choice readout, got one that was never trained"
+            )
+        signals = 0
+        if "dopamine" in first and "dopamine" not in untrained:
+            signals = first["dopamine"].shape[-1]
         check_integer("signal", signal, 0, max(signals - 1, 0))
         self._num_latents = first["latents"].shape[-1]
         self._num_arms = first["choice"].shape[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ class SimulatedSessions:
         return f"{self._headline()}\n{self._contents().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self._headline()}</p>\n{self._contents().to_html(index=False)}"
+        return f"<p>{html.escape(self._headline())}</p>\n{self._contents().to_html(index=False)}"
 
     def _headline(self) -> str:
         trials, arms = self.reward_probability.shape[1:]

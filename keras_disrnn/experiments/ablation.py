@@ -153,7 +153,8 @@ def compute_ablation(
                     f"{name}: expected sessions with {want}, as the model has, got {got}"
                 )
     dopamine = all(part.num_signals and part.dopamine_weight.any() for part in (train, held_out))
-    readouts = ("choice", "dopamine") if dopamine else ("choice",)
+    shown = {"choice", *(["dopamine"] if dopamine else [])} - {*model.untrained_outputs}
+    readouts = [name for name in READOUTS if name in shown]
 
     train, held_out = with_latents(model, train, held_out)
     assert train.latents is not None
@@ -375,7 +376,8 @@ class _Copy:
         self._stage, self._learning_rate = stage, learning_rate
         self._steps, self._batch_size, self._buckets = steps, batch_size, buckets
         self._seed = seed
-        config = {**model.get_config(), "seed": seed, "frozen": []}
+        changes = {"seed": seed, "frozen": [], "trained": list(model.parts)}
+        config = {**model.get_config(), **changes}
         self._model = type(model).from_config(config)
         compile_stage(
             self._model,

@@ -146,6 +146,12 @@ def check_new_subjects(model: DisRNNModel, sessions: Sessions, targets: str) -> 
             raise ValueError(f"{kind}: expected sessions with {want}, as the model has, got {got}")
     if targets == "joint" and not model.num_signals:
         raise ValueError("targets: expected 'choice' for a model without dopamine, got 'joint'")
+    for output in ("choice", "dopamine") if targets == "joint" else ("choice",):
+        if output in model.untrained_outputs:
+            raise ValueError(
+                f"model: expected a trained {output} readout for the targets {targets!r}, got one "
+                "that was never trained"
+            )
     own = {name: sessions.of_subjects([name]) for name in names}
     for name, part in own.items():
         if not part.choice_weight.any():

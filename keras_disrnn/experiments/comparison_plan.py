@@ -81,7 +81,7 @@ def plan_baselines(sessions: Sessions, settings: ComparisonSettings, seed: int) 
     >>> list(plan_baselines(sessions, ComparisonSettings(cognitive=["FQ"], gru_units=0), seed=0))
     ['naive', 'FQ, choice']
     """
-    shape = {
+    shape: dict[str, Any] = {
         "num_arms": sessions.num_arms,
         "num_observations": sessions.num_observations,
         "num_signals": sessions.num_signals,

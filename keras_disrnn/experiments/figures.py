@@ -87,7 +87,13 @@ def draw(
     sessions = sessions.for_model(model)
     train_part, held_out = sessions.train, sessions.held_out
     features = train_part.features[:BATCH_SIZE]
-    dopamine = model.dopamine_readout is not None and held_out.dopamine_weight.any()
+    # Parts that were never trained have no figures.
+    choice = not {"core", "choice_readout"} & {*model.untrained}
+    dopamine = (
+        model.dopamine_readout is not None
+        and "dopamine_readout" not in model.untrained
+        and held_out.dopamine_weight.any()
+    )
     # Computed when a figure needs them, so that a failure affects only that figure.
     bottlenecks = functools.cache(lambda: compute_bottlenecks(model, train_part.observation_names))
     choice_rule = functools.cache(lambda: compute_choice_rule(model, features))
@@ -95,25 +101,28 @@ def draw(
     dopamine_rule = functools.cache(lambda: compute_dopamine_rule(model, features))
     figures: dict[str, Callable[[], Any]] = {
         "bottlenecks": lambda: plot_bottlenecks(bottlenecks()),
-        "choice_rule": lambda: plot_choice_rule(choice_rule()),
-        "update_rules": lambda: plot_update_rules(update_rules()),
-        "session": lambda: plot_session(
-            compute_session_trace(model, held_out, 0), latents=open_latents(model) or None
-        ),
-        "paper_model": lambda: plot_model(
-            bottlenecks(),
-            choice_rule=choice_rule(),
-            update_rules=update_rules(),
-            dopamine_rule=dopamine_rule() if dopamine else None,
-        ),
         "paper_structure": lambda: plot_structure(bottlenecks()),
     }
+    if choice:
+        figures |= {
+            "choice_rule": lambda: plot_choice_rule(choice_rule()),
+            "update_rules": lambda: plot_update_rules(update_rules()),
+            "session": lambda: plot_session(
+                compute_session_trace(model, held_out, 0), latents=open_latents(model) or None
+            ),
+            "paper_model": lambda: plot_model(
+                bottlenecks(),
+                choice_rule=choice_rule(),
+                update_rules=update_rules(),
+                dopamine_rule=dopamine_rule() if dopamine else None,
+            ),
+        }
     if dopamine:
         figures["dopamine_rule"] = lambda: plot_dopamine_rule(dopamine_rule())
         figures["dopamine"] = lambda: plot_dopamine_scatter(
             compute_dopamine_predictions(model, held_out, batch_size=BATCH_SIZE)
         )
-    if model.subjects:
+    if model.subjects and "subject_embedding" not in model.untrained:
         figures["subjects"] = lambda: plot_embeddings(
             compute_embeddings(model), dimensions=open_embeddings(model)
         )

@@ -12,6 +12,7 @@ import yaml
 
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.utils.files import check_exists, expand_home
+from keras_disrnn.utils.plain_files import parse_yaml
 from keras_disrnn.utils.quiet import import_tensorflow
 
 NAMES = ("held_out_sessions", "held_out_subjects", "subjects")
@@ -70,6 +71,20 @@ def _check_tables(settings: Mapping[str, Any], inside: str = "") -> None:
             raise FileNotFoundError(f"{inside}{name}: {error}" if inside else error) from error
 
 
+def check_config(path: str) -> None:
+    """Refuse a file of settings that would take the parser much time or memory.
+
+    Args:
+        path: The file of `--config`. The parser names one that does not exist.
+
+    Raises:
+        ValueError: If it has too many values or is nested too deeply.
+    """
+    file = Path(path).expanduser()
+    if file.is_file():
+        parse_yaml(file.read_text(encoding="utf-8", errors="replace"), file)
+
+
 def quote_names(words: Sequence[str]) -> list[str]:
     """Quote sessions and subjects in the lists of flags, so that 007 is not the number 7.
 
@@ -86,7 +101,10 @@ def quote_names(words: Sequence[str]) -> list[str]:
     ["--data.subjects=['007', 'm1']", '--sizes=[10]']
     """
     quoted: list[str] = []
-    for word in words:
+    for before, word in zip(["", *words], words, strict=False):
+        path = word if before == "--config" else word.removeprefix("--config=")
+        if path != word or before == "--config":
+            check_config(path)
         is_flag = word.startswith("--")
         flag, equals, value = word.partition("=") if is_flag else ("", "", word)
         if value.startswith(("[", "{")):

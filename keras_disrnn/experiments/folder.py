@@ -22,6 +22,7 @@ from keras_disrnn.experiments.settings import SyntheticData, TableData, Training
 from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.models.disrnn_model import NAMES_OF_0_1_0, DisRNNModel
 from keras_disrnn.utils.files import absolute_path, new_folder, write_json, write_text
+from keras_disrnn.utils.plain_files import parse_json, parse_yaml
 from keras_disrnn.utils.state import load_state, save_state
 
 CONFIG = "config.yaml"
@@ -417,15 +418,15 @@ def _is_old(config: dict[str, Any] | None) -> bool:
 
 def _read_yaml(path: Path) -> dict[str, Any] | None:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        found = parse_yaml(path.read_text(encoding="utf-8"), path)
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"), path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

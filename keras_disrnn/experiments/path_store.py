@@ -48,7 +48,8 @@ class PathStore:
         self._generators = [each for each in model.variables if id(each) not in weights]
         self._step: Step = compute_step
         if folder is not None:
-            shape = {k: v for k, v in model.get_config().items() if k not in ("name", "frozen")}
+            left_out = ("name", "frozen", "trained")
+            shape = {k: v for k, v in model.get_config().items() if k not in left_out}
             config = {"selection": settings, "model": shape, "seed": seed}
             result = ResultFolder(folder, plain_config(config), command="select")
             result.begin(data=fingerprint(sessions))

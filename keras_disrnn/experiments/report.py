@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from keras_disrnn.analysis.comparison import comparison_cells
-from keras_disrnn.analysis.scores import tabulate_scores, with_error
+from keras_disrnn.analysis.scores import tabulate_scores, untrained_note, with_error
 from keras_disrnn.analysis.studies import CHOSEN
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
@@ -43,6 +43,7 @@ def write_report(
     page = _template("report.html").render(
         title=folder.resolve().name,
         metrics=metrics,
+        notes=[*filter(None, [untrained_note(metrics)]), *metrics.get("notes", [])],
         scores=tabulate_scores(metrics, with_error),
         tables={name: to_html(table, index=True) for name, table in summaries.items()},
         selections={

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from keras_disrnn.analysis import (
     open_latents,
 )
 from keras_disrnn.analysis.graph import compute_graph, graph_to_dict
+from keras_disrnn.analysis.scores import untrained_note
 from keras_disrnn.data import Sessions, summary
 from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
@@ -55,6 +57,7 @@ from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.fit import check_training, train
 from keras_disrnn.training.stages import STAGES, stage_of
+from keras_disrnn.training.verdict import FitWarning, chance_likelihood, judge_fit
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.files import write_json
 from keras_disrnn.utils.tables import write_csv
@@ -184,6 +187,7 @@ def run(
     began = time.monotonic()
     metrics, per_session = compute_metrics(network, sessions)
     metrics |= details
+    metrics["notes"] = _judge(network, sessions, metrics, history)
     write_csv(out / "sessions.csv", per_session)
     if full:
         draw(
@@ -218,16 +222,40 @@ def _train(
 ) -> pd.DataFrame:
     if training.strategy is not None:
         print(f"Each batch is distributed over {distribute.replicas(network)} replica(s)\n")
-    return train(
-        network,
-        sessions.train,
-        sessions.held_out,
-        **training.arguments(),
-        seed=seed,
-        checkpoint=checkpoint,
-        callbacks=[PrintEpochs(), *stage_boards(training.tensorboard)],
-        verbose=0,
-    )
+    with warnings.catch_warnings():
+        # The run itself says what is wrong with the fit, from the scores without noise.
+        warnings.simplefilter("ignore", FitWarning)
+        return train(
+            network,
+            sessions.train,
+            sessions.held_out,
+            **training.arguments(),
+            seed=seed,
+            checkpoint=checkpoint,
+            callbacks=[PrintEpochs(), *stage_boards(training.tensorboard)],
+            verbose=0,
+        )
+
+
+def _judge(
+    network: DisRNNModel,
+    sessions: RunData,
+    metrics: Mapping[str, Any],
+    history: pd.DataFrame | None,
+) -> list[str]:
+    """Warn of what is wrong with a fit, and return the sentences for the report."""
+    likelihoods = {
+        name: (
+            metrics[part]["choice"]["normalized_likelihood"],
+            chance_likelihood(sessions.train, getattr(sessions, part)),
+        )
+        for part, name in (("train", "training"), ("held_out", "held-out"))
+        if "choice" in metrics[part]
+    }
+    notes = judge_fit(network, likelihoods=likelihoods, history=history)
+    for note in notes:
+        warnings.warn(note, FitWarning, stacklevel=3)
+    return notes
 
 
 def check_stages(
@@ -316,7 +344,9 @@ def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, An
         - `open_latents`, the names of the latents with an open bottleneck, and with subjects
           `open_embeddings`, the open dimensions of the embedding;
         - `bottlenecks`, the counts; `graph`, its open nodes and edges; and `parameters`, the
-          number of weights.
+          number of weights;
+        - `untrained`, the parts that were never trained, if there are any. Scores, graph and counts
+          leave them out.
     """
     sessions = sessions.for_model(model)
     metrics: dict[str, Any] = {}
@@ -327,7 +357,7 @@ def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, An
             model, getattr(sessions, part), batch_size=BATCH_SIZE, reference=reference
         )
         scores = evaluation.summary
-        if reference is not None:
+        if reference is not None and "choice" in scores:
             choice = scores["choice"]
             scores["true_agent"] = {
                 "choice": {"normalized_likelihood": choice.pop("reference_normalized_likelihood")},
@@ -337,7 +367,9 @@ def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, An
         metrics[part] = scores
         tables.append(evaluation.per_session.assign(part=part))
     metrics["open_latents"] = open_latents(model)
-    if model.subjects:
+    if model.untrained:
+        metrics["untrained"] = list(model.untrained)
+    if model.subjects and "subject_embedding" not in model.untrained:
         metrics["open_embeddings"] = open_embeddings(model)
     bottlenecks = compute_bottlenecks(model, sessions.train.observation_names)
     metrics["bottlenecks"] = count_bottlenecks(bottlenecks).to_dict("index")
@@ -347,20 +379,24 @@ def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, An
 
 
 def summarize_metrics(metrics: Mapping[str, Any]) -> str:
-    """Return the main scores of a run in one line.
+    """Return the main scores of a run in one line, and a second line if parts were not trained.
 
     Args:
         metrics: What `compute_metrics` returned.
     """
     held_out = metrics["held_out"]
-    choice = held_out["choice"]["normalized_likelihood"]
-    line = f"Held-out sessions: normalized likelihood {choice:.4f}"
+    scores = []
+    if "choice" in held_out:
+        choice = held_out["choice"]["normalized_likelihood"]
+        scores.append(f"normalized likelihood {choice:.4f}")
     if "true_agent" in held_out:
         truth = held_out["true_agent"]["choice"]["normalized_likelihood"]
-        line += f" (true agent {truth:.4f})"
+        scores[-1] += f" (true agent {truth:.4f})"
     if "dopamine" in held_out:
-        line += f", dopamine R^2 {held_out['dopamine']['r2']:.4f}"
-    return f"{line}; open latents: {', '.join(metrics['open_latents']) or 'none'}"
+        scores.append(f"dopamine R^2 {held_out['dopamine']['r2']:.4f}")
+    line = f"Held-out sessions: {', '.join(scores) or 'no scores'}"
+    line += f"; open latents: {', '.join(metrics['open_latents']) or 'none'}"
+    return "\n".join(filter(None, [line, untrained_note(metrics)]))
 
 
 def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
@@ -391,4 +427,5 @@ def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
         want, got = getattr(model, name), getattr(sessions, name)
         if want != got:
             raise ValueError(f"{name}: expected {want}, as the model has, got a table with {got}")
-    return compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary
+    scores = compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary
+    return scores | ({"untrained": list(model.untrained)} if model.untrained else {})

@@ -29,6 +29,7 @@ from keras_disrnn.experiments.penalty_path import PenaltyPath, train_path
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.selection_stages import ChoiceStage, DopamineStage, Stage
 from keras_disrnn.experiments.separation import find_mixing_edges, get_latents, separate_latents
+from keras_disrnn.training.stages import STAGES, compile_stage
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -117,6 +118,13 @@ def select(
     if model.num_signals and sessions.dopamine_weight.any():
         dopamine = DopamineStage(model, settings, sessions=sessions)
         selections["dopamine"] = StageSelection(dopamine, sessions, **options).run()
+    # A path that was read from the store was trained too.
+    stages = {"choice": "stage1", "dopamine": "stage2"}
+    model.trained = [
+        part for part in model.parts if any(part in STAGES[stages[s]].trains for s in selections)
+    ]
+    # The same parts are frozen, whether the last path was trained or read.
+    compile_stage(model, stages[list(selections)[-1]], learning_rate=settings.learning_rate)
     return model, selections
 
 

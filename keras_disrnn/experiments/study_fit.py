@@ -12,7 +12,6 @@ from typing import Any
 
 import keras
 import pandas as pd
-import yaml
 
 from keras_disrnn.analysis import compute_evaluation
 from keras_disrnn.analysis.graph import graph_from_dict
@@ -35,6 +34,7 @@ from keras_disrnn.experiments.study_plan import (
 )
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.utils.files import read_json, write_json
+from keras_disrnn.utils.plain_files import parse_yaml
 from keras_disrnn.utils.tables import write_csv
 
 
@@ -181,8 +181,9 @@ def _remove_other_run(out: Path, config: dict[str, Any]) -> None:
     Its data file was at another path, or it was stopped before it wrote its settings.
     """
     try:
-        same = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8")) == config
-    except OSError:
+        file = out / "config.yaml"
+        same = parse_yaml(file.read_text(encoding="utf-8"), file) == config
+    except (OSError, ValueError):
         same = False
     if out.exists() and not same and not (out / "report.html").exists():
         shutil.rmtree(out)
@@ -191,10 +192,10 @@ def _remove_other_run(out: Path, config: dict[str, Any]) -> None:
 def _select_scores(metrics: dict[str, Any]) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for part, prefix in (("train", "train_"), ("held_out", "")):
-        choice, dopamine = metrics[part]["choice"], metrics[part].get("dopamine", {})
+        choice, dopamine = (metrics[part].get(output, {}) for output in ("choice", "dopamine"))
         scores |= {
-            f"{prefix}likelihood": choice["normalized_likelihood"],
-            f"{prefix}likelihood_se": choice["normalized_likelihood_se"],
+            f"{prefix}likelihood": choice.get("normalized_likelihood"),
+            f"{prefix}likelihood_se": choice.get("normalized_likelihood_se"),
             f"{prefix}mse": dopamine.get("mse"),
             f"{prefix}r2": dopamine.get("r2"),
         }

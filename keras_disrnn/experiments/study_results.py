@@ -28,7 +28,7 @@ from keras_disrnn.plots import (
     plot_subject_scores,
 )
 from keras_disrnn.utils.files import write_text
-from keras_disrnn.utils.tables import write_csv
+from keras_disrnn.utils.tables import escape_markdown, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,8 +89,15 @@ def write_study(
     tables = {
         name: result["table"] for name, result in results.items() if result["table"] is not None
     }
-    markdown = [f"# {name}\n\n{comparison_markdown(table)}" for name, table in tables.items()]
-    latex = [f"% {name}\n{comparison_latex(table)}" for name, table in tables.items()]
+    markdown = [
+        f"# {escape_markdown(name)}\n\n{comparison_markdown(table)}"
+        for name, table in tables.items()
+    ]
+    # A line break in a name would end the comment.
+    latex = [
+        f"% {' '.join(name.splitlines())}\n{comparison_latex(table)}"
+        for name, table in tables.items()
+    ]
     write_text(out / "table.md", "\n".join(markdown))
     write_text(out / "table.tex", "\n".join(latex))
     write_study_report(out, plain_config({"study": settings})["study"], rows, results)

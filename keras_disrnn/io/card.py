@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,10 +13,12 @@ import pandas as pd
 import yaml
 
 from keras_disrnn.analysis import compute_bottlenecks, open_latents
-from keras_disrnn.analysis.scores import tabulate_scores
+from keras_disrnn.analysis.scores import tabulate_scores, untrained_note
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots.captions import FIGURES
 from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.plain_files import parse_json, parse_yaml
+from keras_disrnn.utils.tables import escape_markdown, markdown_block, markdown_code
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 from keras_disrnn.version import __version__
 
@@ -74,15 +75,15 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         (folder / name).read_text(encoding="utf-8")
         for name in ("config.yaml", "metrics.json", "environment.json")
     )
-    config = yaml.safe_load(text)
+    config = parse_yaml(text, folder / "config.yaml")
     if "table" in config["data"]:
         # A card travels with the model, and a whole path would tell whose computer made it.
         config["data"]["table"] = Path(config["data"]["table"]).name
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
         config=config,
-        metrics=json.loads(metrics),
-        environment=json.loads(environment),
+        metrics=parse_json(metrics, folder / "metrics.json"),
+        environment=parse_json(environment, folder / "environment.json"),
         sessions=pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
         figures={name: file for name, file in files.items() if file.is_file()},
     )
@@ -116,8 +117,11 @@ def write_card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
-    pages.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False).rstrip()
+    pages.filters["text"] = escape_markdown
+    pages.filters["code"] = markdown_code
+    pages.filters["yaml"] = lambda value: markdown_block(
+        yaml.safe_dump(value, sort_keys=False).rstrip(), "yaml"
+    )
     page = pages.get_template("card.md").render(
         title=title,
         version=__version__,
@@ -127,6 +131,10 @@ def write_card(
         record=record,
         parts=_parts(record) if record else None,
         scores=tabulate_scores(record.metrics, _interval) if record else None,
+        notes=[
+            *filter(None, [untrained_note({"untrained": getattr(model, "untrained", ())})]),
+            *(record.metrics.get("notes", []) if record else []),
+        ],
         figures={name: FIGURES[name] for name in record.figures} if record else {},
         open_below=OPEN_BELOW,
         latents=open_latents(model) if isinstance(model, DisRNNModel) else None,

@@ -49,7 +49,7 @@ def make_contract(model: DisRNNModel | Baseline, record: Record | None) -> dict[
 
     def outputs(axes: tuple[str, ...]) -> dict[str, Any]:
         found = {"choice": _tensor(*axes, model.num_arms, unit="logits of the next choice")}
-        if signals:
+        if signals and "dopamine" not in getattr(model, "untrained_outputs", ()):
             unit = f"as in the data: {', '.join(signals)}"
             found["dopamine"] = _tensor(*axes, model.num_signals, unit=unit)
         return {**found, "latents": latents(axes)}

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.models.finite import check_weights
 
 _COUNTS_OF_0_1_0 = {"observations", "arms", "signals"}
 """Arguments that every model of version 0.1.0 had, under other names today."""
@@ -25,7 +26,11 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     Args:
         model: A model of this package.
         path: The file. An older file there is replaced.
+
+    Raises:
+        ValueError: If a weight is not finite.
     """
+    check_weights(model)
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial.keras")
     try:

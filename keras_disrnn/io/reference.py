@@ -22,6 +22,7 @@ import numpy as np
 
 from keras_disrnn.io.pickles import read_pickle
 from keras_disrnn.models.disrnn_model import CHOICE_AND_REWARD, DisRNNModel
+from keras_disrnn.models.finite import check_weights
 from keras_disrnn.models.penalties import PENALTIES
 from keras_disrnn.utils.files import new_folder, write_text
 
@@ -157,6 +158,7 @@ def write_reference(model: DisRNNModel, folder: str | os.PathLike[str]) -> None:
     >>> again.core.cell.num_latents
     2
     """
+    check_weights(model)
     params, config = to_haiku(model)
     # Every float32 is a float64, and the shortest decimals of a float64 restore it exactly.
     lists = {
@@ -260,6 +262,7 @@ def from_haiku(params: Parameters, config: Mapping[str, Any]) -> DisRNNModel:
             **{name: _take(params, root, name).tolist() for name in _UNUSED[root]},
         },
     )
+    model.trained = model.part_names
     places = _places(model, root)
     given = {(module, name) for module in params for name in params[module]}
     unknown = sorted(given - set(places) - {(root, name) for name in _UNUSED[root]})

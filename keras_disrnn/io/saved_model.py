@@ -22,7 +22,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from keras_disrnn import native
 from keras_disrnn.io.card import read_record, write_card
 from keras_disrnn.io.contract import FORMAT, VERSION, make_contract
+from keras_disrnn.models.finite import check_weights
 from keras_disrnn.utils.files import new_folder, write_text
+from keras_disrnn.utils.plain_files import parse_json
 
 if TYPE_CHECKING:
     from keras_disrnn.models.baselines.base import Baseline
@@ -89,7 +91,8 @@ def export(
     Raises:
         FileExistsError: If `path` exists. Nothing is overwritten.
         FileNotFoundError: If the run folder lacks a file.
-        ValueError: If the model is of another kind, or has no weights yet.
+        ValueError: If the model is of another kind, or has no weights yet, or has a weight that is
+            not finite.
 
     Example:
 
@@ -115,6 +118,7 @@ def export(
         raise ValueError(
             "model: expected a built model, got one without weights; call it or fit it first"
         )
+    check_weights(model)
     record = None if run is None else read_record(run)
 
     with new_folder(path) as partial:
@@ -230,11 +234,9 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"), file)
     except ValueError as error:
-        raise ValueError(
-            f"{file}: expected JSON, got a file that is not ({error}); export the model again"
-        ) from error
+        raise ValueError(f"{error}; export the model again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{file}: expected the manifest of an export of keras_disrnn, got another")
     version = manifest.get("version")
@@ -308,7 +310,10 @@ def _write_saved_model(
             # become constants, which TensorFlow folds; that makes a step faster.
             with native.disabled(), keras.StatelessScope(state_mapping=weights):
                 outputs = function(*inputs)
-            return {k: tf.cast(v, declared["outputs"][k]["dtype"]) for k, v in outputs.items()}
+            # The contract leaves out a readout that was never trained.
+            return {
+                k: tf.cast(outputs[k], tensor["dtype"]) for k, tensor in declared["outputs"].items()
+            }
 
         concrete = tf.function(traced, specs, autograph=False).get_concrete_function()
         # Keep the traced graph itself: a tf.function would put two copies into the file.

@@ -24,6 +24,7 @@ from keras_disrnn.models.inputs import (
 from keras_disrnn.models.penalised import PenalisedModel
 from keras_disrnn.models.penalties import DEFAULTS, PENALTIES
 from keras_disrnn.models.shape import check_shape
+from keras_disrnn.models.size import check_disrnn_memory
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import derive_seeds
@@ -88,6 +89,7 @@ class DisRNNModel(PenalisedModel):
         dopamine_subject_penalty: Penalty weight of the embedding that the dopamine readout reads.
         frozen: Names of the parts that do not train: `subject_embedding`, `core`,
             `choice_readout` or `dopamine_readout`. A frozen part runs as at inference.
+        trained: Names of the parts that were trained, which results may show. Training adds to it.
         reference: Data of a model of the authors' package that has no place in this one.
         seed: Integer seed of the initial weights and the noise; `None` for a random one.
         implementation: `"auto"`, `"native"` or `"keras"`, as for `DisRNN`.
@@ -106,7 +108,7 @@ class DisRNNModel(PenalisedModel):
         time steps, signals)`; it is absent if `num_signals=0`.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described, or the model does not fit in memory.
 
     Example:
         >>> import keras_disrnn
@@ -146,12 +148,14 @@ class DisRNNModel(PenalisedModel):
         choice_subject_penalty: float = DEFAULTS["choice_subject_penalty"],
         dopamine_subject_penalty: float = DEFAULTS["dopamine_subject_penalty"],
         frozen: Sequence[str] = (),
+        trained: Sequence[str] = (),
         reference: dict[str, Any] | None = None,
         seed: int | None = None,
         implementation: Literal["auto", "native", "keras"] = "auto",
         **kwargs: Any,
     ) -> None:
         given = locals()
+        check_disrnn_memory(given)
         super().__init__(penalties={name: given[name] for name in PENALTIES}, **kwargs)
         self.subjects = check_subjects(subjects)
         self.subject_units = check_integer("subject_units", subject_units, int(bool(self.subjects)))
@@ -226,7 +230,7 @@ class DisRNNModel(PenalisedModel):
                 name="dopamine_readout",
                 dtype=policy,
             )
-        self.frozen = frozen
+        self.frozen, self.trained = frozen, trained
         # A subclass may add layers after this constructor, which a built model does not allow.
         if type(self).__init__ is DisRNNModel.__init__:
             self.build((None, None, self.num_observations))
@@ -427,11 +431,15 @@ class DisRNNModel(PenalisedModel):
 
     def get_config(self) -> dict[str, Any]:
         own = get_arguments(self, DisRNNModel)
-        own |= {"subjects": list(self.subjects), "frozen": list(self.frozen)}
+        own |= {name: list(own[name]) for name in ("subjects", "frozen", "trained")}
         return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> DisRNNModel:
         """Create a model from its configuration, also from one that version 0.1.0 saved."""
         config = {NAMES_OF_0_1_0.get(name, name): value for name, value in config.items()}
-        return super().from_config(config, custom_objects)
+        model = super().from_config(config, custom_objects)
+        if "trained" not in config:
+            # Files without this record hold a model that was trained as a whole.
+            model.trained = model.part_names
+        return model

@@ -22,6 +22,9 @@ def predict_latents(model: DisRNNModel, features: np.ndarray, batch_size: int = 
     Returns:
         An array `(sessions, time steps, latents)`.
 
+    Raises:
+        ValueError: If the features are no real numbers.
+
     Example:
         >>> import keras_disrnn
         >>> import numpy as np
@@ -30,6 +33,9 @@ def predict_latents(model: DisRNNModel, features: np.ndarray, batch_size: int = 
         >>> predict_latents(model, np.zeros((5, 11, 2), "float32"), batch_size=2).shape
         (5, 11, 3)
     """
+    features = np.asarray(features)
+    if features.dtype.kind not in "fiub":
+        raise ValueError(f"features: expected real numbers, got the type {features.dtype}")
     batches = [
         keras.ops.convert_to_numpy(model.compute_latents(features[start : start + batch_size]))
         for start in range(0, len(features), batch_size)

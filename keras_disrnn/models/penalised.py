@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
+from keras_disrnn.models.trained import TrainedParts, changed_parts
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.types import Tensor, cost_dtype
@@ -22,7 +23,7 @@ _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, se
 _NO_TEST = -1.0
 
 
-class PenalisedModel(keras.Model):
+class PenalisedModel(TrainedParts):
     """A model whose loss adds the penalties of its bottlenecks and weights.
 
     `DisRNNModel` is its only subclass. It defines the `parts`, the `bottlenecks`, the
@@ -125,6 +126,33 @@ class PenalisedModel(keras.Model):
     @penalised.setter
     def penalised(self, on: bool) -> None:
         self._penalised.assign(bool(on))
+
+    # === What was trained ===
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts that train separately."""
+        return tuple(self.parts)
+
+    def _parts_in_step(self) -> Iterable[str]:
+        losses = self.loss if isinstance(self.loss, Mapping) else None
+        for name, part in self.parts.items():
+            output = name.removesuffix("_readout")
+            # A readout without a loss of its output only shrinks by its penalties.
+            fitted = losses is None or output == name or losses.get(output) is not None
+            if part.trainable and fitted:
+                yield name
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        set_weights = super().set_weights
+        _, changed = changed_parts(self.parts, lambda: set_weights(weights))
+        self.mark_trained(changed)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        load = super().load_weights
+        result, changed = changed_parts(self.parts, lambda: load(*args, **kwargs))
+        self.mark_trained(changed)
+        return result
 
     # === Loss ===
 

@@ -23,9 +23,9 @@ def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None)
     """Draws the openness, 1 - sigma, of every bottleneck. Dark means open.
 
     The panels are the subject embedding, the latents, the update networks, the choice network and
-    the dopamine network. The first and the last are absent if the model has no such part. The
-    panel of the update networks has the updated latents in rows. In all panels, latents are
-    ordered by their own sigma, the most open first.
+    the dopamine network. A part that the model does not have, or that was never trained, has no
+    panel. The panel of the update networks has the updated latents in rows. In all panels, latents
+    are ordered by their own sigma, the most open first.
 
     Args:
         bottlenecks: What `compute_bottlenecks` returns.
@@ -49,8 +49,9 @@ def plot_bottlenecks(bottlenecks: pd.DataFrame, figure: AnyFigure | None = None)
     for group, matrix in bottleneck_matrices(bottlenecks).items():
         others = [name for name in matrix.index if name not in order]
         panels[group] = matrix.loc[[name for name in order if name in matrix.index] + others]
-    observations = [name for name in panels["update"].columns if name not in order]
-    panels["update"] = panels["update"][observations + order]
+    if "update" in panels:
+        observations = [name for name in panels["update"].columns if name not in order]
+        panels["update"] = panels["update"][observations + order]
 
     # The number of inputs decides the width. A panel of one column needs room for its title.
     widths = [max(2.0, matrix.shape[1]) for matrix in panels.values()]

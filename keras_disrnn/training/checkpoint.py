@@ -12,7 +12,10 @@ import keras
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data import Sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
+from keras_disrnn.models.finite import find_bad_weight
+from keras_disrnn.training.divergence import name_cause
 from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.state import load_state, save_state
@@ -26,7 +29,11 @@ class TrainingDiverged(FloatingPointError):
 class StopOnNaN(keras.callbacks.Callback):
     """Stops `fit` with `TrainingDiverged` if the loss is not finite, and restores the weights.
 
-    The weights are those of the end of the last epoch with a finite loss, or of the start.
+    The weights are those of the end of the last epoch with a finite loss, or of the start. The
+    error names the step, the value that is no longer finite, and what to change.
+
+    Args:
+        sessions: The training sessions, in which extreme values are looked for. Optional.
 
     Example:
         >>> import keras_disrnn
@@ -38,6 +45,10 @@ class StopOnNaN(keras.callbacks.Callback):
         >>> history = model.fit(sessions.dataset(), callbacks=[StopOnNaN()], verbose=0)
     """
 
+    def __init__(self, sessions: Sessions | None = None) -> None:
+        super().__init__()
+        self._sessions = sessions
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._good = self.model.get_weights()
 
@@ -47,24 +58,23 @@ class StopOnNaN(keras.callbacks.Callback):
             self.model.set_weights(self._good)
             raise TrainingDiverged(
                 f"loss: expected a finite number, got {float(loss)} by step {batch + 1} of epoch "
-                f"{self._epoch + 1}; the model has the weights of the last good epoch. Try a "
-                "smaller learning rate, or look for extreme values among the observations and the "
-                "dopamine responses"
+                f"{self._epoch + 1}; {name_cause(self.model, logs or {}, self._sessions)}. The "
+                "model has the weights of the last good epoch"
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        weights = self.model.get_weights()
-        if not all(np.isfinite(weight).all() for weight in weights):
+        name = find_bad_weight(self.model)
+        if name is not None:
             self.model.set_weights(self._good)
             raise TrainingDiverged(
-                f"weights: expected finite numbers, got one that is no longer finite at the end of "
-                f"epoch {epoch + 1}; the model has the weights of the last good epoch. Try a "
-                "smaller learning rate"
+                f"weights: expected finite numbers, got {name} that is no longer finite at the end "
+                f"of epoch {epoch + 1}; {name_cause(self.model, logs or {}, self._sessions)}. The "
+                "model has the weights of the last good epoch"
             )
-        self._good = weights
+        self._good = self.model.get_weights()
 
 
 class Progress(keras.callbacks.Callback):
@@ -91,9 +101,9 @@ class Progress(keras.callbacks.Callback):
         self._path = None if path is None else Path(path)
         self._writes = writes
         self._settings = json.loads(json.dumps(settings))
-        # The stages change what is frozen, and a name has no effect on the numbers.
-        self._settings["model"].pop("frozen")
-        self._settings["model"].pop("name")
+        # The stages change what is frozen and trained, and a name has no effect on the numbers.
+        for name in ("frozen", "trained", "name"):
+            self._settings["model"].pop(name)
         self._rows: list[dict[str, Any]] = []
         self._sigmas: list[list[float]] = []
         self._saved: dict[str, Any] | None = None
@@ -114,18 +124,21 @@ class Progress(keras.callbacks.Callback):
         """
         if self._saved is not None:
             self._assign(model.variables, self._saved["model"])
+            for stage in {row["stage"] for row in self._rows}:
+                model.mark_trained(STAGES[stage].trains)
 
-    def has_finished(self, stage: str) -> bool:
+    def has_finished(self, stage: str, with_last: bool = True) -> bool:
         """Return whether the stage is finished according to the checkpoint.
 
         Args:
             stage: A name of `STAGES`.
+            with_last: Whether the stage that was trained last counts too.
         """
         if self._saved is None:
             return False
         names = list(STAGES)
         reached, asked = names.index(self._saved["stage"]), names.index(stage)
-        return reached > asked or (reached == asked and self._saved["finished"])
+        return reached > asked or (with_last and reached == asked and self._saved["finished"])
 
     def start(self, stage: str, model: DisRNNModel) -> int:
         """Begin a stage. Restore its optimizer if the stage was interrupted.
@@ -176,6 +189,14 @@ class Progress(keras.callbacks.Callback):
             self.model.stop_training = True
         if self._path is not None and self._writes:
             self._write(self._path, epoch + 1, settled or epoch + 1 == self.params["epochs"])
+
+    def end_stage(self) -> None:
+        """Keep the end of a stage, after all callbacks have had their say.
+
+        A callback may end a stage early, and may restore earlier weights when it ends.
+        """
+        if self._path is not None and self._writes and self._rows:
+            self._write(self._path, self._rows[-1]["epoch"], True)
 
     def _is_settled(self, epoch: int) -> bool:
         window = self._settings["settle_steps"] // self._settings["steps_per_epoch"]

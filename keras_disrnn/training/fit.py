@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from keras_disrnn.training.optimizers import (
 from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, check_choice_weight, check_steps
 from keras_disrnn.training.settling import default_settle_steps
 from keras_disrnn.training.stages import compile_stage
+from keras_disrnn.training.verdict import FitWarning, judge_training
 from keras_disrnn.utils import distribute
 
 logger = logging.getLogger(__name__)
@@ -63,7 +65,8 @@ def train(
     """Train a model: warm-up, stage 1, stage 2 and, if requested, a joint stage.
 
     Stage 2 and the joint stage need dopamine. If the model or the sessions have none, these stages
-    are left out, and a line in the log says so.
+    are left out, and a line in the log says so. A fit that ends at chance, has not settled or
+    closed no bottleneck gives a `FitWarning` (see `judge_fit`).
 
     Args:
         model: A `DisRNNModel`.
@@ -89,7 +92,8 @@ def train(
             for `default_settle_steps`.
         seed: Seed of the order of batches. The model has its own seed.
         checkpoint: A file for the state after each epoch. If it exists, training resumes from it,
-            and ends with the same weights as without the interruption.
+            and ends with the same weights as without the interruption. If a callback ended a stage,
+            the stage is finished.
         callbacks: Further Keras callbacks for every `fit`. Callbacks on batches run once every few
             steps (at most `STEPS_PER_EXECUTION`).
         verbose: As for `keras.Model.fit`.
@@ -158,10 +162,11 @@ def train(
 
     for index, stage in enumerate(STAGES):
         count = steps[stage]
-        if count == 0 or progress.has_finished(stage):
+        if count == 0 or progress.has_finished(stage, with_last=False):
             continue
+        finished = progress.has_finished(stage)
         train_data, held_out_data = sessions, held_out
-        if stage == "stage2":
+        if stage == "stage2" and not finished:
             # The core is frozen, so its latents are the same at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
         most = 1 if distribute.replicas(model) > 1 else STEPS_PER_EXECUTION
@@ -174,6 +179,9 @@ def train(
             steps_per_execution=math.gcd(min(steps_per_epoch, count), most),
         )
         first_epoch = progress.start(stage, model)
+        if finished:
+            # The model is compiled as after the training itself: the same parts are frozen.
+            continue
         model.fit(
             train_data.dataset(
                 batch_size,
@@ -187,11 +195,17 @@ def train(
             epochs=max(1, count // steps_per_epoch),
             steps_per_epoch=min(steps_per_epoch, count),
             validation_data=None if held_out_data is None else held_out_data.dataset(batch_size),
-            callbacks=[StopOnNaN(), progress, *callbacks],
+            callbacks=[StopOnNaN(sessions), progress, *callbacks],
             shuffle=False,
             verbose=verbose,
         )
-    return progress.history
+        if callbacks:
+            progress.end_stage()
+    history = progress.history
+    if distribute.is_chief(model):
+        for sentence in judge_training(model, history, sessions, held_out):
+            warnings.warn(sentence, FitWarning, stacklevel=2)
+    return history
 
 
 def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:

@@ -141,7 +141,9 @@ class _CompiledStage:
     @staticmethod
     def _traced(model: DisRNNModel) -> dict[str, Any]:
         """Return the settings that a traced step holds as constants."""
-        return {k: v for k, v in model.get_config().items() if k not in PENALTIES}
+        return {
+            k: v for k, v in model.get_config().items() if k not in PENALTIES and k != "trained"
+        }
 
     def reset_optimizer(self) -> None:
         for variable, value in zip(self._optimizer.variables, self._state, strict=True):

@@ -126,11 +126,8 @@ def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
     """
     cells = _as_text(table, digits)
     marks = ["---:" if _is_numeric(cells[name]) else "---" for name in cells]
-    safe = [
-        [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
-        for row in [list(cells), *cells.to_numpy()]
-    ]
-    lines = [f"| {' | '.join(row)} |\n" for row in safe]
+    rows = [[escape_markdown(cell) for cell in row] for row in [list(cells), *cells.to_numpy()]]
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
     return "".join([lines[0], f"|{'|'.join(marks)}|\n", *lines[1:]])
 
 
@@ -237,6 +234,71 @@ def check_columns(name: str, table: pd.DataFrame, columns: Iterable[str]) -> Non
                 f"{name}: expected a column {column!r}, got the columns {', '.join(there)}"
                 f"{suggest(str(column), there)}"
             )
+
+
+def escape_markdown(text: object) -> str:
+    r"""Escapes a text for Markdown: no HTML, code, emphasis, link or cell can begin in it.
+
+    Args:
+        text: Any text, such as the name of a column or a subject.
+
+    Returns:
+        Markdown of one line, which shows the text as it is.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import escape_markdown
+    >>> escape_markdown("<b>*x")
+    '&lt;b&gt;\\*x'
+    """
+    text = " ".join(str(text).splitlines())
+    for mark in "\\`*|":
+        text = text.replace(mark, f"\\{mark}")
+    # Brackets alone are shown as they are, and intervals have them. A link needs a second mark.
+    for mark in "([:":
+        text = text.replace(f"]{mark}", f"]\\{mark}")
+    return html.escape(text, quote=False)
+
+
+def markdown_code(text: object) -> str:
+    """Writes a text as code in a line of Markdown, also if it has backticks.
+
+    Args:
+        text: Any text.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import markdown_code
+    >>> markdown_code("trials.csv")
+    '`trials.csv`'
+    """
+    text = " ".join(str(text).splitlines())
+    marks = "`" * (_longest_run(text) + 1)
+    # A space keeps a backtick at an end apart from the marks.
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{marks}{space}{text}{space}{marks}"
+
+
+def markdown_block(text: str, language: str = "") -> str:
+    """Writes a text as a block of code in Markdown, which no line of the text can end.
+
+    Args:
+        text: The lines.
+        language: Name of the language, such as `"yaml"`.
+
+    Example:
+
+    >>> from keras_disrnn.utils.tables import markdown_block
+    >>> markdown_block("seed: 0", "yaml").splitlines()
+    ['```yaml', 'seed: 0', '```']
+    """
+    marks = "`" * max(3, _longest_run(text) + 1)
+    return f"{marks}{language}\n{text}\n{marks}"
+
+
+def _longest_run(text: str) -> int:
+    """The largest number of backticks in a row."""
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def escape_latex(text: object) -> str:

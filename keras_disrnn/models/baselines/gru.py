@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -13,6 +14,8 @@ from keras_disrnn.data import split_by_session
 from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines.base import Baseline
 from keras_disrnn.models.inputs import check_observations
+from keras_disrnn.models.size import check_memory
+from keras_disrnn.models.trained import TrainedParts
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.config import get_arguments
 from keras_disrnn.utils.seeds import derive_seeds
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable("keras_disrnn")
-class GRU(Baseline):
+class GRU(Baseline, TrainedParts):
     """A Keras GRU over the time steps, with a linear readout of choice and one of dopamine.
 
     Both readouts use the state after the time step, which contains the trial's choice and reward.
@@ -33,11 +36,13 @@ class GRU(Baseline):
     Args:
         units: Width of the GRU.
         seed: Seed of the initial weights, or `None` for a random one.
+        trained: Names of the readouts that were trained, which results may show. Training adds to
+            it.
         **kwargs: `num_observations`, `num_arms` and `num_signals` of `Baseline`. With
             `num_signals=0` there is no dopamine readout.
 
     Raises:
-        ValueError: If a number is not an integer or too small.
+        ValueError: If a number is not an integer or too small, or the model does not fit in memory.
 
     Example:
 
@@ -48,9 +53,21 @@ class GRU(Baseline):
     TensorShape([3, 11, 1])
     """
 
-    def __init__(self, units: int = 16, *, seed: int | None = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int = 16,
+        *,
+        seed: int | None = 0,
+        trained: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.trained = trained
         self.units = check_integer("units", units, 1)
+        outputs = self.num_arms + self.num_signals
+        weights = units * (3 * (units + self.num_observations + 2) + outputs)
+        sizes = ("units", "num_observations", "num_arms", "num_signals")
+        check_memory({name: getattr(self, name) for name in sizes}, weights)
         self.seed = seed
         seeds = derive_seeds(seed, 4)
         # The GRU of cuDNN cannot skip time steps within a session.
@@ -164,7 +181,17 @@ class GRU(Baseline):
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **get_arguments(self, GRU)}
+        own = {**get_arguments(self, GRU), "trained": list(self.trained)}
+        return {**super().get_config(), **own}
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return ("choice_readout", "dopamine_readout") if self.num_signals else ("choice_readout",)
+
+    def _parts_in_step(self) -> Iterable[str]:
+        losses = self.loss if isinstance(self.loss, Mapping) else {"choice": 1, "dopamine": 1}
+        return [f"{output}_readout" for output, loss in losses.items() if loss is not None]
 
 
 def _without_dopamine(dataset: tf.data.Dataset, model: GRU) -> tf.data.Dataset:
