@@ -299,8 +299,10 @@ def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_number(value: Any) -> float:
+    if isinstance(value, bytes) or np.iscomplexobj(value):
+        return np.nan
     try:
-        return float(value) if not isinstance(value, bytes) else np.nan
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return np.nan
 
