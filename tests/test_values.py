@@ -12,6 +12,7 @@ from keras_disrnn.data import (
     sessions_from_table,
     sessions_from_tfds,
     stream_from_tfds,
+    summary,
 )
 from keras_disrnn.data.plausibility import describe_scale, find_codes, find_outliers
 
@@ -236,6 +237,66 @@ def test_a_third_arm_is_said_with_its_counts(columns):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert sessions_from_table(table, COLUMNS, num_arms=3).num_arms == 3
+
+
+WORDS = {
+    "a missed trial": (["left", "right", "NoResponse", "left"], "['NoResponse']", "left", "right"),
+    "a dash": (["L", "R", "-", "R"], "['-']", "L", "R"),
+    "two kinds": (["A", "B", "timeout", "No choice"], "['No choice', 'timeout']", "A", "B"),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_the_hint_makes_no_arm_of_a_missed_trial(case):
+    choice, missed, first, second = WORDS[case]
+    table = pd.DataFrame({"subject": "m", "session": "a", "choice": choice, "reward": [1, 0, 0, 1]})
+    with pytest.raises(ValueError, match="recode it to 0, 1 and so on first") as error:
+        sessions_from_table(table)
+    message = str(error.value)
+    steps = [
+        f"table['missed'] = table['choice'].isin({missed})",
+        f"table['choice'] = table['choice'].map({{{first!r}: 0, {second!r}: 1}})",
+    ]
+    assert all(step in message for step in steps) and message.endswith(steps[1])
+    for step in steps:  # Who follows the hint gets two arms.
+        exec(step, {"table": table})
+    sessions = sessions_from_table(table, Columns(missed="missed"))
+    assert sessions.num_arms == 2
+    np.testing.assert_array_equal(~sessions.row_mask[0, 1:], [c in missed for c in choice])
+
+
+@pytest.mark.parametrize("choice", [["0", "TRUE", "0", "1"], ["a", "b", "c", "a"]])
+def test_no_map_is_proposed_where_it_may_do_harm(choice):
+    table = pd.DataFrame({"subject": "m", "session": "a", "choice": choice, "reward": [1, 0, 0, 1]})
+    with pytest.raises(ValueError, match=r"there are 'TRUE' beside n|there are 'a', 'b', 'c'") as e:
+        sessions_from_table(table)
+    assert "map(" not in str(e.value)
+
+
+# === What the summary shows ===
+
+
+def test_the_summary_lists_observations_and_signals(columns):
+    table = pd.DataFrame({"subject": ["m1"] * 20 + ["m2"] * 20, "session": "a", **columns})
+    table["session"] = table["subject"]
+    sessions = sessions_from_table(table, COLUMNS)
+    for shown in (sessions, sessions.with_subjects(["m1", "m2"])):
+        counted = summary(shown)
+        for name in ("rt", "dlight"):
+            everyone = table[name].astype(np.float32)
+            assert counted.loc["(all)", f"{name}_mean"] == pytest.approx(everyone.mean(), abs=1e-6)
+            assert counted.loc["(all)", f"{name}_sd"] == pytest.approx(everyone.std())
+            assert counted.loc["m2", f"{name}_min"] == everyone[20:].min()
+            assert counted.loc["m1", f"{name}_max"] == everyone[:20].max()
+        assert not any(name.startswith("subject") for name in counted)
+
+
+def test_an_observation_called_as_a_signal_has_its_own_columns():
+    sessions = Sessions.from_trials(
+        [[0, 1]], [[1, 0]], dopamine=[[1, 2]], observations=[[3, 4]], observation_names=["dopamine"]
+    )
+    counted = summary(sessions).loc["(all)"]
+    assert (counted["dopamine_mean"], counted["observation_dopamine_mean"]) == (1.5, 3.5)
 
 
 # === The rules ===
