@@ -405,7 +405,7 @@ def behaviour(
 # fmt: off
 COMMANDS = (
     demo, fit, select, recover, evaluate, export, import_, plot, ablate, subjects, adapt, compare,
-    study, events, simulate, behaviour,
+    study, events, simulate, behaviour, commands.summary,
 )
 # fmt: on
 

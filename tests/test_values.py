@@ -1,5 +1,6 @@
 """Values that cannot be meant: the same bad input is refused in memory and when it is streamed."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -219,6 +220,19 @@ def test_complex_cells_of_a_table_are_refused(columns):
     values[3] = np.complex64(1 + 2j)
     with pytest.raises(ValueError, match=r"'dlight' .dopamine.: expected numbers, got .* in row 3"):
         from_table({**columns, "dlight": values})
+
+
+@pytest.mark.parametrize("name", ["features", "dopamine", "dopamine_weight", "latents"])
+@pytest.mark.parametrize("kind", ["masked", np.complex64, object, str])
+def test_sessions_hold_plain_arrays(columns, name, kind):
+    sessions = from_arrays(columns)
+    latents = np.zeros((*sessions.choice.shape, 2), np.float32)
+    sessions = dataclasses.replace(sessions, latents=latents)
+    array = getattr(sessions, name)
+    odd = np.ma.masked_invalid(array) if kind == "masked" else array.astype(kind)
+    message = f"^{name}: expected a (plain )?NumPy array"
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(sessions, **{name: odd})
 
 
 # === A third arm ===

@@ -47,7 +47,7 @@ def make_batches(
     if steps is not None:
         check_integer("steps", steps, 1)
     check_integer("start_step", start_step, 0)
-    check_integer("seed", seed, None)
+    check_integer("seed", seed, 0, 2**63 - 1)
     check_integer("buckets", buckets, 1)
     # Tables can be read without TensorFlow, which takes seconds to import.
     import tensorflow as tf

@@ -23,7 +23,8 @@ from keras_disrnn.data import (
     read_table,
     sessions_from_table,
 )
-from keras_disrnn.experiments.data import load_run_data
+from keras_disrnn.data import summary as summarize_sessions
+from keras_disrnn.experiments.data import load_run_data, load_sessions
 from keras_disrnn.experiments.figures import draw, save_figures
 from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.recovery import recover, summarize_recovery
@@ -81,6 +82,16 @@ def evaluate_run(
     if out is not None:
         write_json(out, metrics)
     return metrics
+
+
+def summary(data: TableData) -> None:
+    """Print what a table holds, by subject: counts, rates, and each observation and signal.
+
+    Args:
+        data: The table and its columns. The split is not used.
+    """
+    sessions = load_sessions(data)
+    print(f"{sessions}\n\n{summarize_sessions(sessions).T.to_string()}")
 
 
 def _read_like(

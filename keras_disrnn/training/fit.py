@@ -114,6 +114,7 @@ def train(
         >>> history["stage"].tolist()
         ['warmup', 'stage1']
     """
+    check_integer("seed", seed, 0)
     sessions = _sessions_for(model, sessions)
     if held_out is not None:
         held_out = _sessions_for(model, held_out)
