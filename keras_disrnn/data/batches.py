@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.forks import check_process
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -41,7 +42,9 @@ def make_batches(
 
     Raises:
         ValueError: If an argument is not an integer in its range.
+        RuntimeError: In a process forked after TensorFlow had computed.
     """
+    check_process()
     if batch_size is not None:
         check_integer("batch_size", batch_size, 1)
     if steps is not None:

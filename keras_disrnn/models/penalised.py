@@ -15,6 +15,7 @@ from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.forks import check_process
 from keras_disrnn.utils.types import Tensor, cost_dtype
 
 _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, sessions)"
@@ -41,6 +42,7 @@ class PenalisedModel(keras.Model):
     dopamine_subject_penalty = PenaltyWeight()
 
     def __init__(self, *, penalties: Mapping[str, float], **kwargs: Any) -> None:
+        check_process()
         super().__init__(**kwargs)
         # Keras does not record whether the model was created under a strategy, so record it here.
         self.made_under = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None

@@ -35,6 +35,7 @@ from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, compile_stage
 from keras_disrnn.utils import distribute
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.forks import check_process
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def train(
         >>> history["stage"].tolist()
         ['warmup', 'stage1']
     """
+    check_process()
     check_integer("seed", seed, 0)
     sessions = _sessions_for(model, sessions)
     if held_out is not None:
