@@ -1,6 +1,8 @@
 """Values that cannot be meant: the same bad input is refused in memory and when it is streamed."""
 
 import dataclasses
+import pathlib
+import tempfile
 import warnings
 
 import numpy as np
@@ -39,6 +41,16 @@ def from_table(columns, reward_kind="binary"):
     return sessions_from_table(table, COLUMNS, reward_kind=reward_kind)
 
 
+def from_builder(columns, reward_kind="binary"):
+    from keras_disrnn.datasets.bandit_dopamine.configs import TrialsTableConfig
+
+    config = TrialsTableConfig(name="own", columns=COLUMNS, reward_kind=reward_kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "trials.csv"
+        pd.DataFrame({"subject": "m1", "session": "a", **columns}).to_csv(path, index=False)
+        return config.read(path)
+
+
 def from_arrays(columns, reward_kind="binary"):
     return Sessions.from_trials(
         [columns["choice"]],
@@ -72,7 +84,7 @@ def streamed(columns, reward_kind="binary"):
         raise ValueError(error.message) from error
 
 
-READERS = [from_table, from_arrays, from_tfds, streamed]
+READERS = [from_table, from_builder, from_arrays, from_tfds, streamed]
 
 
 def changed(columns, name, *cells, to):
@@ -99,7 +111,7 @@ def test_codes_of_missing_values_are_refused_by_name(columns, read, name, role, 
         read(changed(columns, name, 3, 7, to=code))
     message = str(error.value)
     assert "'a'" in message and "and in 1 more; it looks like the code of a missing" in message
-    assert ("row 3 " if read is from_table else "trial 3 of ") in message
+    assert ("row 3 " if read in (from_table, from_builder) else "trial 3 of ") in message
 
 
 @pytest.mark.parametrize("read", READERS)
