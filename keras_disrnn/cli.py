@@ -34,6 +34,7 @@ from keras_disrnn.experiments.settings import (
     TrainingSettings,
 )
 from keras_disrnn.experiments.study import StudySettings
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import plain
 
 # The defaults are frozen dataclasses, and the parser copies lists.
@@ -121,6 +122,7 @@ def recover(
             are needed. Each has a folder in `out`.
         workers: Number of fits at a time, each on one processor.
     """
+    check_integer("first_seed", first_seed, 0)
     commands.recover_sizes(
         out,
         range(first_seed, first_seed + num_seeds),

@@ -7,7 +7,7 @@ import keras_disrnn
 from keras_disrnn import bandit, baselines, cli
 from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.data import Sessions, k_fold
-from keras_disrnn.experiments.behaviour import simulate_table
+from keras_disrnn.experiments.behaviour import EnvironmentSettings, simulate_table
 from keras_disrnn.experiments.recovery import recover
 from keras_disrnn.experiments.selection import select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
@@ -15,6 +15,7 @@ from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
 from keras_disrnn.utils.seeds import derive_seeds
 
 SESSIONS = Sessions.from_trials([[0, 1, 1], [1, 0, 1]], [[1, 0, 1], [0, 0, 1]])
+LEARNER = baselines.QLearning(num_signals=0)
 
 
 def make_model(seed=0):
@@ -43,12 +44,16 @@ TAKERS = {
     "folds": lambda seed, _: list(k_fold(SESSIONS, 2, seed=seed)),
     "training": lambda seed, _: keras_disrnn.train(make_model(), SESSIONS, seed=seed, verbose=0),
     "selection": lambda seed, _: select(lambda _: make_model(), SESSIONS, seed=seed),
-    "starts": lambda seed, _: baselines.QLearning().fit_sessions(SESSIONS, "choice", seed=seed),
+    "starts": lambda seed, _: baselines.QLearning(num_signals=0).fit_sessions(
+        SESSIONS, "choice", seed=seed
+    ),
     "bootstrap": lambda seed, _: draw_sessions(3, 2, seed),
     "derived": lambda seed, _: derive_seeds(seed, 2),
     "a GRU": lambda seed, _: baselines.GRU(seed=seed),
     "a model": lambda seed, _: make_model(seed),
-    "a simulated table": lambda seed, folder: simulate_table("m", folder / "out.csv", seed=seed),
+    "a simulated table": lambda seed, folder: simulate_table(
+        "m", folder / "out.csv", environment=EnvironmentSettings(), num_sessions=1, seed=seed
+    ),
     "recovery": recover_seed,
 }
 
@@ -80,7 +85,8 @@ def test_commands_refuse_a_seed_before_the_first_file(tmp_path, capsys, command)
     suffix = ".csv" if command[0] == "simulate" else ""
     assert cli.main([*command, f"--out={tmp_path}/out{suffix}"]) == 1
     error = capsys.readouterr().err
-    assert "expected a whole number" in error and "got -1" in error and "seed" in error
+    name = command[-1].removeprefix("--").removesuffix("=-1")
+    assert f"error: {name}: expected a whole number" in error and "got -1" in error
     assert not list(tmp_path.iterdir())
 
 
