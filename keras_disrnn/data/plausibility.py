@@ -57,12 +57,13 @@ def find_codes(values: np.ndarray, *, positive: bool = True) -> np.ndarray:
     >>> find_codes(np.array([500.0, 999, 1200])).tolist()
     [False, False, False]
     """
-    coded = np.isin(values, [-nines for nines in _NINES] + list(_LOWEST))
-    if positive:
-        coded |= np.isin(values, _NINES)
-    others = values[np.isfinite(values) & ~coded]
+    coded = np.abs(values) >= _NINES[0]  # Most columns have no code, and this is quick.
+    if coded.any():
+        codes = [-nines for nines in _NINES] + list(_LOWEST)
+        coded = np.isin(values, [*codes, *_NINES] if positive else codes)
     if not coded.any():
         return coded
+    others = values[np.isfinite(values) & ~coded]
     if not len(others):
         return coded & (values < 0)
     low, high = others.min(), others.max()
@@ -95,12 +96,13 @@ def find_outliers(values: np.ndarray) -> Outliers | None:
     if len(there) < _FEWEST:
         return None
     median = float(np.median(there))
-    distance = np.abs(values - median)
-    farthest = np.nanmax(distance)
-    spread = _spread(there[np.abs(there - median) < farthest])
+    distance = np.abs(there - median)
+    farthest = distance.max()
+    spread = _spread(there[distance < farthest])
     if not spread or farthest <= MOST_DEVIATIONS * spread:
         return None
-    return Outliers(distance > MOST_DEVIATIONS * spread, median, float(farthest / spread))
+    where = np.abs(values - median) > MOST_DEVIATIONS * spread
+    return Outliers(where, median, float(farthest / spread))
 
 
 def describe_scale(values: np.ndarray, *, least: float = 0.0, whole: bool = True) -> str:
@@ -124,7 +126,7 @@ def describe_scale(values: np.ndarray, *, least: float = 0.0, whole: bool = True
     ''
     """
     there = values[np.isfinite(values)]
-    if not len(there) or np.isin(there, (0, 1)).all():
+    if not len(there) or ((there == 0) | (there == 1)).all():
         return ""
     mean, deviation = float(there.mean()), float(there.std())
     # A constant has no deviation: what counts is its size.
