@@ -325,6 +325,19 @@ def test_an_observation_called_as_a_signal_has_its_own_columns():
     assert (counted["dopamine_mean"], counted["observation_dopamine_mean"]) == (1.5, 3.5)
 
 
+def test_the_command_summary_prints_them(columns, tmp_path, capsys):
+    from keras_disrnn import cli
+
+    path = tmp_path / "trials.csv"
+    pd.DataFrame({"subject": "m1", "session": "a", **columns}).to_csv(path, index=False)
+    flags = ["--data.columns.dopamine=dlight", "--data.columns.observations=[rt]"]
+    assert cli.main(["summary", f"--data.table={path}", *flags]) == 0
+    shown = capsys.readouterr().out
+    for name in ("m1", "rt_mean", "rt_sd", "rt_min", "rt_max", "dlight_mean", "dlight_missing"):
+        assert name in shown
+    assert f"{columns['rt'].max():.6f}" in shown
+
+
 # === The rules ===
 
 
