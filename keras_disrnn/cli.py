@@ -31,6 +31,7 @@ from keras_disrnn.experiments.settings import (
     TrainingSettings,
 )
 from keras_disrnn.experiments.study_settings import StudySettings
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import plain
 from keras_disrnn.utils.thresholds import SMALLEST_EFFECT
 from keras_disrnn.version import __version__
@@ -120,6 +121,7 @@ def recover(
             are needed. Each has a folder in `out`.
         workers: Number of fits at a time, each on one processor.
     """
+    check_integer("first_seed", first_seed, 0)
     experiments.commands.recover_sizes(
         out,
         range(first_seed, first_seed + num_seeds),
@@ -395,20 +397,22 @@ def behaviour(
         settings: The models, and the task that they play.
         seed: Seed of the fits, the simulations and the bootstrap.
     """
-    found, distances = experiments.behaviour.compare_behaviour(
-        out, data, settings=settings, seed=seed
-    )
-    for statistic, reason in found["animals"].skipped.items():
-        print(f"Left out {statistic}: {reason}")
-    if len(distances):
-        print(distances.round(4).to_string(index=False))
-    print(f"Wrote {out}")
+    experiments.commands.print_behaviour(out, data, settings=settings, seed=seed)
+
+
+def summary(data: TableData) -> None:
+    """Print what a table holds, by subject: counts, rates, and each observation and signal.
+
+    Args:
+        data: The table and its columns. The split is not used.
+    """
+    experiments.commands.print_summary(data)
 
 
 # fmt: off
 COMMANDS = (
     demo, fit, select, recover, evaluate, export_, import_, plot, ablate, subjects, adapt, compare,
-    study, events, simulate, behaviour,
+    study, events, simulate, behaviour, summary,
 )
 # fmt: on
 

@@ -378,7 +378,7 @@ def test_errors_name_the_file(tmp_path):
             {"choice": [0, 1, 1, 0, -1, 1]},
             Columns(),
             "^table: column 'choice' .choice.: expected a whole number.* got -1 in row 4 "
-            ".session 'b'.$",
+            ".session 'b'.; if no choice",
         ),
         ({"choice": [0, 1, 0.5, 0, 0, 1]}, Columns(), "whole number.* got 0.5 in row 2"),
         ({"choice": [0, np.inf, 1, 0, 0, 1]}, Columns(), "whole number.* got inf in row 1"),

@@ -178,3 +178,15 @@ def test_the_table_equals_the_one_in_the_file(tmp_path):
     with pynwb.NWBHDF5IO(str(path), "r") as reader:
         own = reader.read().trials.to_dataframe().reset_index(drop=True)
     pd.testing.assert_frame_equal(read_nwb(path)[own.columns.tolist()], own)
+
+
+@pytest.mark.parametrize("series", [None, "dlight"])
+def test_trials_whose_start_times_fall_are_refused(tmp_path, series):
+    swapped = {2: {"start_time": EVENTS[1] - 4}}
+    path = write(tmp_path / "a.nwb", change=swapped)
+    message = r"a.nwb: .*'start_time': .* got 116 after 118 in row 2 .session 'm1-01'."
+    with pytest.raises(ValueError, match=message):
+        read_nwb(path, series=series, event=series and "choice_time", photometry=SETTINGS)
+    path = write(tmp_path / "b.nwb", change={1: {"start_time": NAN}})
+    with pytest.raises(ValueError, match="'start_time': .* finite number, got nan in row 1"):
+        read_nwb(path)

@@ -388,3 +388,82 @@ def test_bad_event_averages_are_refused(arguments, message):
     offsets, values, reward, *value = arguments
     with pytest.raises(ValueError, match=message):
         plot_event_average(offsets, values, reward, value=value[0] if value else None)
+
+
+# === Slow recordings, gaps of the clock, and controls ===
+
+
+@pytest.mark.parametrize("rate", [3.99, 3, 2, 1.5])
+def test_a_max_gap_below_the_step_between_samples_is_refused(rate):
+    times = np.arange(0, 60, 1 / rate)
+    table = pd.DataFrame({"session": ["s"] * 5, "at": EVENTS})
+    recordings = {"s": Recording(times, np.sin(times))}
+    message = r"session 's': max_gap: expected at least .* got 0.25 s, .* pass max_gap="
+    with pytest.raises(ValueError, match=message):
+        photometry_responses(table, recordings, event="at")
+    wide = Photometry(max_gap=2 / rate)
+    assert np.isfinite(photometry_responses(table, recordings, event="at", settings=wide)).all()
+
+
+def test_a_clock_that_jitters_around_max_gap_is_refused(rng):
+    times = np.cumsum(rng.uniform(0.2, 0.32, 200))
+    with pytest.raises(ValueError, match="max_gap: expected .* of the signal a gap; pass max_gap="):
+        align(Recording(times, np.ones(200)), [20.0], (0, 1))
+
+
+def test_a_session_without_any_response_is_named():
+    signal = np.where((TIMES > 4) & (TIMES < 46), NAN, 1.0)
+    table = pd.DataFrame({"session": ["s"] * 5, "at": EVENTS})
+    with pytest.warns(UserWarning, match="session 's': .* got NaN in all 5 with the event 'at'"):
+        found = photometry_responses(table, {"s": Recording(TIMES, signal)}, event="at")
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize(
+    "how", [{"reference": "slow"}, {"highpass_hz": 0.05}, {"detrend": True}, {"reference": None}]
+)
+def test_rows_left_out_are_filtered_as_missing_samples(how):
+    times = np.arange(0, 1200, 0.05)
+    events = np.r_[np.arange(10, 390, 10.0), np.arange(802, 1190, 10.0)]
+    bumps = sum(0.05 * np.exp(-(((times - event - 0.5) / 0.3) ** 2)) for event in events)
+    signal = (1 + 0.5 * np.exp(-times / 300)) * (1 + bumps)
+    gap = (times > 400) & (times < 800)
+    control = 1 + 0.2 * np.exp(-times / 300)
+    settings = Photometry(**how)
+    missing = preprocess(Recording(times, np.where(gap, NAN, signal), control=control), settings)
+    cut = preprocess(Recording(times[~gap], signal[~gap], control=control[~gap]), settings)
+    np.testing.assert_array_equal(cut.times, times[~gap])
+    np.testing.assert_allclose(cut.signal, missing.signal[~gap], atol=1e-12)
+
+
+def test_a_gap_of_many_recordings_is_refused():
+    times = np.append(np.arange(0, 10, 0.1), 1e9)
+    with pytest.raises(ValueError, match=r"times: .* got 1e\+09 s without samples after 9.9 s"):
+        preprocess(Recording(times, np.ones(101)), Photometry(detrend=True))
+    # Without a filter, nothing bridges the gap.
+    assert len(preprocess(Recording(times, np.ones(101)), Photometry()).signal) == 101
+
+
+def test_a_control_that_runs_against_the_signal_is_named(rng):
+    bleaching = 1 + 0.5 * np.exp(-TIMES / 30)
+    mirror = 2 - bleaching + 0.001 * rng.normal(size=len(TIMES))
+    recording = Recording(TIMES, bleaching, control=mirror, name="m1-01")
+    with pytest.warns(UserWarning, match="m1-01: control: .* slope -1 .correlation -1.00.; check"):
+        preprocess(recording, Photometry(reference="control"))
+
+
+def test_masked_samples_are_missing_and_complex_ones_refused():
+    signal = np.ma.masked_equal([1.0, -999.0, 2.0], -999.0)
+    recording = Recording([0, 1, 2], signal, control=signal)
+    np.testing.assert_array_equal(recording.signal, [1, NAN, 2])
+    np.testing.assert_array_equal(recording.control, [1, NAN, 2])
+    for odd in (np.array([1, 2, 3j]), np.array([1, "2", 3], object), ["1", "2", "3"]):
+        with pytest.raises(ValueError, match="signal: expected an array of numbers"):
+            Recording([0, 1, 2], odd)
+        with pytest.raises(ValueError, match="events: expected numbers of seconds"):
+            align(recording, odd, (0, 1), max_gap=2)
+        for function in (find_artefacts, lambda v, s: zscore(v, s, training=["a"])):
+            with pytest.raises(ValueError, match="values: expected numbers, got .* convert them"):
+                function(odd, ["a", "a", "a"])
+    scores = zscore(np.ma.masked_equal([1, 3, -9], -9), ["a"] * 3, training=["a"])
+    np.testing.assert_allclose(scores, [-(0.5**0.5), 0.5**0.5, NAN])

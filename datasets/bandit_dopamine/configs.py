@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from keras_disrnn import bandit, data
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.tables import check_columns
 
 SPLITS = ("train", "validation", "test")
@@ -66,6 +67,7 @@ class SimulatedConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_integer("seed", self.seed, 0)
         kinds = {type(agent) for agent in self.agents.values()}
         if len(kinds) != 1:
             names = sorted(kind.__name__ for kind in kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_disrnn.analysis.evaluation import mean_r2, mean_squared_error, ratio_likelihood
+from keras_disrnn.utils.checks import check_integer
 
 SCORES = ("normalized_likelihood", "mse", "r2")
 """The scores of a model; see `compute_evaluation`."""
@@ -27,7 +28,7 @@ def draw_sessions(count: int, replicates: int, seed: int) -> np.ndarray:
     Returns:
         Integers `[replicates, S]`: how often each session occurs. Each row sums to S.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_integer("seed", seed, 0))
     return generator.multinomial(count, np.full(count, 1 / count), size=replicates)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.forks import check_process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,12 +56,14 @@ def make_batches(
 
     Raises:
         ValueError: If an argument is not an integer in its range.
+        RuntimeError: In a process forked after TensorFlow had computed.
     """
+    check_process()
     check_batches(batch_size, buckets)
     if steps is not None:
         check_integer("steps", steps, 1)
     check_integer("start_step", start_step, 0)
-    check_integer("seed", seed, None)
+    check_integer("seed", seed, 0, 2**63 - 1)
     # Tables can be read without TensorFlow, which takes seconds to import.
     import tensorflow as tf
 

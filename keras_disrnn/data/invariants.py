@@ -73,9 +73,25 @@ def check_shapes(sessions: Sessions) -> None:
                 f"{name}: expected a NumPy array of {np.dtype(dtype).name} with shape {wanted} "
                 f"({described}), got {got_dtype} with shape {got_shape}"
             )
-    if sessions.latents is not None and np.shape(sessions.latents)[:-1] != (count, steps):
+        _refuse_mask(name, array)
+    if sessions.latents is None:
+        return
+    _refuse_mask("latents", sessions.latents)
+    got_dtype = getattr(sessions.latents, "dtype", type(sessions.latents).__name__)
+    got_shape = np.shape(sessions.latents)
+    if len(got_shape) != 3 or got_shape[:2] != (count, steps) or got_dtype != np.float32:
         raise ValueError(
-            f"latents: expected shape ({count}, {steps}, latents), got {np.shape(sessions.latents)}"
+            f"latents: expected a NumPy array of float32 with shape ({count}, {steps}, latents), "
+            f"got {got_dtype} with shape {got_shape}"
+        )
+
+
+def _refuse_mask(name: str, array: Any) -> None:
+    # Its mask would be lost on the way to TensorFlow.
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name}: expected a plain NumPy array, got a masked one; Sessions.from_trials reads "
+            "masked values as missing"
         )
 
 

@@ -50,7 +50,8 @@ def read_nwb(
         ImportError: Without pynwb.
         FileNotFoundError: If there is no such file.
         ValueError: If a file is not a complete NWB file, or has no trials table or no subject id.
-            Also if a series, channel or column is absent or not as described.
+            Also if a series, channel or column is absent or not as described, or if the start
+            times of the trials of a session fall.
 
     Example:
 
@@ -140,7 +141,28 @@ def _trials(path: pathlib.Path, file: Any) -> pd.DataFrame:
                 "column 'subject' to the trials table, or a Subject to the file"
             )
         table.insert(0, "subject", subject)
+    _check_clock(path, table)
     return table
+
+
+def _check_clock(path: pathlib.Path, table: pd.DataFrame) -> None:
+    """Raise ValueError if the trials of a session do not come in the order of their start."""
+    start = table["start_time"].to_numpy(np.float64)
+    absent = np.flatnonzero(~np.isfinite(start))
+    if len(absent):
+        raise ValueError(
+            f"{path}: trials column 'start_time': expected a finite number, got "
+            f"{start[absent[0]]:g} in row {absent[0]}; correct it, or leave the trial out"
+        )
+    for session, part in table["start_time"].groupby(table["session"], sort=False):
+        falls = np.flatnonzero(np.diff(part.to_numpy(np.float64)) < 0) + 1
+        if len(falls):
+            row = part.index[falls[0]]
+            raise ValueError(
+                f"{path}: trials column 'start_time': expected times that do not fall within a "
+                f"session, got {start[row]:g} after {part.iloc[falls[0] - 1]:g} in row {row} "
+                f"(session {str(session)!r}); sort the trials"
+            )
 
 
 def _recording(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data.recording import Photometry, Recording, instants
-from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.checks import suggest, to_numbers
 from keras_disrnn.utils.tables import check_columns
+
+_MOST_MISSING = 20  # Missing samples per sample. More would fill the memory.
+_FEW_STEPS = 0.1  # More steps above max_gap, as a fraction, are a sign of a slow recording.
 
 # === Signal ===
 
@@ -25,7 +29,8 @@ from keras_disrnn.utils.tables import check_columns
 def preprocess(recording: Recording, settings: Photometry) -> Recording:
     """Preprocess a signal: dF/F, then detrend, then high-pass.
 
-    Filters interpolate missing samples, which are missing again afterwards.
+    Filters interpolate missing samples, which are missing again afterwards. A gap of the clock
+    longer than `settings.max_gap` is read as missing samples, so that filters keep its length.
 
     Args:
         recording: The signal as recorded.
@@ -36,7 +41,11 @@ def preprocess(recording: Recording, settings: Photometry) -> Recording:
 
     Raises:
         ValueError: If the control is needed but absent or constant, F0 is not above 0, or a corner
-            frequency is not below half the sampling rate.
+            frequency is not below half the sampling rate. Also if a filter would have to bridge a
+            gap of many times the recording.
+
+    Warns:
+        UserWarning: If the control runs against the signal (see `fit_control`).
 
     Example:
         >>> import keras_disrnn
@@ -47,6 +56,11 @@ def preprocess(recording: Recording, settings: Photometry) -> Recording:
     """
     import scipy.signal
 
+    recorded = recording
+    filters = settings.detrend or settings.highpass_hz is not None or settings.reference == "slow"
+    kept: Any = slice(None)
+    if filters:
+        recording, kept = _fill_gaps(recording, settings.max_gap)
     signal = recording.signal
     if settings.reference is not None:
         base = _f0(recording, settings)
@@ -54,8 +68,8 @@ def preprocess(recording: Recording, settings: Photometry) -> Recording:
         if low.any():
             at = int(np.flatnonzero(low)[0])
             raise recording.error(
-                f"F0 ({settings.reference}): expected values above 0, got {base[at]:g} in sample "
-                f"{at}; pass reference=None if the signal is dF/F already"
+                f"F0 ({settings.reference}): expected values above 0, got {base[at]:g} at "
+                f"{recording.times[at]:g} s; pass reference=None if the signal is dF/F already"
             )
         signal = (signal - base) / base
     missing = np.isnan(signal)
@@ -63,8 +77,42 @@ def preprocess(recording: Recording, settings: Photometry) -> Recording:
         signal = scipy.signal.detrend(_bridged(signal))
     if settings.highpass_hz is not None:
         signal = _filter(recording, signal, settings.highpass_hz, "highpass")
-    signal = np.where(missing, np.nan, signal)
-    return dataclasses.replace(recording, signal=signal, control=None)
+    signal = np.where(missing, np.nan, signal)[kept]
+    return dataclasses.replace(recorded, signal=signal, control=None)
+
+
+def _fill_gaps(recording: Recording, max_gap: float) -> tuple[Recording, np.ndarray | slice]:
+    """Put missing samples where the clock has a gap.
+
+    Filters count samples, so they would join both sides of it.
+
+    Returns:
+        The recording with the new samples, and the positions of the old ones.
+    """
+    times, step = recording.times, 1 / recording.rate
+    steps = np.diff(times)
+    absent = np.where(steps > max(max_gap, 1.5 * step), np.rint(steps / step) - 1, 0)
+    if not absent.any():
+        return recording, slice(None)
+    if absent.sum() > _MOST_MISSING * len(times):
+        at = int(np.argmax(steps))
+        raise recording.error(
+            f"times: expected gaps of at most {_MOST_MISSING} times the recording, got "
+            f"{steps[at]:g} s without samples after {times[at]:g} s; cut the recording there, or "
+            "correct the clock"
+        )
+    count = absent.astype(int)
+    kept = np.arange(len(times)) + np.append(0, np.cumsum(count))
+    everything = np.interp(np.arange(kept[-1] + 1), kept, times)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        filled = np.full(len(everything), np.nan)
+        filled[kept] = values
+        return filled
+
+    control = None if recording.control is None else spread(recording.control)
+    signal = spread(recording.signal)
+    return dataclasses.replace(recording, times=everything, signal=signal, control=control), kept
 
 
 def fit_control(recording: Recording) -> np.ndarray:
@@ -78,6 +126,10 @@ def fit_control(recording: Recording) -> np.ndarray:
 
     Raises:
         ValueError: If there is no control, or it does not vary.
+
+    Warns:
+        UserWarning: If the slope of the fit is negative: the line is the mirror image of the
+            control, which then adds movement and bleaching instead of removing them.
 
     Example:
         >>> import keras_disrnn
@@ -101,6 +153,13 @@ def fit_control(recording: Recording) -> np.ndarray:
             f"{int(both.sum())} samples of both, all equal; check the channel"
         )
     line = scipy.stats.linregress(recording.control[both], recording.signal[both])
+    if line.slope < 0:
+        warnings.warn(
+            f"{recording.name}: control: expected a channel that rises and falls with the signal, "
+            f"got a fit with slope {line.slope:.3g} (correlation {line.rvalue:.2f}); check the "
+            "isosbestic channel, or pass another reference",
+            stacklevel=2,
+        )
     return line.intercept + line.slope * recording.control
 
 
@@ -149,14 +208,16 @@ def align(
         events: Seconds, `(E,)`, on the clock of the recording; NaN where there was no event.
         window: Seconds after the event, (first, end).
         step: Seconds between instants.
-        max_gap: Seconds. Nothing is interpolated between samples that are further apart.
+        max_gap: Seconds, at least the step between samples. Nothing is interpolated between samples
+            that are further apart.
 
     Returns:
         The instants, `(P,)`, seconds after the event, and the values, `(E, P)`. Values are NaN
         outside the recording, in gaps and next to missing samples.
 
     Raises:
-        ValueError: If the events are not numbers, or all lie outside the recording.
+        ValueError: If the events are not numbers, or all lie outside the recording. Also if
+            `max_gap` is shorter than the step between samples.
 
     Example:
         >>> import keras_disrnn
@@ -167,7 +228,7 @@ def align(
     """
     offsets = instants(window, step)
     try:
-        events = np.asarray(events, np.float64)
+        events = to_numbers(events)
     except (TypeError, ValueError):
         raise recording.error(
             "events: expected numbers of seconds, got something else; convert them, for example "
@@ -176,6 +237,15 @@ def align(
     if events.ndim != 1:
         raise recording.error(f"events: expected shape (events,), got {events.shape}")
     times = recording.times
+    steps = np.diff(times)
+    # A clock that jitters has steps of up to twice the usual one. Longer ones are gaps.
+    lost = (steps > max_gap) & (steps < 2 / recording.rate)
+    if lost.mean() > _FEW_STEPS:
+        raise recording.error(
+            f"max_gap: expected at least the step between samples ({1 / recording.rate:.3g} s at "
+            f"{recording.rate:.3g} Hz), got {max_gap:g} s, which makes {lost.mean():.0%} of the "
+            f"signal a gap; pass max_gap={2 / recording.rate:.2g} (Photometry.max_gap)"
+        )
     there = np.isfinite(events)
     if there.any() and not ((events >= times[0]) & (events <= times[-1])).any():
         raise recording.error(
@@ -303,4 +373,11 @@ def photometry_responses(
             )
         named = dataclasses.replace(recording, name=f"session {name!r}")
         result[rows] = response(preprocess(named, settings), times[rows], settings)
+        if len(there) and np.isnan(result[there]).all():
+            warnings.warn(
+                f"session {name!r}: expected a response in some trial, got NaN in all "
+                f"{len(there)} with the event {event!r}: their windows leave the recording or hold "
+                "missing samples; check the clock, the windows and max_gap",
+                stacklevel=2,
+            )
     return result

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_disrnn.utils.checks import to_numbers
+
 REFERENCES = ("control", "slow", "median")
 _RATES = (1.0, 1e5)  # Plausible sampling rates, in Hz. Other rates mean that times are not seconds.
 
@@ -65,10 +67,7 @@ class Recording:
 
     def _numbers(self, field: str, values: Any) -> np.ndarray:
         try:
-            array = np.asarray(values)
-            if array.dtype.kind not in "biufO":
-                raise TypeError
-            array = array.astype(np.float64)
+            array = to_numbers(values)
         except (TypeError, ValueError):
             raise self.error(
                 f"{field}: expected an array of numbers, got {type(values).__name__} of "
@@ -134,7 +133,8 @@ class Photometry:
         slow_hz: Corner frequency of the low-pass of "slow".
         detrend: Whether to subtract a straight line from the signal of the session.
         highpass_hz: Corner frequency of a high-pass, or None.
-        max_gap: Seconds. Nothing is interpolated between samples that are further apart.
+        max_gap: Seconds, at least the step between samples. Nothing is interpolated between samples
+            that are further apart. Filters bridge such a gap by a straight line.
 
     Raises:
         ValueError: If a setting is out of range.

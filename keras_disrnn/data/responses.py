@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.checks import suggest, to_numbers
 
 
 def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = None) -> np.ndarray:
@@ -35,7 +35,7 @@ def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = N
         >>> scores.round(2).tolist()
         [-0.71, 0.71, 2.12]
     """
-    values = np.asarray(values, np.float64)
+    values = _responses(values)
     names = np.asarray(sessions).astype(str)
     groups = np.zeros(len(values), int) if by is None else np.asarray(by).astype(str)
     for name, array in (("sessions", names), ("by", groups)):
@@ -101,7 +101,7 @@ def find_artefacts(
         >>> keras_disrnn.data.find_artefacts(values, list("aabbcc"), missing=0.4)
         {'c': '50% of the signal is missing'}
     """
-    values, names = np.asarray(values, np.float64), np.asarray(sessions).astype(str)
+    values, names = _responses(values), np.asarray(sessions).astype(str)
     if values.ndim not in (1, 2) or names.shape != values.shape[:1]:
         raise ValueError(
             "values: expected shape (events,) or (events, instants) and one session per event, got "
@@ -122,3 +122,10 @@ def find_artefacts(
                 f"session's {usual:.3g}"
             )
     return reasons
+
+
+def _responses(values: Any) -> np.ndarray:
+    try:
+        return to_numbers(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"values: {error}; convert them to numbers first") from None

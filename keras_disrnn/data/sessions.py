@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from keras_disrnn.data.arrays import trials_from_arrays
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
 from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
@@ -16,7 +17,6 @@ from keras_disrnn.data.trials import (
     Trials,
     add_subject,
     subject_index,
-    trials_from_arrays,
 )
 from keras_disrnn.utils.checks import suggest
 
@@ -163,7 +163,7 @@ class Sessions:
             subjects: Subject of each session; one unnamed subject if None.
             ids: Unique session ids; "0", "1" and so on if None.
             num_arms: Number of arms; one more than the largest choice, at least 2, if None.
-            reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+            reward_kind: "binary" (rewards are 0 or 1) or "real" (amounts up to 10,000).
             observation_names: Names of the extra observations; "observation_1" and so on if None.
             signal_names: Names of the signals; "dopamine", or "dopamine_1" and so on, if None.
 
@@ -436,7 +436,7 @@ def assemble(
         ValueError: If a value is not as described.
     """
     trials.check(num_arms=num_arms, reward_kind=reward_kind)
-    trials.check_whole()
+    trials.check_whole(count_arms=num_arms is None)
     layout: dict[str, Any] = trials.lay_out()
     return Sessions(
         **layout,

@@ -24,10 +24,12 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         One row per subject and a last row "(all)". `sessions`, `trials`, `forced` and `missed` are
         counts. (A missed trial does not count as forced.) `reward_rate` is the mean reward of the
         trials that were not missed. `choice_0`, `choice_1` and so on are fractions of the free
-        choices. For each signal there are `<signal>_mean`, `<signal>_sd`, `<signal>_min` and
-        `<signal>_max`, in its own unit. `<signal>_missing` is the number of trials that have a
-        choice but no value. If sessions were left out by `drop_sessions`, there are also
-        `dropped_sessions`, `dropped_trials` and `dropped_why`; the other columns do not count them.
+        choices. For each extra observation and each signal there are `<name>_mean`, `<name>_sd`,
+        `<name>_min` and `<name>_max`, in its own unit. `<signal>_missing` is the number of trials
+        that have a choice but no value of the signal. The columns of an observation that is called
+        as a signal start with `observation_<name>`. If sessions were left out by `drop_sessions`,
+        there are also `dropped_sessions`, `dropped_trials` and `dropped_why`; the other columns do
+        not count them.
 
     Example:
         >>> import keras_disrnn
@@ -53,6 +55,14 @@ def summary(sessions: Sessions) -> pd.DataFrame:
     for arm in range(sessions.num_arms):
         table[f"choice_{arm}"] = np.where(free, described[:, 0] == arm, np.nan)
         statistic[f"choice_{arm}"] = "mean"
+    own = sessions.num_observations - bool(sessions.subject_names)
+    for index in range(2, own):
+        name = sessions.observation_names[index]
+        name = f"observation_{name}" if name in sessions.signal_names else name
+        for part, function in _OF_A_SIGNAL.items():
+            if part != "missing":  # Only a missed trial has no observation.
+                table[f"{name}_{part}"] = described[:, index].astype(float)
+                statistic[f"{name}_{part}"] = function
     for index, name in enumerate(sessions.signal_names):
         present = sessions.dopamine_weight[session, trial + 1, index] > 0
         values = sessions.dopamine[session, trial + 1, index].astype(float)

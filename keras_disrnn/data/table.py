@@ -33,7 +33,7 @@ def sessions_from_table(
         table: The table, or the path of a file for `read_table`.
         columns: The column of each role; `Columns()` if None.
         num_arms: Number of arms; one more than the largest choice, at least 2, if None.
-        reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+        reward_kind: "binary" (rewards are 0 or 1) or "real" (amounts up to 10,000).
 
     Returns:
         The sessions, in the order of the table; `rows` holds each trial's position in it.

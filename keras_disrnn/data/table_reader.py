@@ -16,6 +16,12 @@ from keras_disrnn.data.files import read_table
 from keras_disrnn.data.trials import Origin
 from keras_disrnn.utils.checks import suggest
 
+# What choices call a trial without one, in lower case and without spaces and signs.
+_WITHOUT_CHOICE = re.compile(
+    "|abort(ed)?|empty|invalid|miss(ed|ing)?|na|nan|nil|none|null|omit(ted)?|omission|skip(ped)?"
+    "|timeout|no(action|answer|choice|lick|poke|press|resp|response)|nr"
+)
+
 
 def open_table(
     name: str, table: pd.DataFrame | str | os.PathLike[str], columns: TableColumns
@@ -186,11 +192,8 @@ class TableReader:
             if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(self.table[column].iloc[row])):
                 hint = "; for decimal commas read it with pandas.read_csv(..., decimal=',')"
             elif role == "choice":
-                words = sorted(set(map(str, self.table[column][bad])))
-                if len(words) <= 6:
-                    recode = {word: arm for arm, word in enumerate(words)}
-                    hint = f", for example table[{column!r}] = table[{column!r}].map({recode})"
-                hint = f"; recode it to 0, 1 and so on first{hint}"
+                numeric = bool((~np.isnan(values)).any())
+                hint = _recoding(column, self.table[column][bad], numeric=numeric)
             raise self.origin.error(
                 f"{self.origin.label(role, column)}: expected numbers, got "
                 f"{self._cell(column, row)} in row {row}{hint}"
@@ -232,6 +235,38 @@ class TableReader:
         return repr(value.item() if isinstance(value, np.generic) else value)
 
 
+def _recoding(column: str, cells: pd.Series, *, numeric: bool) -> str:
+    """Return the end of an error about choices in words: how to recode them without harm.
+
+    Args:
+        column: The column.
+        cells: The cells with words.
+        numeric: Whether other cells of the column hold numbers, which a map would empty.
+    """
+    hint = "; recode it to 0, 1 and so on first"
+    words = sorted(set(map(str, cells)))
+    missed = [w for w in words if _WITHOUT_CHOICE.fullmatch(re.sub(r"[\W_]", "", w.lower()))]
+    arms = [word for word in words if word not in missed]
+    if missed:
+        hint += (
+            f": no choice is no arm, so first table['missed'] = table[{column!r}].isin({missed}) "
+            "for Columns(missed='missed')"
+        )
+    # Of three words, one may be a missed trial. Only the user can tell.
+    if not numeric and len(arms) == 2:
+        recode = {word: arm for arm, word in enumerate(arms)}
+        hint += f"{', then' if missed else ', for example'} table[{column!r}] = table[{column!r}]"
+        return f"{hint}.map({recode})"
+    if missed:
+        return hint
+    listed = ", ".join(map(repr, words[:6])) + (", ..." if len(words) > 6 else "")
+    beside = " beside numbers" if numeric else ""
+    return (
+        f"{hint} (there are {listed}{beside}); a word for a trial without a choice is no arm: "
+        "name such trials in Columns.missed"
+    )
+
+
 def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Convert a column of any dtype.
 
@@ -260,8 +295,10 @@ def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_number(value: Any) -> float:
+    if isinstance(value, bytes) or np.iscomplexobj(value):
+        return np.nan
     try:
-        return float(value) if not isinstance(value, bytes) else np.nan
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return np.nan
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_disrnn.data.arrays import trials_from_arrays
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.data.trials import (
     add_subject,
     check_reward_kind,
     subject_index,
-    trials_from_arrays,
 )
 from keras_disrnn.utils.checks import check_integer, suggest
 
@@ -39,7 +39,7 @@ def sessions_from_tfds(
             where missing; `forced` and `missed`, bool `(T,)`; and `observations`, `(T, extra)`.
             Other features are ignored.
         num_arms: Number of arms; one more than the largest choice, at least 2, if None.
-        reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+        reward_kind: "binary" (rewards are 0 or 1) or "real" (amounts up to 10,000).
 
     Returns:
         The sessions, in the order of the dataset.
@@ -105,7 +105,7 @@ def stream_from_tfds(
         num_trials: Trials that every session is padded to, so that all batches have one shape. If
             None, each batch is padded to its longest session.
         num_arms: Number of arms, at least 2. It cannot be counted before all choices are read.
-        reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
+        reward_kind: "binary" (rewards are 0 or 1) or "real" (amounts up to 10,000).
         subject_names: For a model of several subjects, its `subject_names`. The last feature is
             then the index of each session's subject, as in `Sessions.for_model`.
 
@@ -145,6 +145,8 @@ def stream_from_tfds(
     _check_example(dataset.element_spec, None)
     by_trial = [n for n in (*_REQUIRED[2:], *_OPTIONAL) if n in dataset.element_spec]
 
+    said: set[str] = set()  # A warning of one batch is not repeated for each other batch.
+
     def add_lengths(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         lengths = {f"{name} length": tf.shape(example[name])[0] for name in by_trial}
         return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | lengths
@@ -160,6 +162,7 @@ def stream_from_tfds(
         }
         trials = trials_from_arrays(**arrays, ids=ids)
         trials.check(num_arms=num_arms, reward_kind=reward_kind)
+        trials.warn(said=said, whole=False)
         layout = trials.lay_out(num_trials)
         if subject_names:
             index = subject_index(subjects, ids, tuple(subject_names))

@@ -7,11 +7,12 @@ and `stream_from_tfds` (batch by batch) both use it, so both refuse the same inp
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from keras_disrnn.data.plausibility import find_codes, find_doubts
 from keras_disrnn.utils.checks import check_integer, suggest
 
 REWARD_KINDS = ("binary", "real")
@@ -19,6 +20,8 @@ SUBJECT = "subject"
 """Name of the observation that holds the index of the subject."""
 LARGEST_RESPONSE = 1e4
 """Larger than any dopamine response in dF/F, percent or standard deviations."""
+LARGEST_REWARD = 1e4
+"""Larger than any reward that a network can read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +138,15 @@ class Trials:
         reward = (label("reward"), self.reward)
         hint = "a trial without an outcome can be marked as missed"
         self._refuse(*reward, made & ~np.isfinite(self._observed[:, 1]), "a finite number", hint)
+        for role, column_name, measured in self._measured():
+            self._refuse_codes(role, column_name, measured)
         if reward_kind == "binary":
             wrong = made & ~np.isin(self.reward, (0, 1))
             hint = "pass reward_kind='real' if rewards are amounts"
             self._refuse(*reward, wrong, "0 or 1 (reward_kind='binary')", hint)
+        large = made & (np.abs(self.reward) > LARGEST_REWARD)
+        expected = f"a number from {-LARGEST_REWARD:g} to {LARGEST_REWARD:g}"
+        self._refuse(*reward, large, expected, "divide all rewards by the usual one")
         for column, name in enumerate(self.observation_names):
             values = (label("observation", name), self.observations[:, column])
             wrong = made & ~np.isfinite(self._observed[:, 2 + column])
@@ -152,8 +160,11 @@ class Trials:
             hint = "this is neither dF/F nor a z-score: convert it, or leave the cell empty"
             self._refuse(*values, made & (np.abs(response) > LARGEST_RESPONSE), expected, hint)
 
-    def check_whole(self) -> None:
-        """Check what only a whole data set must have, not each part of it.
+    def check_whole(self, *, count_arms: bool) -> None:
+        """Check what only a whole data set must have, not each part of it, and warn of doubts.
+
+        Args:
+            count_arms: Whether the arms were counted, so that more than two are worth a warning.
 
         Raises:
             ValueError: If there is no free choice, or a signal has no value.
@@ -171,6 +182,52 @@ class Trials:
                 f"{len(made)} trials, of which {int((made & ~self._free).sum())} are forced and "
                 f"{int((~made).sum())} missed"
             )
+        self.warn(said=set(), whole=True, count_arms=count_arms)
+
+    def warn(self, *, said: set[str], whole: bool, count_arms: bool = False) -> None:
+        """Warn, by name, of values that are read but may not be meant.
+
+        Args:
+            said: Keys of what was said before and is not said again. This call adds its own.
+            whole: Whether these are all trials, not a part of them.
+            count_arms: Whether more than two arms are worth a warning.
+        """
+        doubts = [self._doubt_arms()] if count_arms and self.count_arms() > 2 else []
+        for role, name, values in self._measured():
+            label = self.origin.label(role, name)
+            doubts += find_doubts(role, label, values, self._name_places, whole=whole)
+        for key, message in doubts:
+            if key not in said:
+                said.add(key)
+                warnings.warn(str(self.origin.error(message)), stacklevel=5)
+
+    def _doubt_arms(self) -> tuple[str, str]:
+        arms, counts = np.unique(self.choice[self._made].astype(int), return_counts=True)
+        each = [f"{arm} in {n} trials" for arm, n in zip(arms[:6], counts, strict=False)]
+        return (
+            "arms",
+            f"{self.origin.label('choice')}: expected 2 arms, got {self.count_arms()} "
+            f"({', '.join(each)}{' and more' if len(arms) > 6 else ''}); if one of them means that "
+            f"no choice was made, mark these trials as missed; else pass num_arms="
+            f"{self.count_arms()}",
+        )
+
+    def _measured(self) -> Iterator[tuple[str, str | None, np.ndarray]]:
+        """Yield role, name and values of each column, NaN where nothing is read."""
+        yield "reward", None, np.where(self._made, self.reward, np.nan)
+        for role, names, values in (
+            ("observation", self.observation_names, self.observations),
+            ("dopamine", self.signal_names, self.dopamine),
+        ):
+            for column, name in enumerate(names):
+                yield role, name, np.where(self._made, values[:, column], np.nan)
+
+    def _refuse_codes(self, role: str, name: str | None, values: np.ndarray) -> None:
+        hint = "it looks like the code of a missing value: "
+        hint += "leave it empty (NaN)" if role == "dopamine" else "mark the trial as missed"
+        # A reward may be 99.
+        codes = find_codes(values, positive=role != "reward")
+        self._refuse(self.origin.label(role, name), values, codes, "a measured value", hint)
 
     def _check_choices(self, num_arms: int | None) -> None:
         label, choice, made = self.origin.label("choice"), self.choice, self._made
@@ -179,14 +236,16 @@ class Trials:
             expected = f"a whole number from 0 to {num_arms - 1} (num_arms={num_arms})"
             self._refuse(label, choice, made & ~(whole & (choice < num_arms)), expected)
             return
-        self._refuse(label, choice, made & ~whole, "a whole number (arms count from 0)")
+        hint = "if no choice was made, mark the trial as missed" if (choice[made] < 0).any() else ""
+        self._refuse(label, choice, made & ~whole, "a whole number (arms count from 0)", hint)
         codes = np.unique(choice[made]).astype(int)
         # Otherwise choices coded 1 and 2 would pass as three arms, with the first one never chosen.
         if codes[-1] > 1 and len(codes) <= codes[-1]:
             raise self.origin.error(
                 f"{label}: expected arms that count from 0 without gaps, got only "
                 f"{', '.join(map(str, codes[:6]))}{' and more' if len(codes) > 6 else ''}; recode "
-                f"it, or pass num_arms={codes[-1] + 1} if the other arms were never chosen"
+                "it; mark trials without a choice as missed; pass "
+                f"num_arms={codes[-1] + 1} if the other arms were never chosen"
             )
 
     def _refuse(
@@ -194,16 +253,19 @@ class Trials:
     ) -> None:
         if not bad.any():
             return
-        first, more = int(np.flatnonzero(bad)[0]), int(bad.sum()) - 1
+        places = self._name_places(values, bad)
+        raise self.origin.error(
+            f"{label}: expected {expected}, got {places}" + (f"; {hint}" if hint else "")
+        )
+
+    def _name_places(self, values: np.ndarray, there: np.ndarray) -> str:
+        """Name the first of some values with its trial, and count the others."""
+        first, more = int(np.flatnonzero(there)[0]), int(there.sum()) - 1
         session = self.ids[self._session[first]]
         where = f"trial {self._trial[first]} of session {session!r}"
         if self.origin.columns:
             where = f"row {first} (session {session!r})"
-        raise self.origin.error(
-            f"{label}: expected {expected}, got {values[first]:g} in {where}"
-            + (f" and in {more} more" if more else "")
-            + (f"; {hint}" if hint else "")
-        )
+        return f"{values[first]:g} in {where}" + (f" and in {more} more" if more else "")
 
     # === Layout ===
 
@@ -258,110 +320,6 @@ def check_reward_kind(reward_kind: str) -> None:
     """Raise ValueError unless `reward_kind` is "binary" or "real"."""
     if reward_kind not in REWARD_KINDS:
         raise ValueError(f"reward_kind: expected one of {REWARD_KINDS}, got {reward_kind!r}")
-
-
-def trials_from_arrays(
-    choice: Sequence[Any],
-    reward: Sequence[Any],
-    *,
-    ids: Sequence[str],
-    dopamine: Sequence[Any] | None = None,
-    forced: Sequence[Any] | None = None,
-    missed: Sequence[Any] | None = None,
-    observations: Sequence[Any] | None = None,
-    observation_names: Sequence[str] | None = None,
-    signal_names: Sequence[str] | None = None,
-) -> Trials:
-    """Join arrays that are given session by session.
-
-    Args:
-        choice: One array per session; see `Sessions.from_trials` for this and the others.
-        reward: One array per session.
-        ids: One id per session.
-        dopamine: One array per session, or None.
-        forced: One array per session, or None.
-        missed: One array per session, or None.
-        observations: One array per session, or None.
-        observation_names: Names of the extra observations, or None.
-        signal_names: Names of the signals, or None.
-
-    Returns:
-        The trials.
-
-    Raises:
-        ValueError: If the lengths disagree, or a value is not a number.
-    """
-    joined, lengths = _join("choice", choice, ids)
-    flat = {"choice": joined}
-    for name, arrays in (
-        ("reward", reward),
-        ("dopamine", dopamine),
-        ("forced", forced),
-        ("missed", missed),
-        ("observations", observations),
-    ):
-        if arrays is not None:
-            flat[name], _ = _join(name, arrays, ids, lengths)
-    nothing = np.empty((len(joined), 0))
-    responses, extra = flat.get("dopamine", nothing), flat.get("observations", nothing)
-    if signal_names is None:
-        signal_names = _number("dopamine", responses.shape[1], single="dopamine")
-    if observation_names is None:
-        observation_names = _number("observation", extra.shape[1], single="observation_1")
-    for name, names, values in (
-        ("observation_names", observation_names, extra),
-        ("signal_names", signal_names, responses),
-    ):
-        if len(names) != values.shape[1]:
-            raise ValueError(f"{name}: expected {values.shape[1]} names, got {tuple(names)!r}")
-    return Trials(
-        choice=flat["choice"][:, 0],
-        reward=flat["reward"][:, 0],
-        lengths=lengths,
-        ids=ids,
-        dopamine=responses,
-        observations=extra,
-        forced=flat["forced"][:, 0].astype(bool) if "forced" in flat else None,
-        missed=flat["missed"][:, 0].astype(bool) if "missed" in flat else None,
-        signal_names=signal_names,
-        observation_names=observation_names,
-    )
-
-
-def _join(
-    name: str, arrays: Sequence[Any], ids: Sequence[str], lengths: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Join one array per session into float64 `(N, columns)`; return it and the lengths."""
-    parts = []
-    for index, array in enumerate(arrays):
-        where = f"in session {ids[index]!r}"
-        try:
-            array = np.asarray(array, np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: expected numbers, got {array!r} {where}") from None
-        if array.ndim != 1 and not (array.ndim == 2 and name in ("dopamine", "observations")):
-            raise ValueError(
-                f"{name}: expected shape (trials,) in each session, got {array.shape} {where}"
-            )
-        if lengths is None and not len(array):
-            raise ValueError(f"{name}: expected at least 1 trial, got none {where}")
-        if lengths is not None and len(array) != lengths[index]:
-            raise ValueError(
-                f"{name}: expected {lengths[index]} trials, as in choice, got {len(array)} {where}"
-            )
-        if name in ("forced", "missed") and not np.isin(array, (0, 1)).all():
-            wrong = array[~np.isin(array, (0, 1))][0]
-            raise ValueError(f"{name}: expected True or False, got {wrong} {where}")
-        parts.append(array if array.ndim == 2 else array[:, None])
-    widths = sorted({part.shape[1] for part in parts})
-    if len(widths) > 1:
-        raise ValueError(f"{name}: expected as many columns in every session, got {widths}")
-    return np.concatenate(parts), np.array([len(part) for part in parts])
-
-
-def _number(name: str, count: int, *, single: str) -> tuple[str, ...]:
-    """Return names for `count` columns."""
-    return (single,) if count == 1 else tuple(f"{name}_{i}" for i in range(1, count + 1))
 
 
 def subject_index(subjects: Sequence[str], ids: Sequence[str], names: Sequence[str]) -> np.ndarray:

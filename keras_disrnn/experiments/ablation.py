@@ -137,6 +137,7 @@ def compute_ablation(
     check_built(model)
     check_integer("steps", steps)
     check_integer("num_bootstrap_samples", num_bootstrap_samples)
+    check_integer("seed", seed, 0)
     smallest = {**SMALLEST_EFFECT, **(smallest_effect or {})}
     for name, value in smallest.items():
         if name not in READOUTS or not 0.0 <= value < float("inf"):

@@ -34,6 +34,7 @@ from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.plots import plot_behaviour
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import check_new
 from keras_disrnn.utils.tables import write_csv
 
@@ -136,6 +137,7 @@ def simulate_table(
         raise ValueError(
             f"{out}: expected a name that ends in .csv, .csv.gz or .parquet, got {out.name!r}"
         )
+    check_integer("seed", seed, 0)
     world = make_environment(environment)
     if num_trials is None and environment.kind != "schedule":
         num_trials = 200
@@ -183,6 +185,7 @@ def compare_behaviour(
             several subjects does not have one of the table's subjects.
     """
     out = check_new(out)
+    check_integer("seed", seed, 0)
     names = [data.columns.session] + ([data.columns.subject] if data.columns.subject else [])
     table = read_table(data.table, text=names)
     sessions = sessions_from_table(

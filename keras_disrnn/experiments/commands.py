@@ -23,7 +23,10 @@ from keras_disrnn.data import (
     read_table,
     sessions_from_table,
 )
-from keras_disrnn.experiments.data import load_run_data
+from keras_disrnn.data import summary as summarize_sessions
+from keras_disrnn.experiments.behaviour import compare_behaviour
+from keras_disrnn.experiments.behaviour_settings import BehaviourSettings
+from keras_disrnn.experiments.data import load_run_data, load_sessions
 from keras_disrnn.experiments.figures import draw, save_figures
 from keras_disrnn.experiments.folder import load_results, load_run
 from keras_disrnn.experiments.recovery import recover, summarize_recovery
@@ -81,6 +84,35 @@ def evaluate_run(
     if out is not None:
         write_json(out, metrics)
     return metrics
+
+
+def print_summary(data: TableData) -> None:
+    """Print what a table holds, by subject: counts, rates, and each observation and signal.
+
+    Args:
+        data: The table and its columns. The split is not used.
+    """
+    sessions = load_sessions(data)
+    print(f"{sessions}\n\n{summarize_sessions(sessions).T.to_string()}")
+
+
+def print_behaviour(
+    out: str | os.PathLike[str], data: TableData, *, settings: BehaviourSettings, seed: int
+) -> None:
+    """Compare how models play with how animals play, and print the distances.
+
+    Args:
+        out: The new folder.
+        data: As for `compare_behaviour`.
+        settings: As for `compare_behaviour`.
+        seed: As for `compare_behaviour`.
+    """
+    found, distances = compare_behaviour(out, data, settings=settings, seed=seed)
+    for statistic, reason in found["animals"].skipped.items():
+        print(f"Left out {statistic}: {reason}")
+    if len(distances):
+        print(distances.round(4).to_string(index=False))
+    print(f"Wrote {out}")
 
 
 def _read_like(

@@ -115,6 +115,7 @@ def compare(
     folder = ResultFolder(out, config, command="compare", last="table.csv")
     check_integer("num_bootstrap_samples", settings.num_bootstrap_samples, 1)
     check_integer("num_starts", settings.num_starts, 1)
+    check_integer("seed", seed, 0)
     if settings.leave_one_subject_out:
         _check_left_out(data, settings, model)
     ways: dict[str, Any] = {

@@ -35,6 +35,7 @@ from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plai
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.latents import predict_latents
+from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import read_json, write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -231,9 +232,10 @@ def recover(
 
     Raises:
         FileExistsError: If the folder holds results of other settings, or anything else.
-        ValueError: If a file in the folder is damaged.
+        ValueError: If a seed is not a whole number of at least 0, or a file in the folder is
+            damaged.
     """
-    seeds = list(seeds)
+    seeds = [check_integer("seeds", seed, 0) for seed in seeds]
     folder = ResultFolder(
         out,
         plain_config({"data": data, "model": model, "selection": selection}),

@@ -30,6 +30,7 @@ from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.selection_stages import ChoiceStage, DopamineStage, Stage
 from keras_disrnn.experiments.separation import find_mixing_edges, get_latents, separate_latents
 from keras_disrnn.training.stages import STAGES, compile_stage
+from keras_disrnn.utils.checks import check_integer
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
@@ -105,6 +106,7 @@ def select(
     ...     return select(make_model, sessions, folder="paths", report=print)
     """
     settings = settings or SelectionSettings()
+    check_integer("seed", seed, 0)
     model = make_model(seed)
     sessions = sessions.for_model(model)
     options: dict[str, Any] = {

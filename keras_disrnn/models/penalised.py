@@ -16,6 +16,7 @@ from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalt
 from keras_disrnn.models.trained import TrainedParts, changed_parts
 from keras_disrnn.objectives.metrics import OpenBottlenecks
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.forks import check_process
 from keras_disrnn.utils.types import Tensor, cost_dtype
 
 _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, sessions)"
@@ -42,6 +43,7 @@ class PenalisedModel(TrainedParts):
     dopamine_subject_penalty = PenaltyWeight()
 
     def __init__(self, *, penalties: Mapping[str, float], **kwargs: Any) -> None:
+        check_process()
         super().__init__(**kwargs)
         # Keras does not record whether the model was created under a strategy, so record it here.
         self.made_under = tf.distribute.get_strategy() if tf.distribute.has_strategy() else None

@@ -37,6 +37,8 @@ from keras_disrnn.training.settling import default_settle_steps
 from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.training.verdict import FitWarning, judge_training
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.forks import check_process
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +122,8 @@ def train(
     """
     check_batches(batch_size, buckets)
     check_choice_weight(choice_weight)
+    check_process()
+    check_integer("seed", seed, 0)
     sessions = _sessions_for(model, sessions)
     if held_out is not None:
         held_out = _sessions_for(model, held_out)

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
     """Check that a value is a whole number in a range.
@@ -78,6 +80,42 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
         )
         raise ValueError(f"{name}: expected a finite number{bounds}, got {value!r}")
     return number
+
+
+def to_numbers(values: Any) -> np.ndarray:
+    """Convert values to an array of numbers in which nothing is lost.
+
+    Args:
+        values: Real numbers or booleans, in an array of any kind or in nested sequences.
+
+    Returns:
+        float64, of the same shape. NaN where a masked array has no value, and for `None`.
+
+    Raises:
+        TypeError: If there are complex numbers, dates, texts or other objects.
+        ValueError: If the values have no common shape.
+
+    Example:
+
+    >>> from keras_disrnn.utils.checks import to_numbers
+    >>> import numpy as np
+    >>> to_numbers(np.ma.masked_equal([0.5, -999.0], -999.0)).tolist()
+    [0.5, nan]
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "O":
+        wrong = next((v for v in array.flat if isinstance(v, str | bytes) or np.iscomplexobj(v)), 0)
+        if wrong:
+            raise TypeError(f"expected numbers, got {wrong!r}")
+        # pandas' missing values become NaN only if it is asked for numbers.
+        numbers = np.asarray(values, np.float64)
+    elif array.dtype.kind in "biuf":
+        numbers = array.astype(np.float64, copy=False)
+    else:
+        raise TypeError(f"expected numbers, got {array.dtype}")
+    if isinstance(values, np.ma.MaskedArray):
+        numbers = np.where(np.ma.getmaskarray(values), np.nan, numbers)
+    return numbers
 
 
 def _bounds(least: float | None, most: float | None) -> str:

@@ -26,6 +26,9 @@ def derive_seeds(seed: int | None, count: int) -> list[int | None]:
     Returns:
         A list of `count` integers, the same for the same `seed`; or of `count` times `None`.
 
+    Raises:
+        ValueError: If the seed is neither `None` nor a whole number of at least 0.
+
     Example:
 
     >>> from keras_disrnn.utils.seeds import derive_seeds
@@ -34,6 +37,7 @@ def derive_seeds(seed: int | None, count: int) -> list[int | None]:
     >>> derive_seeds(0, 3)[:2] == derive_seeds(0, 2)
     True
     """
+    seed = check_seed(seed)
     if seed is None:
         return [None] * count
     return [int(state) & 0x7FFFFFFF for state in np.random.SeedSequence(seed).generate_state(count)]

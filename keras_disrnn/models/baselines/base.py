@@ -19,6 +19,7 @@ from keras_disrnn.objectives.metrics import (
 )
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.config import get_arguments
+from keras_disrnn.utils.forks import check_process
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Baseline(keras.Model):
         num_signals: int = 1,
         **kwargs: Any,
     ) -> None:
+        check_process()
         super().__init__(**kwargs)
         self.num_observations = check_integer("num_observations", num_observations, 2)
         self.num_arms = check_integer("num_arms", num_arms, 2)

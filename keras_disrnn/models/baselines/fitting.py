@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_disrnn.bandit.rules import PARAMETER_RANGES
 from keras_disrnn.models.baselines import recurrence
 from keras_disrnn.objectives.losses import log_likelihood
-from keras_disrnn.utils.checks import check_number
+from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ def maximise(
     units = np.array([unit if parameter.scales else 1.0 for parameter in parameters])
     bounds = [(p.lower / u, p.upper / u) for p, u in zip(parameters, units, strict=True)]
     lows, highs = np.array([parameter.start for parameter in parameters]).T
-    begin = np.random.default_rng(seed).uniform(lows, highs, (starts, len(parameters)))
+    generator = np.random.default_rng(check_integer("seed", seed, 0))
+    begin = generator.uniform(lows, highs, (starts, len(parameters)))
     weight = abs(function(begin[0] * units)[0]) or 1.0
 
     def scaled(point: np.ndarray) -> tuple[float, np.ndarray]:
