@@ -371,14 +371,9 @@ def simulate(
         subject: The subject that plays, if the model has several: its name, or its index in a
             SavedModel.
     """
+    size = {"num_sessions": num_sessions, "num_trials": num_trials}
     played = experiments.behaviour.simulate_table(
-        model,
-        out,
-        environment=environment,
-        num_sessions=num_sessions,
-        num_trials=num_trials,
-        seed=seed,
-        subject=subject,
+        model, out, environment=environment, seed=seed, subject=subject, **size
     )
     print(f"Wrote {out}: {num_sessions} sessions, {played.lengths.sum()} trials")
 
