@@ -3,6 +3,7 @@
 Importing this package does not import TensorFlow.
 """
 
+from keras_disrnn.data.dropped import Dropped
 from keras_disrnn.data.events import (
     EventSettings,
     events_from_samples,
@@ -20,7 +21,7 @@ from keras_disrnn.data.photometry import (
 )
 from keras_disrnn.data.recording import Photometry, Recording
 from keras_disrnn.data.responses import find_artefacts, zscore
-from keras_disrnn.data.sessions import Dropped, Sessions
+from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.data.splits import (
     Split,
     k_fold,

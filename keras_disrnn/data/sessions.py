@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
+from keras_disrnn.data.dropped import Dropped
 from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
 from keras_disrnn.data.trials import (
     SUBJECT,
@@ -19,30 +20,10 @@ from keras_disrnn.data.trials import (
     trials_from_arrays,
 )
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import id_text, id_texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-class Dropped(NamedTuple):
-    """A session that was left out.
-
-    Args:
-        subject: Its subject.
-        session: Its id.
-        trials: Its number of trials.
-        reason: Why it was left out.
-
-    Example:
-        >>> import keras_disrnn
-        >>> keras_disrnn.data.Dropped("m1", "day 1", trials=3, reason="too short").reason
-        'too short'
-    """
-
-    subject: str
-    session: str
-    trials: int
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -139,8 +120,8 @@ class Sessions:
         forced: Sequence[Any] | None = None,
         missed: Sequence[Any] | None = None,
         observations: Sequence[Any] | None = None,
-        subjects: Sequence[str] | None = None,
-        ids: Sequence[str] | None = None,
+        subjects: Sequence[Any] | None = None,
+        ids: Sequence[Any] | None = None,
         num_arms: int | None = None,
         reward_kind: str = "binary",
         observation_names: Sequence[str] | None = None,
@@ -160,8 +141,8 @@ class Sessions:
             missed: True where no choice was made, `(T,)`. A NaN choice counts as missed, too, but
                 only if this is given.
             observations: Further inputs of each trial, `(T,)` or `(T, extra)`, finite.
-            subjects: Subject of each session; one unnamed subject if None.
-            ids: Unique session ids; "0", "1" and so on if None.
+            subjects: Subject of each session; one unnamed subject if None. It is taken as text.
+            ids: Unique session ids, taken as text; "0", "1" and so on if None.
             num_arms: Number of arms; one more than the largest choice, at least 2, if None.
             reward_kind: "binary" (rewards are 0 or 1) or "real" (any finite reward).
             observation_names: Names of the extra observations; "observation_1" and so on if None.
@@ -185,8 +166,8 @@ class Sessions:
         count = len(choice)
         if count == 0:
             raise ValueError("choice: expected at least one session, got none")
-        ids = [str(i) for i in range(count)] if ids is None else list(ids)
-        subjects = ["unnamed"] * count if subjects is None else list(subjects)
+        ids = [str(i) for i in range(count)] if ids is None else id_texts("ids", ids)
+        subjects = ["unnamed"] * count if subjects is None else id_texts("subjects", subjects)
         by_trial: dict[str, Any] = {
             "reward": reward,
             "dopamine": dopamine,
@@ -269,7 +250,7 @@ class Sessions:
 
     def __contains__(self, session: object) -> bool:
         """Return whether there is a session of this id."""
-        return session in self.ids
+        return id_text(session) in self.ids
 
     def subset(self, indices: slice | Sequence[int] | Sequence[bool] | np.ndarray) -> Sessions:
         """Pick whole sessions.
@@ -300,7 +281,7 @@ class Sessions:
             latents=None if self.latents is None else self.latents[picked],
         )
 
-    def of_subjects(self, names: Collection[str]) -> Sessions:
+    def of_subjects(self, names: Collection[Any]) -> Sessions:
         """Pick every session of some subjects.
 
         Args:
@@ -312,7 +293,8 @@ class Sessions:
         Raises:
             ValueError: If no session belongs to any of them.
         """
-        return self.subset([name in names for name in self.subjects])
+        wanted = id_texts("names", names)
+        return self.subset([name in wanted for name in self.subjects])
 
     # === Subjects ===
 
@@ -330,7 +312,7 @@ class Sessions:
         Raises:
             ValueError: If a session's subject is not among the names.
         """
-        names = tuple(names)
+        names = tuple(id_texts("names", names))
         if names == self.subject_names:
             return self
         own = self.num_observations - bool(self.subject_names)

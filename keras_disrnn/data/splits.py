@@ -10,6 +10,7 @@ import pandas as pd
 
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.utils.checks import check_integer, suggest
+from keras_disrnn.utils.ids import factorize_ids, id_texts
 
 
 class Split(NamedTuple):
@@ -74,12 +75,12 @@ def split_by_session(
     return _split(sessions, position % held_out_every == offset, what)
 
 
-def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
+def split_by_id(sessions: Sessions, held_out: Collection[Any]) -> Split:
     """Hold out sessions by id.
 
     Args:
         sessions: The data set.
-        held_out: Ids of the sessions to hold out.
+        held_out: Ids of the sessions to hold out. Numbers and dates are taken as text.
 
     Returns:
         The two parts, each in the order of `sessions`.
@@ -98,12 +99,12 @@ def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
     return _split_by_name(sessions, "session", sessions.ids, held_out)
 
 
-def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
+def split_by_subject(sessions: Sessions, held_out: Collection[Any]) -> Split:
     """Hold out every session of some subjects.
 
     Args:
         sessions: The data set.
-        held_out: The subjects to hold out.
+        held_out: The subjects to hold out. Numbers and dates are taken as text.
 
     Returns:
         The two parts, each in the order of `sessions`.
@@ -155,7 +156,10 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
             f"column {name!r}: expected a value for each row of the table, more than {last}, got "
             f"{len(column)}"
         )
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = factorize_ids(column)
+    except ValueError as error:
+        raise ValueError(f"column {name!r}: {error}") from None
     firsts = []
     for rows, session in zip(sessions.rows, sessions.ids, strict=True):
         inside = np.unique(codes[rows])
@@ -165,9 +169,8 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
                 f"column {name!r}: expected one value within a session, got "
                 f"{' and '.join(map(str, got[:4]))} in session {session!r}"
             )
-        firsts.append(str(values[inside[0]]))
-    wanted = [held_out] if isinstance(held_out, str) else held_out
-    return _split_by_name(sessions, f"value of column {name!r}", firsts, [str(v) for v in wanted])
+        firsts.append(values[inside[0]])
+    return _split_by_name(sessions, f"value of column {name!r}", firsts, held_out)
 
 
 def k_fold(
@@ -245,16 +248,16 @@ def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
 
 
 def _split_by_name(
-    sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[str]
+    sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[Any]
 ) -> Split:
-    held_out = [held_out] if isinstance(held_out, str) else list(held_out)
+    held_out = id_texts("held_out", held_out)
     for name in held_out:
         if name not in names:
             known = list(dict.fromkeys(names))
             listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
             raise ValueError(
                 f"held_out: expected a {kind} in the data ({listed}), got {name!r}"
-                f"{suggest(str(name), known)}"
+                f"{suggest(name, known)}"
             )
     mask = np.isin(np.asarray(names, object), np.asarray(held_out, object))
     return _split(sessions, mask, f"held_out={held_out!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -14,6 +15,10 @@ import pandas as pd
 from keras_disrnn.data.files import read_table
 from keras_disrnn.data.trials import Origin
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import alike, factorize_ids, id_text
+
+_TEXT = ("subject", "session", "event")
+"""Roles whose cells are names. They are read from files as they are written."""
 
 
 class TableColumns(Protocol):
@@ -34,16 +39,24 @@ class TableColumns(Protocol):
 
 
 def check_roles(columns: TableColumns) -> None:
-    """Check the roles that settings give to columns.
+    """Check the roles that settings give to columns. Numbers as names become text.
 
     Args:
-        columns: The settings.
+        columns: The settings, a dataclass with a field for each role.
 
     Raises:
         ValueError: If a name is not a string, or one column has two roles.
     """
     kind = type(columns).__name__
     role_of: dict[str, str] = {}
+    for field in dataclasses.fields(columns):  # type: ignore[arg-type]
+        name = getattr(columns, field.name)
+        text: Any
+        if isinstance(name, list | tuple):
+            text = type(name)(str(each) if _is_number(each) else each for each in name)
+        else:
+            text = str(name) if _is_number(name) else name
+        object.__setattr__(columns, field.name, text)
     for role, column in columns.roles():
         if not isinstance(column, str) or not column:
             raise ValueError(f"{kind}.{role}: expected the name of a column, got {column!r}")
@@ -54,6 +67,10 @@ def check_roles(columns: TableColumns) -> None:
                 f"and {role}{hint}"
             )
         role_of[column] = role
+
+
+def _is_number(name: Any) -> bool:
+    return isinstance(name, int | np.integer) and not isinstance(name, bool)
 
 
 def open_table(
@@ -81,11 +98,12 @@ def open_table(
                 f"{type(table).__name__}; make it a DataFrame first"
             )
         source = os.fspath(table)
-        ids = (columns.subject, columns.session)
-        table = read_table(table, text=[column for column in ids if column is not None])
+        table = read_table(table, text=[name for role, name in columns.roles() if role in _TEXT])
+    elif table.columns.nlevels == 1 and not all(isinstance(name, str) for name in table.columns):
+        table = table.set_axis([str(name) for name in table.columns], axis=1)
     names = [role for role, _ in columns.roles()]
     alone = {role: column for role, column in columns.roles() if names.count(role) == 1}
-    reader = TableReader(table, columns, Origin(source, alone))
+    reader = TableReader(table, columns, Origin(source, alone), from_file=source != name)
     reader.check_columns()
     return reader
 
@@ -98,11 +116,13 @@ class TableReader:
         table: The table.
         columns: The column of each role.
         origin: Names the table in errors.
+        from_file: Whether `read_table` read it.
     """
 
     table: pd.DataFrame
     columns: TableColumns
     origin: Origin
+    from_file: bool = False
 
     def check_columns(self) -> None:
         """Raise ValueError if the table is empty, or column names are repeated or absent."""
@@ -138,13 +158,14 @@ class TableReader:
             subjects of the sessions.
 
         Raises:
-            ValueError: If an id is empty, a session has two subjects, or its rows are not together.
+            ValueError: If an id is empty, two ids look alike, a session has two subjects, or its
+                rows are not together.
         """
-        codes, ids = self.categories("session")
+        codes, ids = self._ids("session")
         if self.columns.subject is None:
             owners = ["unnamed"] * len(ids)
         else:
-            subject_codes, subjects = self.categories("subject")
+            subject_codes, subjects = self._ids("subject")
             firsts = np.unique(codes, return_index=True)[1]
             differs = subject_codes != subject_codes[firsts][codes]
             if differs.any():
@@ -200,7 +221,9 @@ class TableReader:
         codes, values = self._factorize(role, column)
         meaning = np.full(len(values) + 1, -1)  # The last entry is for empty cells.
         for index, value in enumerate(values):
-            text = str(value).lower()
+            text = ""
+            with contextlib.suppress(ValueError):  # The check below names the cell.
+                text = (id_text(value) or "").lower()
             meaning[index] = {"true": 1, "1": 1, "1.0": 1, "false": 0, "0": 0, "0.0": 0}.get(
                 text, -1
             )
@@ -239,18 +262,49 @@ class TableReader:
     def categories(self, role: str) -> tuple[np.ndarray, list[str]]:
         """Read a column of names: a code for each row, in order of appearance, and the names."""
         column = getattr(self.columns, role)
-        codes, names = self._factorize(role, column)
-        names = [str(name) for name in names]
-        blank = codes < 0
-        for index, name in enumerate(names):
-            if not name.strip():
-                blank |= codes == index
-        if blank.any():
-            row = int(np.flatnonzero(blank)[0])
+        label = self.origin.label(role)
+        try:
+            codes, names = factorize_ids(self.table[column])
+        except ValueError as error:
+            raise self.origin.error(f"{label}: {error}; make it text") from None
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            cell = self._cell(column, row)
+            hint = ""
+            if cell == "an empty cell" and not self.from_file:
+                hint = (
+                    "; pandas reads NA, None and nan as empty: pass the path of the file, or "
+                    "pandas.read_csv(..., dtype=str, keep_default_na=False)"
+                )
             raise self.origin.error(
-                f"{self.origin.label(role)}: expected a value in every row, got "
-                f"{self._cell(column, row)} in row {row}"
+                f"{label}: expected a value in every row, got {cell} in row {row}{hint}"
             )
+        return codes, names
+
+    def _ids(self, role: str) -> tuple[np.ndarray, list[str]]:
+        """Read a column of ids. Two that look alike, or two forms of one, are an error."""
+        codes, names = self.categories(role)
+        column, label = getattr(self.columns, role), self.origin.label(role)
+        pair = alike(names)
+        if pair is not None:
+            rows = [int(np.argmax(codes == names.index(name))) for name in pair]
+            raise self.origin.error(
+                f"{label}: expected ids that differ in more than white space, got {pair[0]!r} in "
+                f"row {rows[0]} and {pair[1]!r} in row {rows[1]}; write them alike, for example "
+                f"table[{column!r}] = table[{column!r}].str.strip()"
+            )
+        cells = self.table[column]
+        if cells.dtype == object and pd.api.types.infer_dtype(cells).startswith("mixed"):
+            kinds: dict[int, type] = {}
+            for row, (code, value) in enumerate(zip(codes, cells, strict=True)):
+                kind = kinds.setdefault(code, type(value))
+                if kind is not type(value):
+                    raise self.origin.error(
+                        f"{label}: expected unique ids of one type each, got {names[code]!r} 2 "
+                        f"times, as {kind.__name__} and, in row {row}, as {type(value).__name__}; "
+                        f"write them alike, for example table[{column!r}] = "
+                        f"table[{column!r}].astype(str)"
+                    )
         return codes, names
 
     def _factorize(self, role: str, column: str) -> tuple[np.ndarray, Sequence]:
@@ -282,6 +336,9 @@ def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         codes = column.cat.codes.to_numpy()  # An empty cell has the code -1.
         return np.append(values, np.nan)[codes], np.append(wordy, False)[codes]
     types = pd.api.types
+    if isinstance(column.dtype, pd.ArrowDtype | pd.SparseDtype):
+        # Dictionaries, decimals and others have no conversion of their own that always works.
+        column = pd.Series(column.to_list(), dtype=object).infer_objects()
     if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
         return values, np.zeros(len(values), bool)

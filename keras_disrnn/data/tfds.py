@@ -15,6 +15,7 @@ from keras_disrnn.data.trials import (
     trials_from_arrays,
 )
 from keras_disrnn.utils.checks import check_integer, suggest
+from keras_disrnn.utils.ids import id_texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -78,7 +79,7 @@ def sessions_from_tfds(
             columns.setdefault(name, []).append(example[name])
     if not columns:
         raise ValueError("dataset: expected at least one session, got none")
-    subjects, ids = (list(map(_text, columns.pop(name))) for name in ("subject", "session"))
+    subjects, ids = (id_texts(name, columns.pop(name)) for name in ("subject", "session"))
     return Sessions.from_trials(
         **columns, subjects=subjects, ids=ids, num_arms=num_arms, reward_kind=reward_kind
     )
@@ -150,7 +151,7 @@ def stream_from_tfds(
         return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | lengths
 
     def lay_out(batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        ids, subjects = (list(map(_text, batch[name])) for name in ("session", "subject"))
+        subjects, ids = (id_texts(name, list(batch[name])) for name in ("subject", "session"))
         arrays = {
             name: [
                 values[:length]
@@ -263,8 +264,3 @@ def _check_example(example: Mapping[str, Any], index: int | None) -> None:
                 f"{name}: expected {dimensions} dimensions in an example, got shape {shape} in "
                 f"{where}; an example is one session, so do not batch the dataset"
             )
-
-
-def _text(name: Any) -> str:
-    name = name.item() if isinstance(name, np.generic | np.ndarray) else name
-    return name.decode() if isinstance(name, bytes) else str(name)
