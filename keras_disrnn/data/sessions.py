@@ -25,6 +25,8 @@ from keras_disrnn.utils.ids import id_text, id_texts
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from keras_disrnn.data.rows import TableSource
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Sessions:
@@ -72,6 +74,7 @@ class Sessions:
         dropped: The sessions that `drop_sessions` left out, for `summary`.
         subject_names: The names that the last feature, "subject", is an index into. Empty without
             that feature (see `with_subjects`).
+        source: What that table is recognised by, if it comes in another order; None without one.
 
     Raises:
         ValueError: If a shape, dtype, name or value breaks the description above.
@@ -102,6 +105,7 @@ class Sessions:
     latents: np.ndarray | None = None
     dropped: tuple[Dropped, ...] = ()
     subject_names: tuple[str, ...] = ()
+    source: TableSource | None = None
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -401,6 +405,7 @@ def assemble(
     num_arms: int | None,
     reward_kind: str,
     rows: tuple[np.ndarray, ...] | None = None,
+    source: TableSource | None = None,
 ) -> Sessions:
     """Check trials and lay them out into sessions.
 
@@ -410,6 +415,7 @@ def assemble(
         num_arms: Number of arms, or None to count them.
         reward_kind: "binary" or "real".
         rows: See `Sessions`.
+        source: See `Sessions`.
 
     Returns:
         The sessions.
@@ -429,4 +435,5 @@ def assemble(
         signal_names=tuple(trials.signal_names),
         trials_per_session=np.asarray(trials.lengths, np.int64),
         rows=rows,
+        source=source,
     )

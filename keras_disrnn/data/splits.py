@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data.rows import find_rows
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.utils.checks import check_integer, suggest
 from keras_disrnn.utils.ids import factorize_ids, id_texts
@@ -128,15 +129,15 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
 
     Args:
         sessions: A data set made by `sessions_from_table`.
-        column: The column, with one value for each row of that table.
+        column: The column, with one value for each row of that table, in its order.
         held_out: Sessions with one of these values are held out.
 
     Returns:
         The two parts, each in the order of `sessions`.
 
     Raises:
-        ValueError: If the sessions are not from a table of that length, the column changes within a
-            session or lacks one of the values, or a part would be empty.
+        ValueError: If the sessions are not from a table of that length and index, the column
+            changes within a session or lacks one of the values, or a part would be empty.
 
     Example:
         >>> import keras_disrnn
@@ -147,21 +148,18 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
         >>> keras_disrnn.data.split_by_column(sessions, table["day"], [2]).held_out.ids
         ('b',)
     """
-    if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got others")
-    name = column.name
-    last = max(int(rows.max()) for rows in sessions.rows)
-    if len(column) <= last:
+    if not isinstance(column, pd.Series):
         raise ValueError(
-            f"column {name!r}: expected a value for each row of the table, more than {last}, got "
-            f"{len(column)}"
+            f"column: expected a column of the table, a pandas.Series, got {type(column).__name__}"
         )
+    name = column.name
+    found = find_rows(f"column {name!r}", column, sessions)
     try:
         codes, values = factorize_ids(column)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from None
     firsts = []
-    for rows, session in zip(sessions.rows, sessions.ids, strict=True):
+    for rows, session in zip(found, sessions.ids, strict=True):
         inside = np.unique(codes[rows])
         if len(inside) > 1 or inside[0] < 0:
             got = ["an empty cell" if code < 0 else values[code] for code in inside]

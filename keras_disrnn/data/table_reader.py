@@ -240,7 +240,7 @@ class TableReader:
 
     def numbers(self, role: str, column: str, missed: np.ndarray | None = None) -> np.ndarray:
         """Read numbers, float64 `(N,)`; NaN for empty cells, and for text on missed trials."""
-        values, wordy = _to_numbers(self.table[column])
+        values, wordy = to_numbers(self.table[column])
         bad = wordy if missed is None else wordy & ~missed
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
@@ -325,14 +325,14 @@ class TableReader:
         return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Convert a column of any dtype.
 
     Returns:
         float64 `(N,)`, NaN where empty or not a number; bool `(N,)`, True where not a number.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
-        values, wordy = _to_numbers(pd.Series(column.cat.categories))
+        values, wordy = to_numbers(pd.Series(column.cat.categories))
         codes = column.cat.codes.to_numpy()  # An empty cell has the code -1.
         return np.append(values, np.nan)[codes], np.append(wordy, False)[codes]
     types = pd.api.types
