@@ -3,12 +3,16 @@
 import datetime
 import decimal
 import uuid
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
+import keras_disrnn
+from keras_disrnn.analysis.subjects import embedding_of
+from keras_disrnn.bandit import ScheduledBandit
 from keras_disrnn.data import (
     Columns,
     EventSettings,
@@ -23,9 +27,11 @@ from keras_disrnn.data import (
     split_by_column,
     split_by_id,
     split_by_subject,
+    stream_from_tfds,
     trials_from_events,
     zscore,
 )
+from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.utils.ids import factorize_ids, id_text
 
 DAYS = [datetime.datetime(2024, 1, 1), datetime.datetime(2024, 1, 2), datetime.datetime(2024, 1, 3)]
@@ -174,3 +180,123 @@ def test_columns_may_have_numbers_as_names():
 def test_tensors_are_ids():
     assert id_text(tf.constant("m1")) == "m1"
     assert id_text(tf.constant(7)) == "7"
+
+
+# === Two that become one ===
+
+
+def sessions_of(trials, *, ids, dopamine=True, seed=0):
+    """Make sessions of which the last two hold the same trials."""
+    rng = np.random.default_rng(seed)
+    choice, reward = rng.integers(0, 2, (2, len(ids) - 1, trials))
+    response = rng.normal(size=(len(ids) - 1, trials))
+    twice = [*range(len(ids) - 1), len(ids) - 2]
+    return Sessions.from_trials(
+        choice[twice], reward[twice], dopamine=response[twice] if dopamine else None, ids=ids
+    )
+
+
+@pytest.mark.parametrize(("trials", "dopamine"), [(3, True), (30, False)])
+def test_sessions_with_the_same_trials_are_named(trials, dopamine):
+    with pytest.warns(UserWarning, match="sessions: .* got the same in 'b' and 'c'; leave one out"):
+        sessions = sessions_of(trials, ids=["a", "b", "c"], dopamine=dopamine)
+    message = r"split: .* the same in 'b' .training. and 'c' .held out.; the held-out scores"
+    with pytest.warns(UserWarning, match=message):
+        split_by_id(sessions, ["c"])
+    model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
+    with pytest.warns(UserWarning, match=message):
+        keras_disrnn.train(
+            model,
+            sessions[[0, 1]],
+            sessions[["a", "b", "c"].index("c")],
+            warmup_steps=1,
+            stage1_steps=0,
+            stage2_steps=0,
+            verbose=0,
+        )
+
+
+def test_different_and_short_sessions_are_not_taken_for_copies():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sessions = sessions_of(5, ids=["a", "b", "c"], dopamine=False)
+        split_by_id(sessions, ["c"])
+        rng = np.random.default_rng(0)
+        Sessions.from_trials(rng.integers(0, 2, (9, 30)), rng.integers(0, 2, (9, 30)))
+
+
+def stream_of(examples, batch_size=1, **arguments):
+    examples = list(examples)
+    signature = {name: tf.TensorSpec((None,), tf.float32) for name in ("choice", "reward")}
+    signature |= {name: tf.TensorSpec((), tf.string) for name in ("subject", "session")}
+    split = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=signature)
+    return stream_from_tfds(split, batch_size, **arguments)
+
+
+def example(session="a", subject="m", choice=(0, 1), reward=(1, 0)):
+    return {"subject": subject, "session": session, "choice": choice, "reward": reward}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([example("a"), example("a ", choice=(1, 1))], "ids: .* in more than white space, got"),
+        ([example("a"), example("b", "m ")], "subjects: .* in more than white space, got 'm'"),
+        ([example("a"), example("a", choice=(1, 1))], "ids: expected unique session ids, also .*"),
+        ([example("a"), example("a", "m2")], "ids: expected unique session ids, also across .*"),
+        ([example("a"), example(" ")], "session: expected an id in every entry, got"),
+        ([example("a"), example("b", "")], "subject: expected an id in every entry, got"),
+        ([example("a"), example("b", choice=(), reward=())], "choice: expected at least 1 trial"),
+        ([example(b"\xff")], "session: expected UTF-8 text, got"),
+    ],
+)
+def test_memory_and_stream_refuse_the_same_ids(examples, message, batch_size):
+    with pytest.raises(ValueError, match=message):
+        sessions_from_tfds(examples)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        list(stream_of(examples, batch_size))
+
+
+def test_a_stream_may_repeat_its_sessions():
+    examples = [example("a"), example("b", choice=(1, 1))] * 3
+    batches = list(stream_of(examples, 4))
+    assert [len(features) for features, _, _ in batches] == [4, 2]
+
+
+# === Subjects and settings ===
+
+
+def test_subjects_of_models_and_settings_are_text():
+    model = keras_disrnn.DisRNNModel(
+        num_observations=3, num_latents=1, num_signals=0, subjects=[18, "m1"], subject_units=1
+    )
+    assert model.subjects == ("18", "m1")
+    for subject in (18, 18.0, "18", np.int64(18)):
+        np.testing.assert_array_equal(embedding_of(model, subject), embedding_of(model, "18"))
+    with pytest.raises(ValueError, match="expected one of the model's 2 subjects, .* got '19'"):
+        embedding_of(model, 19)
+    settings = TableData("a.csv", held_out_subjects=[18, "007"], held_out_sessions=[DAYS[0]])
+    assert settings.held_out_subjects == ["18", "007"]
+    assert settings.held_out_sessions == ["2024-01-01"]
+    table = table_of([1.0, 2.0, 3.0]).assign(p=0.5, q=0.5)
+    assert ScheduledBandit.from_table(table, ["p", "q"]).names == ("1", "2", "3")
+
+
+def test_a_name_is_not_taken_for_a_part_of_another():
+    sessions = Sessions.from_trials([[0], [1]], [[1], [0]], subjects=["m1", "m12"])
+    assert sessions.of_subjects("m12").subjects == ("m12",)
+
+
+@pytest.mark.parametrize("name", ["observation_names", "signal_names"])
+def test_held_out_sessions_with_columns_in_another_order_are_refused(name):
+    table = table_of(["a", "b", "c"]).assign(x=np.arange(6.0), y=1.0)
+    role = {"observation_names": "observations", "signal_names": "dopamine"}[name]
+    train, held_out = (
+        sessions_from_table(table, Columns(**{role: order})) for order in (["x", "y"], ["y", "x"])
+    )
+    model = keras_disrnn.DisRNNModel(
+        num_latents=1, num_signals=train.num_signals, num_observations=train.num_observations
+    )
+    with pytest.raises(ValueError, match=f"{name}: expected held-out sessions with those of the"):
+        keras_disrnn.train(model, train, held_out, warmup_steps=1, stage1_steps=0, verbose=0)

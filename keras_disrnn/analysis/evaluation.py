@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import divide, log_softmax
 from keras_disrnn.analysis.predictions import Predictions, SessionTotals
+from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
         return {name: values for name, values in given.items() if values is not None}
     if not isinstance(model, Mapping):
         return model.predict(sessions.for_model(model).dataset(batch_size), verbose=0)
+    model = dict(zip(id_texts("model", model), model.values(), strict=True))
     missing = [subject for subject in sessions.subjects if subject not in model]
     if missing:
         raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
 from keras_disrnn.data.dropped import Dropped
+from keras_disrnn.data.duplicates import warn_of_duplicates
 from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
 from keras_disrnn.data.trials import (
     SUBJECT,
@@ -426,7 +427,7 @@ def assemble(
     trials.check(num_arms=num_arms, reward_kind=reward_kind)
     trials.check_whole()
     layout: dict[str, Any] = trials.lay_out()
-    return Sessions(
+    sessions = Sessions(
         **layout,
         subjects=tuple(subjects),
         ids=tuple(trials.ids),
@@ -437,3 +438,5 @@ def assemble(
         rows=rows,
         source=source,
     )
+    warn_of_duplicates(sessions, stacklevel=4)
+    return sessions

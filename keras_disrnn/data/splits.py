@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data.duplicates import warn_of_shared
 from keras_disrnn.data.rows import find_rows
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.utils.checks import check_integer, suggest
@@ -268,4 +269,6 @@ def _split(sessions: Sessions, held_out: np.ndarray, what: str) -> Split:
                 f"split: expected a session in both parts, got none in the {part} part of "
                 f"{len(held_out)} sessions with {what}"
             )
-    return Split(sessions.subset(~held_out), sessions.subset(held_out))
+    split = Split(sessions.subset(~held_out), sessions.subset(held_out))
+    warn_of_shared(*split, stacklevel=4)
+    return split

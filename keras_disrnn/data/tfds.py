@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_disrnn.data.duplicates import SeenSessions
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.data.trials import (
     add_subject,
@@ -97,8 +98,8 @@ def stream_from_tfds(
     """Make batches for `fit` from one split of a dataset, without holding all of it in memory.
 
     The batches are those of `sessions_from_tfds(dataset).dataset(batch_size)`. Each is made when it
-    is needed, so memory does not grow with the number of sessions. Shuffle and repeat the split
-    before you pass it.
+    is needed, so memory grows only by a digest for each session id. Shuffle and repeat the split
+    before you pass it. An id that comes again must have the same subject, choices and rewards.
 
     Args:
         dataset: As for `sessions_from_tfds`, but a `tf.data.Dataset`.
@@ -144,6 +145,7 @@ def stream_from_tfds(
             "tfds.load(..., split='train')"
         )
     _check_example(dataset.element_spec, None)
+    seen = SeenSessions()
     by_trial = [n for n in (*_REQUIRED[2:], *_OPTIONAL) if n in dataset.element_spec]
 
     def add_lengths(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -160,6 +162,7 @@ def stream_from_tfds(
             for name in by_trial
         }
         trials = trials_from_arrays(**arrays, ids=ids)
+        seen.check(ids, subjects, zip(arrays["choice"], arrays["reward"], strict=True))
         trials.check(num_arms=num_arms, reward_kind=reward_kind)
         layout = trials.lay_out(num_trials)
         if subject_names:

@@ -27,6 +27,7 @@ from keras_disrnn.models.penalties import PENALTIES, check_penalty
 from keras_disrnn.training.fit import train
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import absolute_path
+from keras_disrnn.utils.ids import id_texts
 
 AGENTS = (
     bandit.QLearning,
@@ -126,6 +127,8 @@ class TableData:
     def __post_init__(self) -> None:
         if self.table:
             object.__setattr__(self, "table", absolute_path(self.table))
+        for name in ("held_out_sessions", "held_out_subjects", "subjects"):
+            object.__setattr__(self, name, id_texts(name, getattr(self, name)))
 
 
 def _function_of(target: Callable[..., Any]) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data import Sessions
+from keras_disrnn.data.duplicates import warn_of_shared
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
@@ -132,6 +133,8 @@ def train(
         learning_rate=learning_rate,
         settle_steps=settle_steps,
     )
+    if held_out is not None:
+        warn_of_shared(sessions, held_out)
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
@@ -283,6 +286,7 @@ def check_training(
     _check_fits(model, sessions, "sessions")
     if held_out is not None:
         _check_fits(model, held_out, "held-out sessions")
+        _check_names(sessions, held_out)
     if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
         raise ValueError("sessions: expected a choice target with weight, got none")
     reason = _why_no_dopamine(model, sessions)
@@ -301,6 +305,19 @@ def _check_fits(model: DisRNNModel, sessions: Sessions, part: str) -> None:
         if want != got and not (name == "num_signals" and 0 in (want, got)):
             raise ValueError(
                 f"{name}: expected {part} with {want}, the number the model was made for, got {got}"
+            )
+
+
+def _check_names(sessions: Sessions, held_out: Sessions) -> None:
+    """Refuse held-out sessions whose observations or signals have other names or another order."""
+    recorded = all(part.dopamine_weight.any() for part in (sessions, held_out))
+    for name in ("observation_names", "signal_names"):
+        want, got = getattr(sessions, name), getattr(held_out, name)
+        # One signal may have another name in another table.
+        if want != got and (name == "observation_names" or (recorded and len(want) > 1)):
+            raise ValueError(
+                f"{name}: expected held-out sessions with those of the training sessions, in their "
+                f"order, {', '.join(want)}, got {', '.join(got)}"
             )
 
 
