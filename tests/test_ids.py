@@ -280,7 +280,7 @@ def test_subjects_of_models_and_settings_are_text():
     assert settings.held_out_subjects == ["18", "007"]
     assert settings.held_out_sessions == ["2024-01-01"]
     table = table_of([1.0, 2.0, 3.0]).assign(p=0.5, q=0.5)
-    assert ScheduledBandit.from_table(table, ["p", "q"]).names == ("1", "2", "3")
+    assert ScheduledBandit.from_table(table, ["p", "q"]).num_sessions == 3
 
 
 def test_a_name_is_not_taken_for_a_part_of_another():

@@ -115,9 +115,10 @@ def train(
         >>> history["stage"].tolist()
         ['warmup', 'stage1']
     """
-    sessions = _sessions_for(model, sessions)
     if held_out is not None:
+        warn_of_shared(sessions, held_out)
         held_out = _sessions_for(model, held_out)
+    sessions = _sessions_for(model, sessions)
     steps = {
         "warmup": warmup_steps,
         "stage1": stage1_steps,
@@ -133,8 +134,6 @@ def train(
         learning_rate=learning_rate,
         settle_steps=settle_steps,
     )
-    if held_out is not None:
-        warn_of_shared(sessions, held_out)
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
         settle_steps = default_settle_steps(steps_per_epoch)
