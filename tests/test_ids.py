@@ -242,7 +242,7 @@ def example(session="a", subject="m", choice=(0, 1), reward=(1, 0)):
     ("examples", "message"),
     [
         ([example("a"), example("a ", choice=(1, 1))], "ids: .* in more than white space, got"),
-        ([example("a"), example("b", "m ")], "subjects: .* in more than white space, got 'm'"),
+        ([example("a"), example("b", "m ")], "subjects: .* in more than white space, got 'm"),
         ([example("a"), example("a", choice=(1, 1))], "ids: expected unique session ids, also .*"),
         ([example("a"), example("a", "m2")], "ids: expected unique session ids, also across .*"),
         ([example("a"), example(" ")], "session: expected an id in every entry, got"),
