@@ -371,7 +371,7 @@ def simulate(
         subject: The subject that plays, if the model has several: its name, or its index in a
             SavedModel.
     """
-    size = {"num_sessions": num_sessions, "num_trials": num_trials}
+    size: dict[str, Any] = {"num_sessions": num_sessions, "num_trials": num_trials}
     played = experiments.behaviour.simulate_table(
         model, out, environment=environment, seed=seed, subject=subject, **size
     )

@@ -190,3 +190,28 @@ def test_trials_whose_start_times_fall_are_refused(tmp_path, series):
     path = write(tmp_path / "b.nwb", change={1: {"start_time": NAN}})
     with pytest.raises(ValueError, match="'start_time': .* finite number, got nan in row 1"):
         read_nwb(path)
+
+
+@pytest.mark.parametrize(("subject", "session"), [("m1", "1"), ("m2", "1"), ("m1", "1 ")])
+def test_two_files_with_one_session_id_are_refused(tmp_path, subject, session):
+    paths = [
+        write(tmp_path / "a.nwb", session="1"),
+        write(tmp_path / "b.nwb", subject=subject, session=session),
+    ]
+    with pytest.raises(ValueError, match="b.nwb: expected a session id of its own, .*a.nwb has"):
+        read_nwb(paths)
+    with pytest.raises(ValueError, match="expected a session id of its own"):
+        read_nwb([paths[0], paths[0]])
+    named = pd.concat([read_nwb(path).assign(session=path.name) for path in paths])
+    assert sessions_from_table(named).trials_per_session.tolist() == [4, 4]
+
+
+def test_ids_of_nwb_files_are_text(tmp_path):
+    path = write(tmp_path / "a.nwb", trials=0)
+    with pynwb.NWBHDF5IO(str(path), "r+") as file:
+        contents = file.read()
+        contents.add_trial_column("session", "the day")
+        for trial, day in enumerate((20240101, 20240101, 20240102)):
+            contents.add_trial(start_time=trial * 1.0, stop_time=trial + 0.5, session=day)
+        file.write(contents)
+    assert read_nwb(path)["session"].tolist() == ["20240101", "20240101", "20240102"]

@@ -12,6 +12,7 @@ from keras_disrnn.analysis import behaviour_statistics as statistics
 from keras_disrnn.analysis.arrays import divide
 from keras_disrnn.analysis.bootstrap import draw_sessions
 from keras_disrnn.bandit import better_arms
+from keras_disrnn.data.rows import find_rows
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.tables import check_columns, summarized
 
@@ -243,8 +244,7 @@ def better_arms_of(
     [0, 1]
     """
     columns = [columns] if isinstance(columns, str) else list(columns)
-    if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got others")
+    found = find_rows("table", table, sessions)
     if len(columns) not in (1, sessions.num_arms):
         raise ValueError(
             f"columns: expected one (the better arm) or {sessions.num_arms} (the reward "
@@ -256,17 +256,17 @@ def better_arms_of(
             raise ValueError(f"table: expected numbers in column {column!r}, got other values")
     values = table[columns].to_numpy(np.float64)
     if len(columns) == 1:
-        arms = values[np.concatenate(sessions.rows), 0]
+        arms = values[np.concatenate(found), 0]
         bad = ~np.isin(arms, np.arange(sessions.num_arms))
         if bad.any():
-            row = np.concatenate(sessions.rows)[np.argmax(bad)]
+            row = np.concatenate(found)[np.argmax(bad)]
             raise ValueError(
                 f"table: expected an arm from 0 to {sessions.num_arms - 1} in column "
                 f"{columns[0]!r}, got {values[row, 0]:g} in row {row}"
             )
-        better = [values[rows, 0].astype(int) for rows in sessions.rows]
+        better = [values[rows, 0].astype(int) for rows in found]
     else:
-        by_session = [values[rows] for rows in sessions.rows]
+        by_session = [values[rows] for rows in found]
         if any(better_arms(p) is None and np.ptp(p, axis=0).any() for p in by_session):
             return None
         better = [np.argmax(p, axis=-1) for p in by_session]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from keras_disrnn.analysis.arrays import divide, log_softmax
 from keras_disrnn.analysis.predictions import Predictions, SessionTotals, without_untrained
 from keras_disrnn.models.finite import check_weights
+from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
@@ -280,6 +281,7 @@ def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str
         check_weights(model)
         read = sessions.for_model(model)
         return without_untrained(model, model.predict(read.dataset(batch_size), verbose=0))
+    model = dict(zip(id_texts("model", model), model.values(), strict=True))
     missing = [subject for subject in sessions.subjects if subject not in model]
     if missing:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from keras_disrnn.analysis.arrays import to_numpy
 from keras_disrnn.analysis.bottlenecks import check_built, compute_bottlenecks, embedding_names
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.tables import check_columns
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 
@@ -120,7 +121,7 @@ def embedding_of(model: DisRNNModel, subject: str | ArrayLike | None = None) -> 
     table = _table(model)
     if subject is None:
         return table.mean(axis=0)
-    if isinstance(subject, str):
+    if np.ndim(subject) == 0:
         return table[subject_index(model, subject)]
     values = np.asarray(subject, np.float64)
     if values.shape != (model.subject_units,):
@@ -130,14 +131,15 @@ def embedding_of(model: DisRNNModel, subject: str | ArrayLike | None = None) -> 
     return values
 
 
-def subject_index(model: DisRNNModel, subject: str) -> int:
+def subject_index(model: DisRNNModel, subject: Any) -> int:
     """Returns the index of a subject, or raises a ValueError if there is none of that name."""
+    [subject] = id_texts("subject", subject)
     if subject not in model.subjects:
         listed = ", ".join(map(repr, model.subjects[:10]))
         more = ", ..." if model.num_subjects > 10 else ""
         raise ValueError(
             f"subject: expected one of the model's {model.num_subjects} subjects, {listed}{more}, "
-            f"got {subject!r}{suggest(str(subject), model.subjects)}"
+            f"got {subject!r}{suggest(subject, model.subjects)}"
         )
     return model.subjects.index(subject)
 
@@ -218,7 +220,7 @@ def align_subjects(
 
     The tables, and the errors, are those of `compute_embedding_correlations`.
     """
-    known = known.assign(subject=known["subject"].astype(str))
+    known = known.assign(subject=id_texts("known", known["subject"]))
     twice = known["subject"][known["subject"].duplicated()]
     if len(twice):
         raise ValueError(

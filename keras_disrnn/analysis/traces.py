@@ -11,6 +11,7 @@ import pandas as pd
 from keras_disrnn.analysis.arrays import softmax, to_numpy, to_tensor
 from keras_disrnn.analysis.bottlenecks import is_latent, latent_names
 from keras_disrnn.analysis.predictions import without_untrained
+from keras_disrnn.data.rows import find_rows
 from keras_disrnn.models.latents import predict_latents
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def add_predictions(
     """Adds the latents and predictions of a model to a user's own table.
 
     Args:
-        table: The table that `sessions` were read from with `sessions_from_table`.
+        table: The table that `sessions` were read from with `sessions_from_table`. If it was
+            sorted since, its index tells where the rows belong.
         sessions: All sessions of the table, or a part such as the held-out ones. Rows of other
             sessions get NaN.
         model: A built `DisRNNModel`, or any Keras model from features to
@@ -90,8 +92,8 @@ def add_predictions(
           `error_NAME`: the recorded value minus the prediction (NaN if none was recorded).
 
     Raises:
-        ValueError: If the sessions are not from a table of that length, the table already has one
-            of the columns, or the outputs have other shapes.
+        ValueError: If the sessions are not from that table, the table already has one of the
+            columns, or the outputs have other shapes.
 
     Example:
 
@@ -110,14 +112,7 @@ def add_predictions(
         raise ValueError(
             f"table: expected the DataFrame the sessions were read from, got {type(table).__name__}"
         )
-    if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got others")
-    rows = np.concatenate(sessions.rows)
-    if rows.max() >= len(table):
-        raise ValueError(
-            f"table: expected the table the sessions were read from, with more than {rows.max()} "
-            f"rows, got {len(table)}"
-        )
+    rows = np.concatenate(find_rows("table", table, sessions))
     outputs = model if isinstance(model, dict) else _outputs(model, sessions, batch_size)
     _check_outputs(outputs, sessions)
     trials = _trials(sessions, outputs)

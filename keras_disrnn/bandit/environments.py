@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.special
 
 from keras_disrnn.utils.checks import check_integer, check_number
+from keras_disrnn.utils.ids import factorize_ids
 from keras_disrnn.utils.tables import check_columns
 
 
@@ -299,7 +300,7 @@ class ScheduledBandit:
                 adjacent, or a value is not a probability.
         """
         check_columns("table", table, (session, *columns))
-        codes, names = pd.factorize(table[session])
+        codes, names = factorize_ids(table[session])
         starts = np.flatnonzero(np.diff(codes, prepend=-2))
         if len(starts) != len(names) or (codes < 0).any():
             raise ValueError(
@@ -313,7 +314,7 @@ class ScheduledBandit:
                 f"table: expected numbers in the columns {', '.join(columns)}, got other values: "
                 f"{error}"
             ) from error
-        return cls(np.split(values, starts[1:]), names=list(names))
+        return cls(np.split(values, starts[1:]), names=names)
 
     def num_trials(self, indices: np.ndarray) -> np.ndarray:
         return self.lengths[indices % self.num_sessions]

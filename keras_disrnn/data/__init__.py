@@ -11,6 +11,7 @@ from keras_disrnn.utils.lazy import load_lazily
 
 if TYPE_CHECKING:
     from keras_disrnn.data.columns import Columns, EventSettings
+    from keras_disrnn.data.dropped import Dropped
     from keras_disrnn.data.events import events_from_samples, trials_from_events, write_trials
     from keras_disrnn.data.files import read_table
     from keras_disrnn.data.nwb import read_nwb
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     )
     from keras_disrnn.data.recording import Photometry, Recording
     from keras_disrnn.data.responses import find_artefacts, zscore
-    from keras_disrnn.data.sessions import Dropped, Sessions
+    from keras_disrnn.data.sessions import Sessions
     from keras_disrnn.data.splits import (
         Split,
         k_fold,
@@ -76,7 +77,7 @@ if not TYPE_CHECKING:
         __name__,
         names={
             "Columns": "keras_disrnn.data.columns",
-            "Dropped": "keras_disrnn.data.sessions",
+            "Dropped": "keras_disrnn.data.dropped",
             "EventSettings": "keras_disrnn.data.columns",
             "Photometry": "keras_disrnn.data.recording",
             "Recording": "keras_disrnn.data.recording",

@@ -6,8 +6,9 @@ The command line makes flags of them, so this module imports neither pandas nor 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class TableColumns(Protocol):
@@ -28,16 +29,24 @@ class TableColumns(Protocol):
 
 
 def check_roles(columns: TableColumns) -> None:
-    """Check the roles that settings give to columns.
+    """Check the roles that settings give to columns. Numbers as names become text.
 
     Args:
-        columns: The settings.
+        columns: The settings, a dataclass with a field for each role.
 
     Raises:
         ValueError: If a name is not a string, or one column has two roles.
     """
     kind = type(columns).__name__
     role_of: dict[str, str] = {}
+    for field in dataclasses.fields(columns):  # type: ignore[arg-type]
+        name = getattr(columns, field.name)
+        text: Any
+        if isinstance(name, list | tuple):
+            text = type(name)(str(each) if _is_number(each) else each for each in name)
+        else:
+            text = str(name) if _is_number(name) else name
+        object.__setattr__(columns, field.name, text)
     for role, column in columns.roles():
         if not isinstance(column, str) or not column:
             raise ValueError(f"{kind}.{role}: expected the name of a column, got {column!r}")
@@ -48,6 +57,11 @@ def check_roles(columns: TableColumns) -> None:
                 f"and {role}{hint}"
             )
         role_of[column] = role
+
+
+def _is_number(name: Any) -> bool:
+    # NumPy's integers are Integral too.
+    return isinstance(name, numbers.Integral) and not isinstance(name, bool)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,11 @@ import pandas as pd
 from keras_disrnn.utils.files import check_exists
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t"}
+_EMPTY = [
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+]
+"""Cells that are empty in columns of numbers, as for `pandas.read_csv`. As names they are names."""
 _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
 
 
@@ -26,7 +31,8 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     Args:
         path: A .csv, .tsv or .htsv file (the last two separated by tabs): UTF-8 text with a line of
             column names, plain or compressed as .gz. Or a .parquet file, which needs pyarrow.
-        text: Columns of a text file to keep as they are written, so that an id "007" stays "007".
+        text: Columns of a text file to keep as they are written, so that an id "007" stays "007",
+            and a subject "NA" is not an empty cell.
 
     Returns:
         The table.
@@ -106,7 +112,12 @@ def _read_text(
             sep=separator,
             encoding="utf-8",
             low_memory=False,
-            dtype={name: str for name in text if name in header},
+            dtype={name: str for name in header if name in text},
+            keep_default_na=False,
+            na_values={
+                name or f"Unnamed: {place}": [""] if name in text else _EMPTY
+                for place, name in enumerate(header)
+            },
             index_col=False,
             skip_blank_lines=len(header) > 1,  # With one column, a blank line is a row.
         )

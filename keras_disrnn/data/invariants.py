@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_disrnn.data.trials import SUBJECT, subject_index
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.ids import alike
 
 if TYPE_CHECKING:
     from keras_disrnn.data.sessions import Sessions
@@ -113,12 +114,32 @@ def _check_names(sessions: Sessions) -> None:
         twice = _first_repeated(getattr(sessions, name))
         if twice is not None:
             raise ValueError(f"{name}: expected unique names, got {twice!r} more than once")
+    for name in ("ids", "subjects"):
+        check_ids(name, getattr(sessions, name))
     twice = _first_repeated(sessions.ids)
     if twice is not None:
         owners = [s for s, i in zip(sessions.subjects, sessions.ids, strict=True) if i == twice]
         raise ValueError(
             f"ids: expected unique session ids, also across subjects, got {twice!r} {len(owners)} "
             f"times (subjects {', '.join(map(repr, dict.fromkeys(owners)))})"
+        )
+
+
+def check_ids(name: str, ids: Sequence[str]) -> None:
+    """Raise ValueError if an id is blank, or two ids look alike.
+
+    Args:
+        name: The argument's name, for errors.
+        ids: The ids.
+    """
+    blank = next((each for each in ids if not each.strip()), None)
+    if blank is not None:
+        raise ValueError(f"{name}: expected an id for every session, got {blank!r}")
+    pair = alike(ids)
+    if pair is not None:
+        raise ValueError(
+            f"{name}: expected ids that differ in more than white space, got {pair[0]!r} and "
+            f"{pair[1]!r}; write them alike"
         )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from keras_disrnn.data.photometry import photometry_responses
 from keras_disrnn.data.recording import Photometry, Recording
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import factorize_ids, look_of
 
 
 def read_nwb(
@@ -52,6 +53,8 @@ def read_nwb(
         ValueError: If a file is not a complete NWB file, or has no trials table or no subject id.
             Also if a series, channel or column is absent or not as described, or if the start
             times of the trials of a session fall.
+            Also if a series, channel or column is absent or not as described, or two files have
+            the same session id.
 
     Example:
 
@@ -83,7 +86,8 @@ def read_nwb(
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not paths:
         raise ValueError("paths: expected at least one file, got none")
-    tables = []
+    tables: list[pd.DataFrame] = []
+    file_of: dict[str, tuple[str, pathlib.Path]] = {}
     for path in map(pathlib.Path, paths):
         if not path.is_file():
             here = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -113,6 +117,7 @@ def read_nwb(
                     )
                 except ValueError as error:
                     raise ValueError(f"{path}: {error}") from error
+        _check_sessions(path, table, file_of)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -162,6 +167,33 @@ def _check_clock(path: pathlib.Path, table: pd.DataFrame) -> None:
                 f"{path}: trials column 'start_time': expected times that do not fall within a "
                 f"session, got {start[row]:g} after {part.iloc[falls[0] - 1]:g} in row {row} "
                 f"(session {str(session)!r}); sort the trials"
+            )
+
+
+def _check_sessions(
+    path: pathlib.Path, table: pd.DataFrame, file_of: dict[str, tuple[str, pathlib.Path]]
+) -> None:
+    """Write the ids of a file as text, and refuse those of an earlier file.
+
+    Args:
+        path: The file.
+        table: Its trials; its ids are replaced.
+        file_of: The id and the file of each earlier session, by the look of its id. The sessions of
+            this file are added.
+    """
+    for column in ("subject", "session"):
+        try:
+            codes, names = factorize_ids(table[column])
+        except ValueError as error:
+            raise ValueError(f"{path}: column {column!r}: {error}") from None
+        table[column] = np.array([*names, None], object)[codes]
+    for name in names:
+        earlier, other = file_of.setdefault(look_of(name), (name, path))
+        if other is not path:
+            raise ValueError(
+                f"{path}: expected a session id of its own, got {name!r}, and {other} has "
+                f"{earlier!r}; name the sessions yourself: pd.concat([read_nwb(path).assign("
+                "session=str(path)) for path in paths])"
             )
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from keras_disrnn.data.recording import Photometry, Recording, instants
 from keras_disrnn.utils.checks import suggest, to_numbers
+from keras_disrnn.utils.ids import factorize_ids, id_texts
 from keras_disrnn.utils.tables import check_columns
 
 _MOST_MISSING = 20  # Missing samples per sample. More would fill the memory.
@@ -291,7 +292,7 @@ def response(recording: Recording, events: Any, settings: Photometry) -> np.ndar
 
 def photometry_responses(
     table: pd.DataFrame,
-    recordings: Mapping[str, Recording | None],
+    recordings: Mapping[Any, Recording | None],
     *,
     event: str,
     session: str = "session",
@@ -301,8 +302,8 @@ def photometry_responses(
 
     Args:
         table: One row per trial.
-        recordings: The recording of each session, by its id as a string. None for a session that
-            was not recorded; its responses are NaN.
+        recordings: The recording of each session, by its id. Numbers and dates are taken as text.
+            None for a session that was not recorded; its responses are NaN.
         event: Column of the times of the event, in seconds on the clock of the recording; empty
             where there was none.
         session: Column of the session ids.
@@ -337,23 +338,35 @@ def photometry_responses(
             f"table: column {event!r}: expected seconds, got {table[event].iloc[row]!r} in row "
             f"{row}; convert it to a number first"
         )
-    ids = table[session].astype(str).to_numpy(object)
-    known = list(dict.fromkeys(ids))
+    try:
+        ids, known = factorize_ids(table[session])
+    except ValueError as error:
+        raise ValueError(f"table: column {session!r}: {error}") from None
+    if (ids < 0).any():
+        raise ValueError(
+            f"table: column {session!r}: expected a value in every row, got an empty cell in row "
+            f"{np.argmax(ids < 0)}"
+        )
+    names = id_texts("recordings", recordings)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"recordings: expected one for session {twice!r}, got 2")
+    recordings = dict(zip(names, recordings.values(), strict=True))
     for name in known:
         if name not in recordings:
             raise ValueError(
                 f"recordings: expected one for session {name!r}, got none; pass None for a session "
-                f"that was not recorded{suggest(name, list(map(str, recordings)))}"
+                f"that was not recorded{suggest(name, recordings)}"
             )
     for name in recordings:
         if name not in known:
             raise ValueError(
                 f"recordings: expected sessions of the table's column {session!r}, got {name!r}"
-                f"{suggest(str(name), known)}"
+                f"{suggest(name, known)}"
             )
     result = np.full(len(table), np.nan)
-    for name in known:
-        rows = np.flatnonzero(ids == name)
+    for code, name in enumerate(known):
+        rows = np.flatnonzero(ids == code)
         there = rows[np.isfinite(times[rows])]
         falls = np.diff(times[there]) < 0
         if falls.any():

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.utils.checks import suggest, to_numbers
+from keras_disrnn.utils.ids import factorize_ids, id_texts
 
 
-def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = None) -> np.ndarray:
+def zscore(values: Any, sessions: Any, *, training: Collection[Any], by: Any = None) -> np.ndarray:
     """Scale responses by the mean and the standard deviation of the training sessions.
 
     Args:
@@ -35,15 +36,17 @@ def zscore(values: Any, sessions: Any, *, training: Collection[str], by: Any = N
         >>> scores.round(2).tolist()
         [-0.71, 0.71, 2.12]
     """
+    _check_rows("sessions", values, sessions)
+    _check_rows("by", values, by)
     values = _responses(values)
-    names = np.asarray(sessions).astype(str)
-    groups = np.zeros(len(values), int) if by is None else np.asarray(by).astype(str)
+    names = _names("sessions", sessions)
+    groups = np.zeros(len(values), int) if by is None else _names("by", by)
     for name, array in (("sessions", names), ("by", groups)):
         if array.shape != values.shape:
             raise ValueError(
                 f"{name}: expected an entry for each of the {len(values)} values, got {len(array)}"
             )
-    training = [training] if isinstance(training, str) else [str(name) for name in training]
+    training = id_texts("training", training)
     known = list(dict.fromkeys(names.tolist()))
     for name in training:
         if name not in known:
@@ -101,7 +104,8 @@ def find_artefacts(
         >>> keras_disrnn.data.find_artefacts(values, list("aabbcc"), missing=0.4)
         {'c': '50% of the signal is missing'}
     """
-    values, names = _responses(values), np.asarray(sessions).astype(str)
+    _check_rows("sessions", values, sessions)
+    values, names = _responses(values), _names("sessions", sessions)
     if values.ndim not in (1, 2) or names.shape != values.shape[:1]:
         raise ValueError(
             "values: expected shape (events,) or (events, instants) and one session per event, got "
@@ -129,3 +133,27 @@ def _responses(values: Any) -> np.ndarray:
         return to_numbers(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"values: {error}; convert them to numbers first") from None
+
+
+def _names(name: str, values: Any) -> np.ndarray:
+    """Return ids as an array of text."""
+    try:
+        codes, names = factorize_ids(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if (codes < 0).any():
+        raise ValueError(
+            f"{name}: expected a value in every row, got an empty one in row {np.argmax(codes < 0)}"
+        )
+    return np.asarray(names, object)[codes] if names else np.empty(0, object)
+
+
+def _check_rows(name: str, values: Any, other: Any) -> None:
+    """Raise ValueError if two columns of tables have their rows in different orders."""
+    tables = pd.Series | pd.DataFrame
+    both = isinstance(values, tables) and isinstance(other, pd.Series)
+    if both and not values.index.equals(other.index):
+        raise ValueError(
+            f"{name}: expected the rows of the values, in their order, got another index; take "
+            "both from one table"
+        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_disrnn.data.arrays import trials_from_arrays
 from keras_disrnn.data.batches import make_batches
 from keras_disrnn.data.display import describe, describe_in_html
+from keras_disrnn.data.dropped import Dropped
+from keras_disrnn.data.duplicates import warn_of_duplicates
 from keras_disrnn.data.invariants import check_indices, check_sessions, check_shapes, count_trials
 from keras_disrnn.data.trials import (
     SUBJECT,
@@ -19,30 +21,12 @@ from keras_disrnn.data.trials import (
     subject_index,
 )
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import id_text, id_texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-
-class Dropped(NamedTuple):
-    """A session that was left out.
-
-    Args:
-        subject: Its subject.
-        session: Its id.
-        trials: Its number of trials.
-        reason: Why it was left out.
-
-    Example:
-        >>> import keras_disrnn
-        >>> keras_disrnn.data.Dropped("m1", "day 1", trials=3, reason="too short").reason
-        'too short'
-    """
-
-    subject: str
-    session: str
-    trials: int
-    reason: str
+    from keras_disrnn.data.rows import TableSource
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -91,6 +75,7 @@ class Sessions:
         dropped: The sessions that `drop_sessions` left out, for `summary`.
         subject_names: The names that the last feature, "subject", is an index into. Empty without
             that feature (see `with_subjects`).
+        source: What that table is recognised by, if it comes in another order; None without one.
 
     Raises:
         ValueError: If a shape, dtype, name or value breaks the description above.
@@ -121,6 +106,7 @@ class Sessions:
     latents: np.ndarray | None = None
     dropped: tuple[Dropped, ...] = ()
     subject_names: tuple[str, ...] = ()
+    source: TableSource | None = None
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -139,8 +125,8 @@ class Sessions:
         forced: Sequence[Any] | None = None,
         missed: Sequence[Any] | None = None,
         observations: Sequence[Any] | None = None,
-        subjects: Sequence[str] | None = None,
-        ids: Sequence[str] | None = None,
+        subjects: Sequence[Any] | None = None,
+        ids: Sequence[Any] | None = None,
         num_arms: int | None = None,
         reward_kind: str = "binary",
         observation_names: Sequence[str] | None = None,
@@ -160,8 +146,8 @@ class Sessions:
             missed: True where no choice was made, `(T,)`. A NaN choice counts as missed, too, but
                 only if this is given.
             observations: Further inputs of each trial, `(T,)` or `(T, extra)`, finite.
-            subjects: Subject of each session; one unnamed subject if None.
-            ids: Unique session ids; "0", "1" and so on if None.
+            subjects: Subject of each session; one unnamed subject if None. It is taken as text.
+            ids: Unique session ids, taken as text; "0", "1" and so on if None.
             num_arms: Number of arms; one more than the largest choice, at least 2, if None.
             reward_kind: "binary" (rewards are 0 or 1) or "real" (amounts up to 10,000).
             observation_names: Names of the extra observations; "observation_1" and so on if None.
@@ -185,8 +171,8 @@ class Sessions:
         count = len(choice)
         if count == 0:
             raise ValueError("choice: expected at least one session, got none")
-        ids = [str(i) for i in range(count)] if ids is None else list(ids)
-        subjects = ["unnamed"] * count if subjects is None else list(subjects)
+        ids = [str(i) for i in range(count)] if ids is None else id_texts("ids", ids)
+        subjects = ["unnamed"] * count if subjects is None else id_texts("subjects", subjects)
         by_trial: dict[str, Any] = {
             "reward": reward,
             "dopamine": dopamine,
@@ -269,7 +255,7 @@ class Sessions:
 
     def __contains__(self, session: object) -> bool:
         """Return whether there is a session of this id."""
-        return session in self.ids
+        return id_text(session) in self.ids
 
     def subset(self, indices: slice | Sequence[int] | Sequence[bool] | np.ndarray) -> Sessions:
         """Pick whole sessions.
@@ -300,7 +286,7 @@ class Sessions:
             latents=None if self.latents is None else self.latents[picked],
         )
 
-    def of_subjects(self, names: Collection[str]) -> Sessions:
+    def of_subjects(self, names: Collection[Any]) -> Sessions:
         """Pick every session of some subjects.
 
         Args:
@@ -312,7 +298,8 @@ class Sessions:
         Raises:
             ValueError: If no session belongs to any of them.
         """
-        return self.subset([name in names for name in self.subjects])
+        wanted = id_texts("names", names)
+        return self.subset([name in wanted for name in self.subjects])
 
     # === Subjects ===
 
@@ -330,7 +317,7 @@ class Sessions:
         Raises:
             ValueError: If a session's subject is not among the names.
         """
-        names = tuple(names)
+        names = tuple(id_texts("names", names))
         if names == self.subject_names:
             return self
         own = self.num_observations - bool(self.subject_names)
@@ -419,6 +406,7 @@ def assemble(
     num_arms: int | None,
     reward_kind: str,
     rows: tuple[np.ndarray, ...] | None = None,
+    source: TableSource | None = None,
 ) -> Sessions:
     """Check trials and lay them out into sessions.
 
@@ -428,6 +416,7 @@ def assemble(
         num_arms: Number of arms, or None to count them.
         reward_kind: "binary" or "real".
         rows: See `Sessions`.
+        source: See `Sessions`.
 
     Returns:
         The sessions.
@@ -438,7 +427,7 @@ def assemble(
     trials.check(num_arms=num_arms, reward_kind=reward_kind)
     trials.check_whole(count_arms=num_arms is None)
     layout: dict[str, Any] = trials.lay_out()
-    return Sessions(
+    sessions = Sessions(
         **layout,
         subjects=tuple(subjects),
         ids=tuple(trials.ids),
@@ -447,4 +436,7 @@ def assemble(
         signal_names=tuple(trials.signal_names),
         trials_per_session=np.asarray(trials.lengths, np.int64),
         rows=rows,
+        source=source,
     )
+    warn_of_duplicates(sessions, stacklevel=4)
+    return sessions

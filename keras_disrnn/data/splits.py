@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from keras_disrnn.data.duplicates import warn_of_shared
+from keras_disrnn.data.rows import find_rows
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.utils.checks import check_integer, suggest
+from keras_disrnn.utils.ids import factorize_ids, id_texts
 
 
 class Split(NamedTuple):
@@ -74,12 +77,12 @@ def split_by_session(
     return _split(sessions, position % held_out_every == offset, what)
 
 
-def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
+def split_by_id(sessions: Sessions, held_out: Collection[Any]) -> Split:
     """Hold out sessions by id.
 
     Args:
         sessions: The data set.
-        held_out: Ids of the sessions to hold out.
+        held_out: Ids of the sessions to hold out. Numbers and dates are taken as text.
 
     Returns:
         The two parts, each in the order of `sessions`.
@@ -98,12 +101,12 @@ def split_by_id(sessions: Sessions, held_out: Collection[str]) -> Split:
     return _split_by_name(sessions, "session", sessions.ids, held_out)
 
 
-def split_by_subject(sessions: Sessions, held_out: Collection[str]) -> Split:
+def split_by_subject(sessions: Sessions, held_out: Collection[Any]) -> Split:
     """Hold out every session of some subjects.
 
     Args:
         sessions: The data set.
-        held_out: The subjects to hold out.
+        held_out: The subjects to hold out. Numbers and dates are taken as text.
 
     Returns:
         The two parts, each in the order of `sessions`.
@@ -127,15 +130,15 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
 
     Args:
         sessions: A data set made by `sessions_from_table`.
-        column: The column, with one value for each row of that table.
+        column: The column, with one value for each row of that table, in its order.
         held_out: Sessions with one of these values are held out.
 
     Returns:
         The two parts, each in the order of `sessions`.
 
     Raises:
-        ValueError: If the sessions are not from a table of that length, the column changes within a
-            session or lacks one of the values, or a part would be empty.
+        ValueError: If the sessions are not from a table of that length and index, the column
+            changes within a session or lacks one of the values, or a part would be empty.
 
     Example:
         >>> import keras_disrnn
@@ -146,18 +149,18 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
         >>> keras_disrnn.data.split_by_column(sessions, table["day"], [2]).held_out.ids
         ('b',)
     """
-    if sessions.rows is None:
-        raise ValueError("sessions: expected sessions read from a table, got others")
-    name = column.name
-    last = max(int(rows.max()) for rows in sessions.rows)
-    if len(column) <= last:
+    if not isinstance(column, pd.Series):
         raise ValueError(
-            f"column {name!r}: expected a value for each row of the table, more than {last}, got "
-            f"{len(column)}"
+            f"column: expected a column of the table, a pandas.Series, got {type(column).__name__}"
         )
-    codes, values = pd.factorize(column)
+    name = column.name
+    found = find_rows(f"column {name!r}", column, sessions)
+    try:
+        codes, values = factorize_ids(column)
+    except ValueError as error:
+        raise ValueError(f"column {name!r}: {error}") from None
     firsts = []
-    for rows, session in zip(sessions.rows, sessions.ids, strict=True):
+    for rows, session in zip(found, sessions.ids, strict=True):
         inside = np.unique(codes[rows])
         if len(inside) > 1 or inside[0] < 0:
             got = ["an empty cell" if code < 0 else values[code] for code in inside]
@@ -165,9 +168,8 @@ def split_by_column(sessions: Sessions, column: pd.Series, held_out: Collection[
                 f"column {name!r}: expected one value within a session, got "
                 f"{' and '.join(map(str, got[:4]))} in session {session!r}"
             )
-        firsts.append(str(values[inside[0]]))
-    wanted = [held_out] if isinstance(held_out, str) else held_out
-    return _split_by_name(sessions, f"value of column {name!r}", firsts, [str(v) for v in wanted])
+        firsts.append(values[inside[0]])
+    return _split_by_name(sessions, f"value of column {name!r}", firsts, held_out)
 
 
 def k_fold(
@@ -245,16 +247,16 @@ def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
 
 
 def _split_by_name(
-    sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[str]
+    sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[Any]
 ) -> Split:
-    held_out = [held_out] if isinstance(held_out, str) else list(held_out)
+    held_out = id_texts("held_out", held_out)
     for name in held_out:
         if name not in names:
             known = list(dict.fromkeys(names))
             listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
             raise ValueError(
                 f"held_out: expected a {kind} in the data ({listed}), got {name!r}"
-                f"{suggest(str(name), known)}"
+                f"{suggest(name, known)}"
             )
     mask = np.isin(np.asarray(names, object), np.asarray(held_out, object))
     return _split(sessions, mask, f"held_out={held_out!r}")
@@ -267,4 +269,6 @@ def _split(sessions: Sessions, held_out: np.ndarray, what: str) -> Split:
                 f"split: expected a session in both parts, got none in the {part} part of "
                 f"{len(held_out)} sessions with {what}"
             )
-    return Split(sessions.subset(~held_out), sessions.subset(held_out))
+    split = Split(sessions.subset(~held_out), sessions.subset(held_out))
+    warn_of_shared(*split, stacklevel=4)
+    return split

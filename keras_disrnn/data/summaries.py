@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from keras_disrnn.data.sessions import Dropped, Sessions
+from keras_disrnn.data.dropped import Dropped
+from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import id_texts
 
 _OF_A_SIGNAL = {"mean": "mean", "sd": "std", "missing": "sum", "min": "min", "max": "max"}
 
@@ -95,7 +98,7 @@ def _with_dropped(counted: pd.DataFrame, dropped: tuple[Dropped, ...]) -> pd.Dat
     return counted.astype({"dropped_sessions": int, "dropped_trials": int})
 
 
-def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
+def drop_sessions(sessions: Sessions, reasons: Mapping[Any, str]) -> Sessions:
     """Leave sessions out, and record them and the reasons for `summary`.
 
     Args:
@@ -114,11 +117,12 @@ def drop_sessions(sessions: Sessions, reasons: Mapping[str, str]) -> Sessions:
         >>> keras_disrnn.data.drop_sessions(sessions, {"1": "one trial only"}).ids
         ('0',)
     """
+    reasons = dict(zip(id_texts("reasons", reasons), reasons.values(), strict=True))
     for name, reason in reasons.items():
         if name not in sessions.ids:
             raise ValueError(
                 f"reasons: expected ids of sessions of the data, got {name!r}"
-                f"{suggest(str(name), sessions.ids)}"
+                f"{suggest(name, sessions.ids)}"
             )
         if not isinstance(reason, str) or not reason.strip():
             raise ValueError(f"reasons: expected a reason for session {name!r}, got {reason!r}")

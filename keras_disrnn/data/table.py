@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from keras_disrnn.data.columns import Columns
+from keras_disrnn.data.rows import TableSource
 from keras_disrnn.data.sessions import Sessions, assemble
 from keras_disrnn.data.table_reader import open_table
 from keras_disrnn.data.trials import Trials
@@ -89,4 +90,10 @@ def sessions_from_table(
         num_arms=num_arms,
         reward_kind=reward_kind,
         rows=tuple(np.split(np.arange(len(choice)), starts[1:])),
+        source=TableSource(
+            index=reader.table.index,
+            session=columns.session,
+            choice=columns.choice,
+            reward=columns.reward,
+        ),
     )

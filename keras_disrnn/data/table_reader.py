@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -15,6 +16,10 @@ from keras_disrnn.data.columns import TableColumns
 from keras_disrnn.data.files import read_table
 from keras_disrnn.data.trials import Origin
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.ids import alike, factorize_ids, id_text
+
+_TEXT = ("subject", "session", "event")
+"""Roles whose cells are names. They are read from files as they are written."""
 
 # What choices call a trial without one, in lower case and without spaces and signs.
 _WITHOUT_CHOICE = re.compile(
@@ -48,11 +53,12 @@ def open_table(
                 f"{type(table).__name__}; make it a DataFrame first"
             )
         source = os.fspath(table)
-        ids = (columns.subject, columns.session)
-        table = read_table(table, text=[column for column in ids if column is not None])
+        table = read_table(table, text=[name for role, name in columns.roles() if role in _TEXT])
+    elif table.columns.nlevels == 1 and not all(isinstance(name, str) for name in table.columns):
+        table = table.set_axis([str(name) for name in table.columns], axis=1)
     names = [role for role, _ in columns.roles()]
     alone = {role: column for role, column in columns.roles() if names.count(role) == 1}
-    reader = TableReader(table, columns, Origin(source, alone))
+    reader = TableReader(table, columns, Origin(source, alone), from_file=source != name)
     reader.check_columns()
     return reader
 
@@ -65,11 +71,13 @@ class TableReader:
         table: The table.
         columns: The column of each role.
         origin: Names the table in errors.
+        from_file: Whether `read_table` read it.
     """
 
     table: pd.DataFrame
     columns: TableColumns
     origin: Origin
+    from_file: bool = False
 
     def check_columns(self) -> None:
         """Raise ValueError if the table is empty, or column names are repeated or absent."""
@@ -105,13 +113,14 @@ class TableReader:
             subjects of the sessions.
 
         Raises:
-            ValueError: If an id is empty, a session has two subjects, or its rows are not together.
+            ValueError: If an id is empty, two ids look alike, a session has two subjects, or its
+                rows are not together.
         """
-        codes, ids = self.categories("session")
+        codes, ids = self._ids("session")
         if self.columns.subject is None:
             owners = ["unnamed"] * len(ids)
         else:
-            subject_codes, subjects = self.categories("subject")
+            subject_codes, subjects = self._ids("subject")
             firsts = np.unique(codes, return_index=True)[1]
             differs = subject_codes != subject_codes[firsts][codes]
             if differs.any():
@@ -167,7 +176,9 @@ class TableReader:
         codes, values = self._factorize(role, column)
         meaning = np.full(len(values) + 1, -1)  # The last entry is for empty cells.
         for index, value in enumerate(values):
-            text = str(value).lower()
+            text = ""
+            with contextlib.suppress(ValueError):  # The check below names the cell.
+                text = (id_text(value) or "").lower()
             meaning[index] = {"true": 1, "1": 1, "1.0": 1, "false": 0, "0": 0, "0.0": 0}.get(
                 text, -1
             )
@@ -184,7 +195,7 @@ class TableReader:
 
     def numbers(self, role: str, column: str, missed: np.ndarray | None = None) -> np.ndarray:
         """Read numbers, float64 `(N,)`; NaN for empty cells, and for text on missed trials."""
-        values, wordy = _to_numbers(self.table[column])
+        values, wordy = numbers_of_column(self.table[column])
         bad = wordy if missed is None else wordy & ~missed
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
@@ -203,18 +214,49 @@ class TableReader:
     def categories(self, role: str) -> tuple[np.ndarray, list[str]]:
         """Read a column of names: a code for each row, in order of appearance, and the names."""
         column = getattr(self.columns, role)
-        codes, names = self._factorize(role, column)
-        names = [str(name) for name in names]
-        blank = codes < 0
-        for index, name in enumerate(names):
-            if not name.strip():
-                blank |= codes == index
-        if blank.any():
-            row = int(np.flatnonzero(blank)[0])
+        label = self.origin.label(role)
+        try:
+            codes, names = factorize_ids(self.table[column])
+        except ValueError as error:
+            raise self.origin.error(f"{label}: {error}; make it text") from None
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            cell = self._cell(column, row)
+            hint = ""
+            if cell == "an empty cell" and not self.from_file:
+                hint = (
+                    "; pandas reads NA, None and nan as empty: pass the path of the file, or "
+                    "pandas.read_csv(..., dtype=str, keep_default_na=False)"
+                )
             raise self.origin.error(
-                f"{self.origin.label(role)}: expected a value in every row, got "
-                f"{self._cell(column, row)} in row {row}"
+                f"{label}: expected a value in every row, got {cell} in row {row}{hint}"
             )
+        return codes, names
+
+    def _ids(self, role: str) -> tuple[np.ndarray, list[str]]:
+        """Read a column of ids. Two that look alike, or two forms of one, are an error."""
+        codes, names = self.categories(role)
+        column, label = getattr(self.columns, role), self.origin.label(role)
+        pair = alike(names)
+        if pair is not None:
+            rows = [int(np.argmax(codes == names.index(name))) for name in pair]
+            raise self.origin.error(
+                f"{label}: expected ids that differ in more than white space, got {pair[0]!r} in "
+                f"row {rows[0]} and {pair[1]!r} in row {rows[1]}; write them alike, for example "
+                f"table[{column!r}] = table[{column!r}].str.strip()"
+            )
+        cells = self.table[column]
+        if cells.dtype == object and pd.api.types.infer_dtype(cells).startswith("mixed"):
+            kinds: dict[int, type] = {}
+            for row, (code, value) in enumerate(zip(codes, cells, strict=True)):
+                kind = kinds.setdefault(code, type(value))
+                if kind is not type(value):
+                    raise self.origin.error(
+                        f"{label}: expected unique ids of one type each, got {names[code]!r} 2 "
+                        f"times, as {kind.__name__} and, in row {row}, as {type(value).__name__}; "
+                        f"write them alike, for example table[{column!r}] = "
+                        f"table[{column!r}].astype(str)"
+                    )
         return codes, names
 
     def _factorize(self, role: str, column: str) -> tuple[np.ndarray, Sequence]:
@@ -267,17 +309,20 @@ def _recoding(column: str, cells: pd.Series, *, numeric: bool) -> str:
     )
 
 
-def _to_numbers(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def numbers_of_column(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Convert a column of any dtype.
 
     Returns:
         float64 `(N,)`, NaN where empty or not a number; bool `(N,)`, True where not a number.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
-        values, wordy = _to_numbers(pd.Series(column.cat.categories))
+        values, wordy = numbers_of_column(pd.Series(column.cat.categories))
         codes = column.cat.codes.to_numpy()  # An empty cell has the code -1.
         return np.append(values, np.nan)[codes], np.append(wordy, False)[codes]
     types = pd.api.types
+    if isinstance(column.dtype, pd.ArrowDtype | pd.SparseDtype):
+        # Dictionaries, decimals and others have no conversion of their own that always works.
+        column = pd.Series(column.to_list(), dtype=object).infer_objects()
     if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
         return values, np.zeros(len(values), bool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_disrnn.data.arrays import trials_from_arrays
+from keras_disrnn.data.duplicates import SeenSessions
 from keras_disrnn.data.sessions import Sessions
 from keras_disrnn.data.trials import (
     add_subject,
@@ -15,6 +16,7 @@ from keras_disrnn.data.trials import (
     subject_index,
 )
 from keras_disrnn.utils.checks import check_integer, suggest
+from keras_disrnn.utils.ids import id_texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -78,7 +80,7 @@ def sessions_from_tfds(
             columns.setdefault(name, []).append(example[name])
     if not columns:
         raise ValueError("dataset: expected at least one session, got none")
-    subjects, ids = (list(map(_text, columns.pop(name))) for name in ("subject", "session"))
+    subjects, ids = (id_texts(name, columns.pop(name)) for name in ("subject", "session"))
     return Sessions.from_trials(
         **columns, subjects=subjects, ids=ids, num_arms=num_arms, reward_kind=reward_kind
     )
@@ -96,8 +98,8 @@ def stream_from_tfds(
     """Make batches for `fit` from one split of a dataset, without holding all of it in memory.
 
     The batches are those of `sessions_from_tfds(dataset).dataset(batch_size)`. Each is made when it
-    is needed, so memory does not grow with the number of sessions. Shuffle and repeat the split
-    before you pass it.
+    is needed, so memory grows only by a digest for each session id. Shuffle and repeat the split
+    before you pass it. An id that comes again must have the same subject, choices and rewards.
 
     Args:
         dataset: As for `sessions_from_tfds`, but a `tf.data.Dataset`.
@@ -143,6 +145,7 @@ def stream_from_tfds(
             "tfds.load(..., split='train')"
         )
     _check_example(dataset.element_spec, None)
+    seen = SeenSessions()
     by_trial = [n for n in (*_REQUIRED[2:], *_OPTIONAL) if n in dataset.element_spec]
 
     said: set[str] = set()  # A warning of one batch is not repeated for each other batch.
@@ -152,7 +155,7 @@ def stream_from_tfds(
         return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | lengths
 
     def lay_out(batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        ids, subjects = (list(map(_text, batch[name])) for name in ("session", "subject"))
+        subjects, ids = (id_texts(name, list(batch[name])) for name in ("subject", "session"))
         arrays = {
             name: [
                 values[:length]
@@ -161,6 +164,7 @@ def stream_from_tfds(
             for name in by_trial
         }
         trials = trials_from_arrays(**arrays, ids=ids)
+        seen.check(ids, subjects, zip(arrays["choice"], arrays["reward"], strict=True))
         trials.check(num_arms=num_arms, reward_kind=reward_kind)
         trials.warn(said=said, whole=False)
         layout = trials.lay_out(num_trials)
@@ -266,8 +270,3 @@ def _check_example(example: Mapping[str, Any], index: int | None) -> None:
                 f"{name}: expected {dimensions} dimensions in an example, got shape {shape} in "
                 f"{where}; an example is one session, so do not batch the dataset"
             )
-
-
-def _text(name: Any) -> str:
-    name = name.item() if isinstance(name, np.generic | np.ndarray) else name
-    return name.decode() if isinstance(name, bytes) else str(name)

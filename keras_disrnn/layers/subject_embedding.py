@@ -13,6 +13,7 @@ from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.layers.penalty import add_penalty, average_cost, check_weight
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.config import get_arguments
+from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.seeds import check_seed, derive_seeds
 from keras_disrnn.utils.types import Shape, Tensor
 
@@ -181,8 +182,8 @@ def check_subjects(subjects: int | Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(subjects, int) and not isinstance(subjects, bool) and subjects >= 0:
         return tuple(map(str, range(subjects)))
-    if isinstance(subjects, list | tuple) and all(isinstance(name, str) for name in subjects):
-        names = tuple(subjects)
+    if isinstance(subjects, list | tuple):
+        names = tuple(id_texts("subjects", subjects))
         twice = [name for name in names if names.count(name) > 1]
         if not twice:
             return names

@@ -23,6 +23,7 @@ import pandas as pd
 
 from keras_disrnn.data import Sessions
 from keras_disrnn.data.batches import check_batches
+from keras_disrnn.data.duplicates import warn_of_shared
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
@@ -124,9 +125,10 @@ def train(
     check_choice_weight(choice_weight)
     check_process()
     check_integer("seed", seed, 0)
-    sessions = _sessions_for(model, sessions)
     if held_out is not None:
+        warn_of_shared(sessions, held_out)
         held_out = _sessions_for(model, held_out)
+    sessions = _sessions_for(model, sessions)
     steps = {
         "warmup": warmup_steps,
         "stage1": stage1_steps,
@@ -294,6 +296,7 @@ def check_training(
     _check_fits(model, sessions, "sessions")
     if held_out is not None:
         _check_fits(model, held_out, "held-out sessions")
+        _check_names(sessions, held_out)
     if sessions.choice_weight.sum() == 0 and (steps["warmup"] or steps["stage1"] or steps["joint"]):
         raise ValueError("sessions: expected a choice target with weight, got none")
     reason = _why_no_dopamine(model, sessions)
@@ -312,6 +315,19 @@ def _check_fits(model: DisRNNModel, sessions: Sessions, part: str) -> None:
         if want != got and not (name == "num_signals" and 0 in (want, got)):
             raise ValueError(
                 f"{name}: expected {part} with {want}, the number the model was made for, got {got}"
+            )
+
+
+def _check_names(sessions: Sessions, held_out: Sessions) -> None:
+    """Refuse held-out sessions whose observations or signals have other names or another order."""
+    recorded = all(part.dopamine_weight.any() for part in (sessions, held_out))
+    for name in ("observation_names", "signal_names"):
+        want, got = getattr(sessions, name), getattr(held_out, name)
+        # One signal may have another name in another table.
+        if want != got and (name == "observation_names" or (recorded and len(want) > 1)):
+            raise ValueError(
+                f"{name}: expected held-out sessions with those of the training sessions, in their "
+                f"order, {', '.join(want)}, got {', '.join(got)}"
             )
 
 
