@@ -231,7 +231,7 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
 def _read_manifest(file: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{file}: expected JSON, got a file that is not ({error}); export the model again"
         ) from error
