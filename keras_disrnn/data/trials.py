@@ -328,6 +328,10 @@ def trials_from_arrays(
     )
 
 
+_NO_NUMBERS = (complex, np.complexfloating, np.timedelta64, np.datetime64)
+"""What NumPy converts to a number without the imaginary part or the unit."""
+
+
 def _join(
     name: str, arrays: Sequence[Any], ids: Sequence[str], lengths: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -336,8 +340,12 @@ def _join(
     for index, array in enumerate(arrays):
         where = f"in session {ids[index]!r}"
         try:
+            given = np.asarray(array)
+            values = given.ravel() if given.dtype.kind == "O" else given.ravel()[:1]
+            if any(isinstance(value, _NO_NUMBERS) for value in values):
+                raise TypeError
             array = np.asarray(array, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{name}: expected numbers, got {array!r} {where}") from None
         if array.ndim != 1 and not (array.ndim == 2 and name in ("dopamine", "observations")):
             raise ValueError(
