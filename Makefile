@@ -3,7 +3,7 @@
 PYTHON ?= .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install test slow lint format types doctest docs-snippets demo sanitize benchmarks
+.PHONY: help install test slow lint format types doctest docs-snippets demo sanitize fuzz benchmarks
 
 help:  ## List the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -39,8 +39,11 @@ docs-snippets:  ## Run the code of the documentation pages
 demo:  ## Run the synthetic experiment in runs/demo
 	$(PYTHON) -m keras_disrnn demo --out runs/demo
 
-sanitize:  ## Run the native library under the sanitizers
+sanitize:  ## Run the native library under the sanitizers (4 to 15 minutes)
 	sh keras_disrnn/native/sanitize.sh
+
+fuzz:  ## Fuzz the readers with many random inputs
+	$(PYTHON) -m pytest -n 0 --hypothesis-profile=slow tests/test_fuzz_readers.py
 
 benchmarks:  ## Check that every benchmark starts
 	@for file in benchmarks/*.py; do \

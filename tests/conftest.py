@@ -7,8 +7,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import json
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# The same examples in every run, so that continuous integration is stable. `make fuzz` takes
+# others, and many more.
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("slow", max_examples=5000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ci")
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -1,5 +1,6 @@
 """The native library: the same numbers as Keras, its gradients, its noise, and when it runs."""
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -12,7 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_disrnn import ChoiceReadout, DisRNN, DisRNNModel, DopamineReadout, compile_stage, native
+from keras_disrnn import (
+    ChoiceReadout,
+    DisRNN,
+    DisRNNModel,
+    DopamineReadout,
+    baselines,
+    compile_stage,
+    native,
+)
 from keras_disrnn.layers import implementation
 from keras_disrnn.native import arrays, library, passes
 from keras_disrnn.objectives import losses
@@ -610,17 +619,71 @@ def test_the_memory_order_of_arrays_has_no_effect(rng):
         np.testing.assert_array_equal(plain, other)
 
 
+IMPLEMENTATIONS = ["keras", pytest.param("native", marks=needs_library)]
+EMPTY = [(0, 3, 2), (3, 0, 2), (0, 0, 2)]
+
+
+@pytest.mark.parametrize("how", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", EMPTY)
+@pytest.mark.parametrize("noisy", [False, True])
+def test_empty_batches_give_empty_results(how, shape, noisy):
+    core = DisRNN(3, update_units=5, num_update_layers=2, seed=1, implementation=how)
+    core.build((None, None, 2))
+
+    def run(features):
+        with tf.GradientTape() as tape:
+            latents, costs = core(features, training=noisy, return_costs=True)
+            total = tf.add_n([tf.reduce_sum(part) for part in (latents, *costs.values())])
+        gradients = tape.gradient(total, core.trainable_variables, unconnected_gradients="zero")
+        return latents, costs, gradients
+
+    graph = tf.function(run, input_signature=[tf.TensorSpec((None, None, 2))])
+    for call in (run, graph):
+        latents, costs, gradients = call(tf.zeros(shape))
+        assert latents.shape == (*shape[:2], 3)
+        assert {cost.shape for cost in costs.values()} == {tf.TensorShape(shape[:2])}
+        assert not any(np.any(gradient) for gradient in gradients)
+
+
+@pytest.mark.parametrize("how", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", EMPTY)
+def test_a_model_of_subjects_gives_empty_results_for_empty_batches(how, shape):
+    model = DisRNNModel(
+        num_latents=2, update_units=3, num_update_layers=1, subjects=2, subject_units=1,
+        implementation=how,
+    )  # fmt: skip
+    features = np.zeros((*shape[:2], 3), "float32")
+    outputs = model(features, training=True)
+    assert outputs["choice"].shape == (*shape[:2], 2)
+    assert outputs["dopamine"].shape == (*shape[:2], 1)
+    assert {penalty.shape for penalty in model.penalties(features).values()} == {
+        tf.TensorShape(shape[:2])
+    }
+
+
+@pytest.mark.parametrize("shape", EMPTY)
+def test_a_cognitive_model_gives_empty_results_for_empty_batches(shape):
+    model = baselines.QLearning(alpha=0.3, kappa_1=2.0, kappa_2=0.5)
+    graph = tf.function(model, input_signature=[tf.TensorSpec((None, None, 2))])
+    for call in (model, graph):
+        assert call(tf.zeros(shape))["choice"].shape == (*shape[:2], 2)
+
+
 @needs_library
-@pytest.mark.parametrize("shape", [(0, 3, 2), (3, 0, 2)])
-def test_empty_batches_give_empty_results(shape):
-    core = twins(3, 2, 5, 2)[1]
-    features = tf.zeros(shape)
-    with tf.GradientTape() as tape:
-        latents = core(features, training=True)
-        total = tf.reduce_sum(latents)
-    assert latents.shape == (*shape[:2], 3)
-    for gradient in tape.gradient(total, core.trainable_variables, unconnected_gradients="zero"):
-        assert not np.any(gradient)
+@pytest.mark.parametrize("value", [1e10, 1e30, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("activation", ["leaky_relu", "tanh", "gelu"])
+def test_huge_and_infinite_values_give_the_same_numbers_as_keras(value, activation, rng):
+    # The library pads five units to eight: what is padded must not matter here either.
+    slow, fast = twins(3, 2, 5, 2, activation)
+    features, _, *rest = make_case(rng, 6, 4, 3, 2)
+    features = np.where(np.isnan(features), np.float32(0.5), features)
+    features[2, 1, 0] = features[4, 2, 1] = value
+    case = (features, np.ones((6, 4), bool), *rest)
+    got, expected = evaluate(fast, case, False), evaluate(slow, case, False)
+    for name in expected:
+        a, b = np.asarray(got[name], "float64"), np.asarray(expected[name], "float64")
+        scale = max(1.0, np.abs(b[np.isfinite(b)]).max(initial=0.0))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
 
 
 # === Readouts ===
@@ -825,6 +888,31 @@ def test_log_likelihood_and_its_gradient(arms, dtype, tolerance, rng):
             total = tf.reduce_sum(log_p * upstream)
         results.append({"log p": log_p, "d logits": tape.gradient(total, logits)})
     assert_same(*results, tolerance)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+@pytest.mark.parametrize("arms", [2, 3])
+def test_log_likelihood_of_odd_logits_and_choices_is_that_of_keras(arms, value, dtype, rng):
+    # The library takes 4 to 16 choices at a time, and what remains by itself: try both.
+    logits = rng.normal(size=(37, arms)).astype(dtype)
+    choice = rng.integers(0, arms, 37).astype("int32")
+    for first in (0, 32):
+        logits[first, 0] = logits[first + 1, -1] = value
+        logits[first + 2] = value
+        choice[first : first + 5] = [1, 0, 1, arms, -1]
+    results = []
+    for disabled in (contextlib.nullcontext, native.disabled):
+        with disabled(), tf.GradientTape() as tape:
+            tensor = tf.constant(logits)
+            tape.watch(tensor)
+            log_p = losses.log_likelihood(choice, tensor)
+        results.append((log_p.numpy(), tape.gradient(log_p, tensor).numpy()))
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    if np.isnan(value):
+        assert np.isnan(results[0][0][[0, 1, 2, 32, 33, 34]]).all()
 
 
 def test_the_loss_runs_natively_if_it_can(rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -147,22 +148,32 @@ def stream_from_tfds(
     _check_example(dataset.element_spec, None)
     seen = SeenSessions()
     by_trial = [n for n in (*_REQUIRED[2:], *_OPTIONAL) if n in dataset.element_spec]
+    first_columns: dict[str, tuple[int, ...]] = {}
 
     said: set[str] = set()  # A warning of one batch is not repeated for each other batch.
 
-    def add_lengths(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        lengths = {f"{name} length": tf.shape(example[name])[0] for name in by_trial}
-        return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | lengths
+    def add_shapes(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        shapes = {f"{name} shape": tf.shape(example[name]) for name in by_trial}
+        return {name: example[name] for name in (*_REQUIRED[:2], *by_trial)} | shapes
 
     def lay_out(batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         subjects, ids = (id_texts(name, list(batch[name])) for name in ("subject", "session"))
         arrays = {
             name: [
-                values[:length]
-                for values, length in zip(batch[name], batch[f"{name} length"], strict=True)
+                values[tuple(map(slice, shape))]
+                for values, shape in zip(batch[name], batch[f"{name} shape"], strict=True)
             ]
             for name in by_trial
         }
+        for name in by_trial:
+            # The padding of a batch would fill absent columns with zeros.
+            columns = {values.shape[1:] for values in arrays[name]}
+            columns.add(first_columns.setdefault(name, arrays[name][0].shape[1:]))
+            if len(columns) > 1:
+                raise ValueError(
+                    f"{name}: expected as many columns in every session, got "
+                    f"{sorted(map(math.prod, columns))}"
+                )
         trials = trials_from_arrays(**arrays, ids=ids)
         seen.check(ids, subjects, zip(arrays["choice"], arrays["reward"], strict=True))
         trials.check(num_arms=num_arms, reward_kind=reward_kind)
@@ -201,7 +212,7 @@ def stream_from_tfds(
 
     # tf.data runs on the host.
     with tf.device("CPU:0"):
-        batches = dataset.map(add_lengths).padded_batch(batch_size)
+        batches = dataset.map(add_shapes).padded_batch(batch_size)
         return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 

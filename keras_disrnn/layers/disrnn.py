@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.layers.disrnn_cell import DisRNNCell
@@ -15,6 +14,7 @@ from keras_disrnn.layers.time_steps import (
     find_real_time_steps,
     get_previous_latents,
     remove_padding,
+    scan_time_steps,
 )
 from keras_disrnn.native import COSTS, run_core
 from keras_disrnn.utils.config import get_arguments
@@ -230,8 +230,7 @@ class DisRNN(keras.layers.RNN):
                 new = new + inputs[2]
             return ops.where(inputs[1], new, latents)
 
-        # ops.scan of Keras 3.15 fails if the number of sessions is unknown.
-        latents = tf.scan(run_time_step, tuple(inputs), ops.transpose(initial_state))
+        latents = scan_time_steps(run_time_step, tuple(inputs), ops.transpose(initial_state))
         return ops.transpose(latents, (2, 0, 1))
 
     def _add_penalties(self, costs: dict[str, Tensor], real: Tensor | None) -> None:

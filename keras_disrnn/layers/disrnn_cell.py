@@ -165,7 +165,12 @@ class DisRNNCell(keras.layers.Layer):
             )
             stream = ops.reshape(
                 ops.matmul(kernel, columns),
-                (-1, self.num_latents, self.update_units, ops.shape(columns)[-1]),
+                (
+                    ops.shape(columns)[0],
+                    self.num_latents,
+                    self.update_units,
+                    ops.shape(columns)[-1],
+                ),
             )
             return stream + ops.expand_dims(network.input_bias, -1)
         inputs = ops.concatenate(

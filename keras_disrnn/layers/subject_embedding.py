@@ -143,8 +143,9 @@ class SubjectEmbedding(keras.layers.Layer):
         """
         given = ops.logical_not(ops.isnan(index))
         infinite = ops.full_like(index, np.inf)
-        highest = ops.max(ops.where(given, index, -infinite), axis=1)
-        lowest = ops.min(ops.where(given, index, infinite), axis=1)
+        # Without `initial`, Keras refuses sessions without time steps.
+        highest = ops.max(ops.where(given, index, -infinite), axis=1, initial=-np.inf)
+        lowest = ops.min(ops.where(given, index, infinite), axis=1, initial=np.inf)
         subject = ops.where(highest == lowest, highest, ops.full_like(highest, -1.0))
         empty = ops.logical_not(ops.any(real, axis=1))
         mean = self(subject, training=False)

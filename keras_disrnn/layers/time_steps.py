@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.utils.types import Tensor
@@ -54,6 +58,30 @@ def get_previous_latents(latents: Tensor, initial_latents: Tensor) -> Tensor:
     Returns:
         Latents before each time step, `(sessions, time steps, latents)`.
     """
+    # The last one is left out at the end, so that there may be no time steps at all.
     first = ops.cast(initial_latents, latents.dtype)[..., None, :]
     first = ops.broadcast_to(first, (ops.shape(latents)[0], 1, latents.shape[-1]))
-    return ops.concatenate([first, latents[:, :-1]], axis=1)
+    return ops.concatenate([first, latents], axis=1)[:, :-1]
+
+
+def scan_time_steps(
+    step: Callable[[Tensor, tuple[Any, ...]], Tensor], inputs: tuple[Tensor, ...], initial: Tensor
+) -> Tensor:
+    """Run a function over the time steps, each with the state after the one before.
+
+    Args:
+        step: Function of the state and of the inputs of one time step. It returns the next state.
+        inputs: Tensors `(time steps, ...)`. There may be no time steps.
+        initial: The state before the first time step.
+
+    Returns:
+        The state after each time step, `(time steps, ...)`.
+    """
+    # ops.scan of Keras 3.15 fails if the number of sessions is unknown.
+    if inputs[0].shape[0]:
+        return tf.scan(step, inputs, initial)
+    # tf.scan fails without any time step, so it gets one more, which is left out again.
+    count = tf.shape(inputs[0])[0]
+    more = tf.maximum(1 - count, 0)
+    padded = tuple(tf.pad(x, [[0, more]] + [[0, 0]] * (len(x.shape) - 1)) for x in inputs)
+    return tf.scan(step, padded, initial)[:count]

@@ -172,7 +172,9 @@ INLINE void box_muller(U32 w0, U32 w1, F& first, F& second) {
 // row and session whatever the blocks and threads.
 INLINE void draw(const uint32_t (&seed)[2], const uint32_t* rows, const uint32_t* sessions,
                  uint32_t group, float* out, int64_t stride) {
-  U64 even[4] = {*(const U64*)rows, *(const U64*)sessions, U64{} + group, U64{}};
+  U64 even[4] = {U64{}, U64{}, U64{} + group, U64{}};
+  std::memcpy(&even[0], rows, sizeof(U64));
+  std::memcpy(&even[1], sessions, sizeof(U64));
   U64 odd[4] = {even[0] >> 32, even[1] >> 32, even[2], even[3]};
   uint32_t key0 = seed[0], key1 = seed[1];
 #pragma GCC unroll 10

@@ -35,14 +35,20 @@ template <typename T> struct ChoiceLikelihood {
     for (int64_t a = 0; a < arms; a++)
       total += exp_of(load<kFull>(logits + a, arms, present) - top);
     if (!backward) {
-      store<kFull>(own - top - log_of(total), static_cast<T*>(problem.log_p) + at, 1, present);
+      // The logarithm of NaN is a number here, so NaN has to be put back.
+      const V log_p = own - top - log_of(total);
+      store<kFull>(total == total ? log_p : total, static_cast<T*>(problem.log_p) + at, 1,
+                   present);
       return;
     }
     const V upstream = load<kFull>(static_cast<const T*>(problem.dlog_p) + at, 1, present);
     const V scale = upstream / total;
+    // A choice that is none of the arms counts as the first one, as it does above.
+    V arm{};
+    for (int64_t a = 1; a < arms; a++) arm = chosen == T(a) ? V{} + T(a) : arm;
     for (int64_t a = 0; a < arms; a++) {
       const V p = scale * exp_of(load<kFull>(logits + a, arms, present) - top);
-      store<kFull>((chosen == T(a) ? upstream : V{}) - p,
+      store<kFull>((arm == T(a) ? upstream : V{}) - p,
                    static_cast<T*>(problem.dlogits) + at * arms + a, arms, present);
     }
   }

@@ -44,14 +44,16 @@ template <typename T> struct Readout final : Worker {
     block = which;
     first = block * kLanes;
     present = total - first < kLanes ? total - first : kLanes;
-    const T* z = static_cast<const T*>(problem.z) + (first - problem.previous) * latents;
+    const T* z = static_cast<const T*>(problem.z);
     const T* initial = static_cast<const T*>(problem.initial);
     int64_t session = first / problem.rows, row = first % problem.rows;
-    for (int64_t lane = 0; lane < kLanes; lane++, z += latents) {
+    for (int64_t lane = 0; lane < kLanes; lane++) {
       lane_rows[lane] = uint32_t(row);
       lane_sessions[lane] = uint32_t(problem.first_session + session);
       // A lane without a row reads what another does, and what it makes of it goes nowhere.
-      read[lane] = lane >= present ? read[0] : problem.previous && row == 0 ? initial : z;
+      read[lane] = lane >= present                  ? read[0]
+                   : problem.previous && row == 0 ? initial
+                                                  : z + (first + lane - problem.previous) * latents;
       if (++row == problem.rows) row = 0, session++;
     }
     T* to = reinterpret_cast<T*>(x);
@@ -168,16 +170,19 @@ template <typename T> struct Readout final : Worker {
   // the initial latents, which the first rows of all sessions share.
   void give_back() {
     const T* d = reinterpret_cast<const T*>(dx);
-    T* dlatents = static_cast<T*>(problem.dlatents) + (first - problem.previous) * latents;
-    for (int64_t lane = 0; lane < present; lane++, dlatents += latents) {
+    T* all = static_cast<T*>(problem.dlatents);
+    for (int64_t lane = 0; lane < present; lane++) {
+      const int64_t at = (first + lane) * latents;
       // Nothing reads the latents after the last row where it is the row before that counts.
       if (problem.previous && lane_rows[lane] == problem.rows - 1)
-        std::memset(dlatents + latents, 0, latents * sizeof(T));
-      if (problem.previous && lane_rows[lane] == 0)
+        std::memset(all + at, 0, latents * sizeof(T));
+      if (problem.previous && lane_rows[lane] == 0) {
         for (int64_t l = 0; l < latents; l++)
           sums[layout.extra + l][lane % kWidth] += d[l * kLanes + lane];
-      else
+      } else {
+        T* dlatents = all + at - problem.previous * latents;
         for (int64_t l = 0; l < latents; l++) dlatents[l] = d[l * kLanes + lane];
+      }
     }
     const int64_t n = problem.observations;
     T* dfeatures = static_cast<T*>(problem.dfeatures) + first * n;

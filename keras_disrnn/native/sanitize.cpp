@@ -1,4 +1,5 @@
-// A driver for sanitize.sh: many shapes, ragged sessions and threads, on arrays of exact size.
+// A driver for sanitize.sh: many shapes, ragged sessions and threads, and calls from several threads
+// side by side, on arrays of exact size.
 
 #include <cmath>
 #include <cstdio>
@@ -10,7 +11,8 @@ namespace {
 
 struct Shape { int64_t sessions, rows, observations, latents, units, layers; };
 
-std::mt19937 generator(1);
+// Each thread has its own.
+thread_local std::mt19937 generator(1);
 
 template <typename T> std::vector<T> random_array(int64_t size) {
   std::normal_distribution<double> normal(0.0, 0.5);
@@ -173,28 +175,59 @@ template <typename T> bool check_likelihood(int64_t instructions) {
   const int64_t count = 20011, arms = 3;
   std::vector<T> choice(count), log_p(count), gradient(count * arms);
   for (T& arm : choice) arm = T(generator() % arms);
-  const auto logits = random_array<T>(count * arms), upstream = random_array<T>(count);
+  const auto upstream = random_array<T>(count);
+  auto logits = random_array<T>(count * arms);
+  // An arm that does not exist, and logits that are not numbers, among the others and in the rest.
+  for (int64_t odd : {int64_t(5), count - 1}) {
+    choice[odd - 1] = T(arms + 2), choice[odd] = T(0);
+    logits[odd * arms + 1] = T(NAN);
+  }
   disrnn::Likelihood p{};
   p.count = count, p.arms = arms, p.threads = 3, p.instructions = instructions;
   p.choice = choice.data(), p.logits = logits.data(), p.log_p = log_p.data();
   p.dlog_p = upstream.data(), p.dlogits = gradient.data();
   const int64_t wide = sizeof(T) == 8;
   if (disrnn_likelihood(&p, wide, 0) || disrnn_likelihood(&p, wide, 1)) return false;
-  for (T value : log_p)
-    if (!(value < 0)) return false;
-  for (T value : gradient)
-    if (!std::isfinite(value)) return false;
+  for (int64_t i = 0; i < count; i++) {
+    const bool odd = i == 5 || i == count - 1;
+    if (odd ? log_p[i] == log_p[i] : !(log_p[i] < 0)) return false;
+    for (int64_t arm = 0; arm < arms; arm++)
+      if (std::isfinite(gradient[i * arms + arm]) == odd) return false;
+  }
   return true;
+}
+
+// Calls from several threads of a program at once, each with threads of its own, as of two models
+// that Python runs side by side.
+bool check_side_by_side(int64_t instructions) {
+  std::atomic<bool> good(true);
+  std::vector<std::thread> callers;
+  for (int64_t caller = 0; caller < 4; caller++)
+    callers.emplace_back([&, caller] {
+      const Shape shape{70 + caller, 4, 2, 3, 5, 2};
+      for (int64_t noise = 0; noise < 3; noise++)
+        if (!check<float>(shape, disrnn::kTanh, instructions, noise) ||
+            !check_readout<float>(shape, disrnn::kTanh, instructions, noise, caller % 2) ||
+            !check_likelihood<float>(instructions))
+          good = false;
+    });
+  for (auto& caller : callers) caller.join();
+  return good;
 }
 
 }  // namespace
 
 int main() {
   const Shape shapes[] = {{1, 1, 1, 1, 1, 0}, {33, 5, 2, 3, 5, 2}, {100, 7, 4, 2, 8, 1},
-                          {300, 3, 2, 5, 9, 3}, {70, 4, 1, 6, 4, 0}};
+                          {300, 3, 2, 5, 9, 3}, {70, 4, 1, 6, 4, 0}, {0, 3, 2, 2, 5, 1},
+                          {3, 0, 2, 2, 5, 1}};
   for (int64_t instructions = 0; instructions <= disrnn_best_instructions(); instructions++) {
     if (!check_likelihood<float>(instructions) || !check_likelihood<double>(instructions)) {
       std::printf("wrong likelihoods: instructions %ld\n", long(instructions));
+      return 1;
+    }
+    if (!check_side_by_side(instructions)) {
+      std::printf("wrong results side by side: instructions %ld\n", long(instructions));
       return 1;
     }
     for (const Shape& shape : shapes)

@@ -171,7 +171,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> Any:
     text = Path(path).read_bytes()
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{Path(path)}: expected {kind}, got a file that cannot be read ({error}); remove it "
             "to compute it again"

@@ -7,10 +7,10 @@ time step is all zeros and describes no trial.
 
 from __future__ import annotations
 
-import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.bandit.rules import ArrayOps, Rule
+from keras_disrnn.layers.time_steps import scan_time_steps
 from keras_disrnn.utils.types import Tensor
 
 
@@ -46,7 +46,7 @@ def all_states(rule: Rule, seen: Tensor, real: Tensor, num_arms: int) -> Tensor:
     def move(state: Tensor, step: tuple[Tensor, ...]) -> Tensor:
         return _next(rule, state, *step)
 
-    after = tf.scan(move, (ops.swapaxes(chosen, 0, 1), reward, real), start)
+    after = scan_time_steps(move, (ops.swapaxes(chosen, 0, 1), reward, real), start)
     return ops.swapaxes(after, 1, 2)
 
 
