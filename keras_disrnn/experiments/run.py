@@ -11,6 +11,7 @@ The folder holds
 - `metrics.json`, the scores of the training sessions and of the held-out sessions;
 - `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
 - `figures/`, each as PNG and PDF; `paper_model` and `paper_structure` fit the page of a paper;
+- `SHA256SUMS`, the sums of the files that other commands read;
 - `report.html`, which is written last.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +41,7 @@ from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.report import write_report
-from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection import check_selection, select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     BATCH_SIZE,
@@ -49,13 +51,16 @@ from keras_disrnn.experiments.settings import (
     TrainingSettings,
     plain_config,
 )
-from keras_disrnn.experiments.tensorboard import stage_boards
+from keras_disrnn.experiments.stored_run import RESULTS
+from keras_disrnn.experiments.tensorboard import check_tensorboard, stage_boards
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.fit import check_training, train
+from keras_disrnn.training.optimizers import make_optimizer
 from keras_disrnn.training.stages import STAGES, stage_of
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.checksums import CHECKSUMS, write_checksums
 from keras_disrnn.utils.files import write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -132,6 +137,7 @@ def run(
     if isinstance(training, SelectionSettings):
         network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
+        check_selection(network, sessions.train, training, seed)
     else:
         with training.scope():
             network = make_model(sessions.train, model, seed)
@@ -142,70 +148,83 @@ def run(
         print(f"\nSessions, {part}:\n{table.to_string()}")
     seconds = {"data": time.monotonic() - began}
 
-    folder.begin(data=sessions.digest)
-    print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
-    history: pd.DataFrame | None = None
-    tables: dict[str, pd.DataFrame] = {}
-    details: dict[str, Any]
-    if isinstance(training, SelectionSettings):
+    with folder.begin(data=sessions.digest):
+        # Sums from before an interruption do not fit files that are written anew.
+        (out / CHECKSUMS).unlink(missing_ok=True)
+        print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
+        history: pd.DataFrame | None = None
+        tables: dict[str, pd.DataFrame] = {}
+        details: dict[str, Any]
+        if isinstance(training, SelectionSettings):
+            began = time.monotonic()
+            network, tables, details = _select(
+                sessions, model, training, seed=seed, folder=out / "paths"
+            )
+            seconds["selection"] = time.monotonic() - began
+            for stage, table in tables.items():
+                write_csv(out / f"{stage}_penalties.csv", table)
+        else:
+            checkpoint = out / "checkpoint.npz"
+            history = _train(network, sessions, training, seed=seed, checkpoint=checkpoint)
+            write_csv(out / "history.csv", history)
+            stages = history.groupby("stage")
+            seconds |= {stage: float(value) for stage, value in stages["seconds"].sum().items()}
+            details = {
+                "steps": {
+                    stage: {"asked": getattr(training, f"{stage}_steps"), "taken": int(taken)}
+                    for stage, taken in stages["step"].max().items()
+                }
+            }
+            if training.strategy is not None:
+                details["replicas"] = distribute.replicas(network)
+
         began = time.monotonic()
-        network, selections = select(
-            lambda model_seed: make_model(sessions.train, model, model_seed),
-            sessions.train,
-            settings=training,
-            seed=seed,
-            folder=out / "paths",
-            report=lambda line: print(line, flush=True),
-        )
-        seconds["selection"] = time.monotonic() - began
-        tables = {stage: found.table for stage, found in selections.items()}
-        details = {
-            "selection": {
-                stage: {"scale": found.scale, "notes": found.notes}
-                for stage, found in selections.items()
-            }
-        }
-        for stage, table in tables.items():
-            write_csv(out / f"{stage}_penalties.csv", table)
-    else:
-        history = _train(network, sessions, training, seed=seed, checkpoint=out / "checkpoint.npz")
-        write_csv(out / "history.csv", history)
-        stages = history.groupby("stage")
-        seconds |= {stage: float(value) for stage, value in stages["seconds"].sum().items()}
-        details = {
-            "steps": {
-                stage: {"asked": getattr(training, f"{stage}_steps"), "taken": int(taken)}
-                for stage, taken in stages["step"].max().items()
-            }
-        }
-        if training.strategy is not None:
-            details["replicas"] = distribute.replicas(network)
+        metrics, per_session = compute_metrics(network, sessions)
+        metrics |= details
+        write_csv(out / "sessions.csv", per_session)
+        if full:
+            draw(
+                network,
+                sessions,
+                out / "figures",
+                history=history,
+                metrics=metrics,
+                selections=tables,
+            )
+        seconds["evaluation and figures"] = time.monotonic() - began
 
-    began = time.monotonic()
-    metrics, per_session = compute_metrics(network, sessions)
-    metrics |= details
-    write_csv(out / "sessions.csv", per_session)
-    if full:
-        draw(
-            network,
-            sessions,
-            out / "figures",
-            history=history,
-            metrics=metrics,
-            selections=tables,
-        )
-    seconds["evaluation and figures"] = time.monotonic() - began
-
-    began = time.monotonic()
-    save_model(network, out / "model.keras")
-    write_json(out / "metrics.json", metrics)
-    if full and not (out / "saved_model").exists():
-        export(network, out / "saved_model", run=out)
-    seconds["export"] = time.monotonic() - began
-    metrics["seconds"] = seconds
-    write_json(out / "metrics.json", metrics)
-    write_report(out, config, summaries, tables)
+        began = time.monotonic()
+        save_model(network, out / "model.keras")
+        write_json(out / "metrics.json", metrics)
+        if full:
+            # An interruption may have left an export, which may be damaged.
+            shutil.rmtree(out / "saved_model", ignore_errors=True)
+            export(network, out / "saved_model", run=out)
+        seconds["export"] = time.monotonic() - began
+        metrics["seconds"] = seconds
+        write_json(out / "metrics.json", metrics)
+        write_checksums(out, RESULTS)
+        write_report(out, config, summaries, tables)
     return metrics
+
+
+def _select(
+    sessions: RunData, model: ModelSettings, settings: SelectionSettings, *, seed: int, folder: Path
+) -> tuple[DisRNNModel, dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the selected model, the table of penalty scales of each stage, and what was chosen."""
+    network, selections = select(
+        lambda model_seed: make_model(sessions.train, model, model_seed),
+        sessions.train,
+        settings=settings,
+        seed=seed,
+        folder=folder,
+        report=lambda line: print(line, flush=True),
+    )
+    tables = {stage: found.table for stage, found in selections.items()}
+    chosen = {
+        stage: {"scale": found.scale, "notes": found.notes} for stage, found in selections.items()
+    }
+    return network, tables, {"selection": chosen}
 
 
 def _train(
@@ -247,15 +266,26 @@ def check_stages(
     Raises:
         ValueError: If a setting is wrong, or the sessions do not match the model.
     """
+    steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
     check_training(
         model,
         sessions,
-        {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
+        steps,
         held_out=held_out,
         steps_per_epoch=training.steps_per_epoch,
         learning_rate=training.learning_rate,
         settle_steps=training.settle_steps,
+        batch_size=training.batch_size,
+        buckets=training.buckets,
+        choice_weight=training.choice_weight,
     )
+    if not any(steps.values()):
+        raise ValueError(
+            "training: expected steps in at least one stage, got 0 in all; give "
+            "--training.stage1_steps a number above 0"
+        )
+    make_optimizer(training.optimizer, learning_rate=training.learning_rate)
+    check_tensorboard(training.tensorboard)
 
 
 def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from keras_disrnn.analysis import compute_bottlenecks, open_latents
 from keras_disrnn.analysis.scores import tabulate_scores
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots.captions import FIGURES
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.checksums import check_checksums
+from keras_disrnn.utils.files import read_json, write_text
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 from keras_disrnn.version import __version__
 
@@ -57,6 +57,7 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
 
     Raises:
         FileNotFoundError: If the folder lacks a file.
+        ValueError: If a file is damaged.
 
     Example:
 
@@ -70,19 +71,30 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     for name in ("config.yaml", "metrics.json", "environment.json", "sessions.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: expected a run folder with {name}, got none")
-    text, metrics, environment = (
-        (folder / name).read_text(encoding="utf-8")
-        for name in ("config.yaml", "metrics.json", "environment.json")
+    kept = "restore it from a copy, or export the model.keras of the run"
+    check_checksums(folder, ("metrics.json", "environment.json", "sessions.csv"), remedy=kept)
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        if not isinstance(config["data"], dict):
+            raise TypeError("it has no settings of data")
+    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{folder / 'config.yaml'}: expected the settings of a run, got a file that cannot be "
+            f"read ({reason}); {kept}"
+        ) from error
+    metrics, environment = (
+        read_json(folder / name, f"the {what} of a run", remedy=kept)
+        for name, what in (("metrics.json", "scores"), ("environment.json", "record"))
     )
-    config = yaml.safe_load(text)
     if "table" in config["data"]:
         # A card travels with the model, and a whole path would tell whose computer made it.
         config["data"]["table"] = Path(config["data"]["table"]).name
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
         config=config,
-        metrics=json.loads(metrics),
-        environment=json.loads(environment),
+        metrics=metrics,
+        environment=environment,
         sessions=pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
         figures={name: file for name, file in files.items() if file.is_file()},
     )

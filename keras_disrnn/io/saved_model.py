@@ -89,6 +89,7 @@ def export(
     Raises:
         FileExistsError: If `path` exists. Nothing is overwritten.
         FileNotFoundError: If the run folder lacks a file.
+        OSError: If the folder cannot be written, as on a full disk.
         ValueError: If the model is of another kind, or has no weights yet.
 
     Example:
@@ -384,7 +385,14 @@ def _write_saved_model(
 
     signatures = {name: getattr(module, name) for name in manifest["endpoints"]}
     signatures["serving_default"] = serve
-    tf.saved_model.save(module, str(folder), signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures)
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        raise OSError(
+            f"{folder}: expected to write a SavedModel, got: {reason}; free some space, and give "
+            "the command again"
+        ) from error
 
 
 def _name_tensors(contract: dict[str, Any], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from keras_disrnn.utils.files import write_atomically
 
 
 def save_figure(
@@ -22,8 +25,8 @@ def save_figure(
 ) -> Path | None:
     """Draws a figure and saves it. If that fails, warns and returns.
 
-    A training run must not fail because of its figures. Any error becomes a `RuntimeWarning` with
-    the file and the error.
+    A training run must not fail because of its figures. An error of the drawing becomes a
+    `RuntimeWarning` with the file and the error.
 
     Args:
         path: The file. Its suffix is the format. Missing folders are created.
@@ -34,6 +37,9 @@ def save_figure(
 
     Returns:
         The path, or `None` if it failed.
+
+    Raises:
+        OSError: If the file cannot be written, as on a full disk.
 
     Example:
 
@@ -51,13 +57,16 @@ def save_figure(
         drawn = plot(*arguments, **keywords)
         figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
         assert figure is not None, "a function that draws returns an Axes that is in a figure"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = io.BytesIO()
         # Keep text as text in the file, so that journals can typeset it.
         with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-            figure.savefig(path, dpi=dpi)
+            figure.savefig(picture, format=path.suffix[1:] or None, dpi=dpi)
     except Exception as error:
         warnings.warn(
             f"no figure {path}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
         )
         return None
+    # A disk that is full is not the fault of a figure.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(picture.getvalue()))
     return path

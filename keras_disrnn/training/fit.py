@@ -34,7 +34,7 @@ from keras_disrnn.training.optimizers import (
 from keras_disrnn.training.settling import LEAST_EPOCHS, default_settle_steps
 from keras_disrnn.training.stages import STAGES, STEPS_PER_EXECUTION, compile_stage
 from keras_disrnn.utils import distribute
-from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.checks import check_integer, check_number
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,9 @@ def train(
         steps_per_epoch=steps_per_epoch,
         learning_rate=learning_rate,
         settle_steps=settle_steps,
+        batch_size=batch_size,
+        buckets=buckets,
+        choice_weight=choice_weight,
     )
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
@@ -249,6 +252,9 @@ def check_training(
     steps_per_epoch: int,
     learning_rate: LearningRate = LEARNING_RATE,
     settle_steps: int | None = None,
+    batch_size: int | None = None,
+    buckets: int = 1,
+    choice_weight: float = 0.5,
 ) -> None:
     """Check the settings of `train` before it begins.
 
@@ -260,6 +266,9 @@ def check_training(
         steps_per_epoch: As for `train`.
         learning_rate: As for `train`.
         settle_steps: As for `train`.
+        batch_size: As for `train`.
+        buckets: As for `train`.
+        choice_weight: As for `train`.
 
     Raises:
         ValueError: If `train` could not begin with these settings.
@@ -267,6 +276,10 @@ def check_training(
     distribute.check_strategy(model)
     check_integer("steps_per_epoch", steps_per_epoch)
     check_learning_rate(learning_rate)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size)
+    check_integer("buckets", buckets)
+    check_number("choice_weight", choice_weight, 0, 1)
     for stage, count in steps.items():
         check_integer(f"{stage}_steps", count, 0)
         if count > steps_per_epoch and count % steps_per_epoch:
