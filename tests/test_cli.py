@@ -609,7 +609,7 @@ def test_logs_without_tensorboard_are_refused_before_the_first_file(tmp_path):
     code = (
         "import importlib.util as util, sys\n"
         "find = util.find_spec\n"
-        "util.find_spec = lambda name, *rest: None if name == 'tensorboard' else find(name, *rest)\n"
+        "util.find_spec = lambda name, *rest: name != 'tensorboard' and find(name, *rest) or None\n"
         "from keras_disrnn.cli import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

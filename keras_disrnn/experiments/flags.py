@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from keras_disrnn.utils.files import expand_home
+from keras_disrnn.utils.files import expand_home, naming_disk_errors
 
 NAMES = ("held_out_sessions", "held_out_subjects", "subjects")
 """Settings whose values are names. They are taken as they are written."""
 
 
 def with_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that replaces `~` in all of its paths before it begins.
+    """Return a command that replaces `~` in all of its paths, and names the place when a disk is full.
 
     Args:
         command: A function whose arguments are the flags.
@@ -30,7 +30,9 @@ def with_home(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def expanded(**settings: Any) -> None:
-        command(**expand_home(settings))
+        settings = expand_home(settings)
+        with naming_disk_errors(settings.get("out", ".")):
+            command(**settings)
 
     return expanded
 

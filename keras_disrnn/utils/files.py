@@ -108,7 +108,8 @@ def naming_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.strerror is None or (error.errno not in _NO_SPACE and error.filename is not None):
             raise
         hint = "; free some space, and give the command again" if error.errno in _NO_SPACE else ""
-        named = OSError(f"{path}: expected to write the file, got: {error.strerror}{hint}")
+        place = error.filename or path
+        named = OSError(f"{place}: expected to write the file, got: {error.strerror}{hint}")
         named.errno = error.errno
         raise named from error
 
