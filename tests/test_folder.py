@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from keras_disrnn.utils.files import (
     write_atomically,
     write_json,
 )
+from keras_disrnn.utils.locks import FileLock
 from keras_disrnn.utils.state import load_state, save_state
 
 CONFIG = {"model": {"num_latents": 3}, "seed": 1}
@@ -254,6 +258,33 @@ def test_paths_with_a_home_directory_are_found_in_all_settings(monkeypatch):
     ]
     assert TableData("~/trials.csv").table == "/home/me/trials.csv"
     assert TableData("https://host/trials.csv").table == "https://host/trials.csv"
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from keras_disrnn.utils.locks import FileLock\n"
+        "lock = FileLock(sys.argv[1])\n"
+        "print(lock.acquire(), flush=True)\n"
+        "time.sleep(600)"
+    )
+    path = tmp_path / ".lock"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "True\n"
+        lock = FileLock(path)
+        assert not lock.acquire()
+        assert lock.holder() == f"process {child.pid} on {socket.gethostname()}"
+    finally:
+        child.kill()
+        child.communicate()
+    assert path.exists() and lock.acquire()
+    path.write_text("damaged")
+    assert not FileLock(path).acquire() and FileLock(path).holder() == "another process"
+    lock.release()
+    assert not path.exists()
 
 
 def test_a_folder_without_work_is_begun_again_with_other_settings(tmp_path):

@@ -34,8 +34,10 @@ from keras_disrnn.experiments.comparison_plan import COGNITIVE
 from keras_disrnn.experiments.figures import check_formats, save_figures
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.io.keras_file import load_model
+from keras_disrnn.io.saved_model import MANIFEST, check
 from keras_disrnn.plots import plot_behaviour
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.checksums import check_checksums
 from keras_disrnn.utils.files import check_new, new_folder, write_atomically
 from keras_disrnn.utils.tables import write_csv
 
@@ -166,10 +168,13 @@ def load_agent(
 def _load_any(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if (path / "model.keras").exists():
+        check_checksums(path, ["model.keras"])
         path = path / "model.keras"
     if path.is_file():
         return load_model(path, kind=None)
     if (path / "saved_model.pb").exists():
+        if (path / MANIFEST).exists():
+            check(path)
         return tf.saved_model.load(str(path))
     raise FileNotFoundError(
         f"{path}: expected a run folder, a .keras file or a SavedModel, got none of them"

@@ -186,8 +186,8 @@ def plot_run(
     """
     check_new(out)
     check_formats(formats)
-    results = load_results(run)
     model, data = load_run_data(run)
+    results = load_results(run)
     with new_folder(out) as folder:
         draw(model, data, folder, formats=formats, **results)
 

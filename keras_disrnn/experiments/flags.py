@@ -16,7 +16,7 @@ NAMES = ("held_out_sessions", "held_out_subjects", "subjects")
 
 
 def with_home(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that replaces `~` in all of its paths, and names the place when a disk is full.
+    """Return a command that replaces `~` in its paths, and names the place when a disk is full.
 
     Args:
         command: A function whose arguments are the flags.

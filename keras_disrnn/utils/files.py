@@ -105,7 +105,7 @@ def naming_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         # An error without a system's message is one of this package, and names its file.
-        if error.strerror is None or (error.errno not in _NO_SPACE and error.filename is not None):
+        if error.strerror is None or error.errno not in {*_NO_SPACE, errno.EIO, errno.EROFS}:
             raise
         hint = "; free some space, and give the command again" if error.errno in _NO_SPACE else ""
         place = error.filename or path
