@@ -28,7 +28,7 @@ import numpy as np
 
 REMOVES = ("unlink", "rmdir")
 
-SECONDS = 300
+SECONDS = 1200
 """A child that runs longer hangs, and is ended."""
 
 

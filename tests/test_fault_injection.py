@@ -40,8 +40,8 @@ TRAINING = [
 ]  # fmt: skip
 SELECTION = [
     "--selection.scales=[1, 2]", "--selection.dopamine_scales=[1, 2]", "--selection.steps=2",
-    "--selection.warmup_steps=2", "--selection.dopamine_steps=2", "--selection.settle_steps=2",
-    "--selection.separation_steps=2", "--selection.batch_size=4",
+    "--selection.warmup_steps=2", "--selection.dopamine_steps=2", "--selection.settle_steps=0",
+    "--selection.separation_steps=0", "--selection.batch_size=4",
 ]  # fmt: skip
 SYNTHETIC = ["--data.num_sessions=6", "--data.num_held_out_sessions=3", "--data.num_trials=8"]
 TABLE = [
