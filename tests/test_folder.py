@@ -151,6 +151,8 @@ def test_an_interrupted_part_leaves_nothing(tmp_path):
             lambda place: (place / "whole").read_text(),
         )
         assert found == "a"
+        check_checksums(tmp_path / "part")
+    assert {path.name for path in (tmp_path / "part").iterdir()} == {"whole", "SHA256SUMS"}
 
 
 def test_other_settings_are_refused_by_the_first_that_differs(tmp_path):

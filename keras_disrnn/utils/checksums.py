@@ -20,7 +20,7 @@ def write_checksums(folder: str | os.PathLike[str], names: Iterable[str] | None 
 
     Args:
         folder: The folder.
-        names: Names of the files; `None` for all files in the folder.
+        names: Names of the files; `None` for all files in the folder that are not hidden.
 
     Example:
 
@@ -34,7 +34,11 @@ def write_checksums(folder: str | os.PathLike[str], names: Iterable[str] | None 
     """
     folder = Path(folder)
     if names is None:
-        names = [path.name for path in folder.iterdir() if path.is_file()]
+        names = [
+            path.name
+            for path in folder.iterdir()
+            if path.is_file() and not path.name.startswith(".")
+        ]
     lines = [
         f"{_sum(folder / name)}  {name}\n" for name in sorted(names) if (folder / name).exists()
     ]
