@@ -3,7 +3,7 @@
 PYTHON ?= .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help install test slow lint format types doctest docs-snippets demo sanitize fuzz benchmarks
+.PHONY: help install test slow faults lint format types doctest docs-snippets demo sanitize fuzz benchmarks
 
 help:  ## List the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -17,6 +17,9 @@ test:  ## Run the tests (8 to 10 minutes on 2 cores)
 
 slow:  ## Run the slow tests
 	$(PYTHON) -m pytest -m slow
+
+faults:  ## Kill commands, fill disks and damage files (about an hour on 2 cores)
+	$(PYTHON) -m pytest -m slow tests/test_fault_injection.py
 
 lint:  ## Check style, docstrings and the floors of the package
 	$(PYTHON) -m ruff check .

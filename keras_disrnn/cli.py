@@ -444,5 +444,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: str, out: str, **settings: Any) -> None:
     metrics = experiments.run.run(command, out, **settings)
-    print(f"\n{experiments.run.summarize_metrics(metrics)}")
+    print(f"\n{experiments.metrics.summarize_metrics(metrics)}")
     print(f"Report: {Path(out) / 'report.html'}")

@@ -39,6 +39,9 @@ QUICK = [
     "--training.steps_per_epoch=2", "--model.num_latents=3", "--model.update_units=4",
     "--model.num_update_layers=1",
 ]  # fmt: skip
+SMALL_DATA_OF_COMPARE = [
+    "--synthetic.num_sessions=6", "--synthetic.num_held_out_sessions=3", "--synthetic.num_trials=9",
+]  # fmt: skip
 SMALL_DATA = ["--data.num_sessions=12", "--data.num_held_out_sessions=6", "--data.num_trials=15"]
 
 
@@ -353,6 +356,9 @@ def test_a_run_without_a_digest_of_its_data_is_evaluated_with_a_warning(
     shutil.copytree(run_of_three_arms, old)
     environment = json.loads((old / "environment.json").read_text())
     digest = environment.pop("data")
+    for new in ("sha256", "settings"):
+        del environment[new]
+    (old / "SHA256SUMS").unlink()
     (old / "environment.json").write_text(json.dumps(environment))
     assert main(["evaluate", f"--run={old}"]) == 0
     assert "has no digest of its data" in caplog.text
@@ -360,7 +366,7 @@ def test_a_run_without_a_digest_of_its_data_is_evaluated_with_a_warning(
     (old / "environment.json").write_text(json.dumps({**environment, "data": digest[:16]}))
     caplog.clear()
     assert main(["evaluate", f"--run={old}"]) == 0
-    assert not caplog.text
+    assert "digest" not in caplog.text
 
 
 @pytest.mark.parametrize("change", ["an arm", "dopamine", "the column of dopamine"])
@@ -578,3 +584,98 @@ def test_the_exported_model_plays_a_file_of_trials(demo, trials, tmp_path):
     chosen = probability[np.arange(len(session)), session["went_right"]]
     np.testing.assert_allclose(got[:, 1], chosen, atol=1e-4)
     np.testing.assert_allclose(got[:, 2], outputs["dopamine"][0, 1:, 0], atol=1e-4)
+
+
+WRONG_SETTINGS = {
+    "batch_size": "--training.batch_size=0",
+    "buckets": "--training.buckets=0",
+    "choice_weight": "--training.choice_weight=2",
+    "optimizer": "--training.optimizer=no_such_optimizer",
+    "training: expected steps": "--training.stage1_steps=0",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SETTINGS)
+def test_a_wrong_setting_is_found_before_the_first_file(name, tmp_path, capsys):
+    zero = ["--training.warmup_steps=0", "--training.stage2_steps=0"]
+    words = [*SMALL_DATA, *QUICK, *(zero if "steps" in name else []), WRONG_SETTINGS[name]]
+    assert main(["demo", f"--out={tmp_path / 'out'}", *words]) == 1
+    assert f"error: {name}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_logs_without_tensorboard_are_refused_before_the_first_file(tmp_path):
+    """In a child process, whose finder of modules does not know tensorboard."""
+    code = (
+        "import importlib.util as util, sys\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: name != 'tensorboard' and find(name, *rest) or None\n"
+        "from keras_disrnn.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["demo", "--out=out", "--training.tensorboard=logs", *SMALL_DATA, *QUICK]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "tensorboard: expected the package tensorboard" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["recover", "--num_seeds=0"], "num_seeds: expected"),
+        (["recover", "--workers=0"], "workers: expected"),
+        (["recover", "--data.num_sessions=1"], "folds: expected at most"),
+        (["recover", "--sizes=[9, 1]"], "folds: expected at most"),
+        (["recover", "--model.num_latents=0"], "num_latents: expected"),
+        (["compare", "--settings.gru_steps=0"], "gru_steps: expected"),
+        (["compare", "--training.buckets=0", *SMALL_DATA_OF_COMPARE], "buckets: expected"),
+    ],
+)
+def test_all_commands_check_before_the_first_file(words, message, tmp_path, capsys):
+    assert main([*words, f"--out={tmp_path / 'out'}"]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_of_an_unknown_format_are_refused(demo, tmp_path, capsys):
+    words = ["plot", f"--run={demo}", f"--out={tmp_path / 'out'}", "--formats=[png, bmx]"]
+    assert main(words) == 1
+    assert "formats: expected file name extensions such as png" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_diverged_run_does_not_block_the_corrected_command(tmp_path, capsys, caplog):
+    words = ["demo", f"--out={tmp_path / 'out'}", *SMALL_DATA, *QUICK]
+    steps = ["--training.stage1_steps=40", "--training.steps_per_epoch=10"]
+    assert main([*words, *steps, "--training.learning_rate=1e30"]) == 1
+    assert (tmp_path / "out" / "diverged.txt").exists()
+    assert main([*words, "--training.stage2_steps=0"]) == 0
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not (tmp_path / "out" / "diverged.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (command, name)
+        for command in ("evaluate", "plot", "export", "ablate")
+        for name in ("config.yaml", "environment.json", "metrics.json", "model.keras")
+        # These two commands do not read the scores.
+        if not (command in ("evaluate", "ablate") and name == "metrics.json")
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(command, name, demo, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(demo, run)
+    whole = (run / name).read_bytes()
+    (run / name).write_bytes(whole[: len(whole) // 2])
+    words = [command, f"--run={run}"]
+    if command != "evaluate":
+        words.append(f"--out={tmp_path / 'new'}")
+    assert main(words) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("keras-disrnn: error: ") and str(run / name) in error
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}

@@ -206,8 +206,8 @@ def test_finished_seeds_are_not_fitted_again(tmp_path):
     with pytest.raises(FileExistsError, match="got another data.agent"):
         recover(tmp_path, [0], **other)
     with (
-        ResultFolder(tmp_path, read_config(tmp_path), command="recover").lock(),
-        pytest.raises(FileExistsError, match="another process"),
+        ResultFolder(tmp_path, read_config(tmp_path), command="recover").begin(),
+        pytest.raises(FileExistsError, match="process .* works"),
     ):
         recover(tmp_path, [0], **SETTINGS)
     (tmp_path / "seed-0" / "result.json").write_text("{")

@@ -32,6 +32,7 @@ from keras_disrnn.analysis.graph import cluster_graphs, graph_from_dict, graph_t
 from keras_disrnn.analysis.studies import StudyFit
 from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, Sessions, sessions_from_table
+from keras_disrnn.experiments.begin import lock_folder
 from keras_disrnn.experiments.data import load_data
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.settings import ModelSettings, TableData, TrainingSettings
@@ -218,10 +219,10 @@ def test_a_killed_study_resumes_to_the_same_numbers(study, trials, tmp_path):
 
 def test_a_second_process_is_refused(study, trials):
     out = study[0]
-    with contextlib.closing(sqlite3.connect(out / ".lock", isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(FileExistsError, match="another process runs"):
-            run_study(out, settings_of(trials), workers=0)
+    lock = lock_folder(out)
+    with pytest.raises(FileExistsError, match="got one in which process .* works"):
+        run_study(out, settings_of(trials), workers=0)
+    lock.release()
 
 
 @pytest.fixture
@@ -289,13 +290,22 @@ def test_the_subject_of_a_pooled_fit_is_none(trials, tmp_path, without_report):
     assert rows["subject"].tolist() == ["m1", "m2", None]
 
 
-def test_a_damaged_result_of_a_fit_is_named(study, trials, tmp_path):
+@pytest.mark.parametrize("name", ["fit.json", "run/sessions.csv", "run/SHA256SUMS"])
+def test_a_study_goes_on_without_a_damaged_fit(name, study, trials, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study[0], out)
     key = study[1]["key"].iloc[0]
-    (out / "fits" / key / "fit.json").write_text("{")
-    with pytest.raises(ValueError, match=rf"{key}/fit.json: expected the result of a fit"):
-        run_study(out, settings_of(trials), workers=0)
+    damaged = out / "fits" / key / name
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    (out / "study.sqlite").write_text("damaged")
+    rows = run_study(out, settings_of(trials), workers=0)
+    broken = rows["key"] == key
+    assert (rows["state"][broken] == "failed").all()
+    assert (rows["state"][~broken] == "done").all()
+    error = rows["error"][broken].iloc[0]
+    assert f"{key}/{name}: expected" in error
+    rows = run_study(out, settings_of(trials), engine="inline", retry_failed=True)
+    assert (rows["state"] == "done").all()
 
 
 # === Penalty scales ===
@@ -419,7 +429,8 @@ def test_a_foreign_folder_is_refused(trials, tmp_path, capsys):
 
 def test_the_folder_of_another_command_is_refused(trials, tmp_path):
     folder = ResultFolder(tmp_path / "out", {"seed": 0}, command="fit")
-    folder.begin()
+    with folder.begin():
+        (folder.path / "history.csv").touch()
     with pytest.raises(FileExistsError, match="expected a result of the command 'study'"):
         run_study(tmp_path / "out", settings_of(trials))
 

@@ -271,5 +271,6 @@ def write_trials(
     if Path(out).suffix != ".csv":
         raise ValueError(f"{out}: expected a name that ends in .csv, got {Path(out).name!r}")
     table = trials_from_events(events, settings)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_text(out, table.to_csv(index=False))
     return table

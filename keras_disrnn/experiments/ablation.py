@@ -18,13 +18,9 @@ from keras_disrnn.analysis.evaluation import session_totals
 from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_run_data
 from keras_disrnn.experiments.figures import save_figures
-from keras_disrnn.experiments.folder import (
-    ResultFolder,
-    Step,
-    compute_step,
-    load_training,
-)
+from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step
 from keras_disrnn.experiments.settings import BATCH_SIZE
+from keras_disrnn.experiments.stored_run import digest_model, load_training
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
@@ -32,7 +28,7 @@ from keras_disrnn.training.fit import with_latents
 from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, Stage
 from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.utils.checks import check_integer
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.files import absolute_path, write_text
 from keras_disrnn.utils.tables import format_interval, to_markdown, write_csv
 from keras_disrnn.utils.thresholds import SMALLEST_EFFECT
 
@@ -135,16 +131,8 @@ def compute_ablation(
             model.
     """
     check_built(model)
-    check_integer("steps", steps)
-    check_integer("num_bootstrap_samples", num_bootstrap_samples)
-    check_integer("seed", seed, 0)
     smallest = {**SMALLEST_EFFECT, **(smallest_effect or {})}
-    for name, value in smallest.items():
-        if name not in READOUTS or not 0.0 <= value < float("inf"):
-            raise ValueError(
-                "smallest_effect: expected numbers of at least 0 for 'choice' and 'dopamine', got "
-                f"{value!r} for {name!r}"
-            )
+    _check_settings(steps, num_bootstrap_samples, smallest, seed)
     train, held_out = train.for_model(model), held_out.for_model(model)
     for name in ("num_observations", "num_arms", "num_signals"):
         for part in (train, held_out):
@@ -252,28 +240,40 @@ def ablate_run(
         "num_bootstrap_samples": num_bootstrap_samples,
         "seed": seed,
     }
-    folder = ResultFolder(out, {"run": str(run), **settings}, command="ablate", last="ablation.md")
+    _check_settings(settings["steps"], num_bootstrap_samples, settings["smallest_effect"], seed)
+    config = {"run": absolute_path(run), **settings}
+    folder = ResultFolder(out, config, command="ablate", last="ablation.md")
     model, sessions = load_run_data(run)
-    check_integer("steps", settings["steps"])
-    check_integer("num_bootstrap_samples", num_bootstrap_samples)
-    folder.begin(data=sessions.digest)
-    ablation = compute_ablation(
-        model,
-        sessions.train,
-        sessions.held_out,
-        **settings,
-        learning_rate=training.learning_rate,
-        batch_size=training.batch_size,
-        buckets=training.buckets,
-        progress=print,
-        step=folder.step,
-    )
-    write_csv(folder.path / "effects.csv", ablation.effects)
-    write_csv(folder.path / "verdicts.csv", ablation.verdicts)
-    save_figures(folder.path / "ablation", plot_ablation, ablation)
-    write_text(folder.path / "ablation.md", ablation_markdown(ablation))
-    folder.discard_steps()
+    with folder.begin(data=f"{sessions.digest}-{digest_model(run)}"):
+        ablation = compute_ablation(
+            model,
+            sessions.train,
+            sessions.held_out,
+            **settings,
+            learning_rate=training.learning_rate,
+            batch_size=training.batch_size,
+            buckets=training.buckets,
+            progress=print,
+            step=folder.step,
+        )
+        write_csv(folder.path / "effects.csv", ablation.effects)
+        write_csv(folder.path / "verdicts.csv", ablation.verdicts)
+        save_figures(folder.path / "ablation", plot_ablation, ablation)
+        write_text(folder.path / "ablation.md", ablation_markdown(ablation))
+        folder.discard_steps()
     return ablation
+
+
+def _check_settings(steps: Any, samples: Any, smallest: Mapping[str, float], seed: Any) -> None:
+    check_integer("steps", steps)
+    check_integer("num_bootstrap_samples", samples)
+    check_integer("seed", seed, 0)
+    for name, value in smallest.items():
+        if name not in READOUTS or not 0.0 <= value < float("inf"):
+            raise ValueError(
+                "smallest_effect: expected numbers of at least 0 for 'choice' and 'dopamine', got "
+                f"{value!r} for {name!r}"
+            )
 
 
 def verdict(row: Mapping[str, Any]) -> str:

@@ -19,13 +19,14 @@ from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
 from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step, load_run
+from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step
 from keras_disrnn.experiments.settings import BATCH_SIZE, TableData, plain_config
+from keras_disrnn.experiments.stored_run import digest_model, load_run
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.objectives.losses import log_likelihood
-from keras_disrnn.utils.files import write_json
+from keras_disrnn.utils.files import absolute_path, write_json
 from keras_disrnn.utils.tables import write_csv
 
 TARGETS = {"choice": ("choice",), "joint": ("choice", "dopamine")}
@@ -413,19 +414,24 @@ def adapt_run(
         FileExistsError: If the folder holds anything but this adaptation, unfinished.
         FileNotFoundError, ValueError: If the run, the data or a setting are wrong.
     """
-    config = plain_config({"run": str(run), "data": data, "targets": targets})
+    config = plain_config({"run": absolute_path(run), "data": data, "targets": targets})
     folder = ResultFolder(out, config, command="adapt", last="metrics.json")
     model, _, _ = load_run(run)
     parts = load_data(data, 0)
     _check_parts(model, parts.train, parts.held_out)
     check_new_subjects(model, parts.train, targets)
-    folder.begin(data=parts.digest)
-    adaptation, scores, sessions = adapt_and_score(
-        model, parts.train, parts.held_out, targets=targets, batch_size=BATCH_SIZE, step=folder.step
-    )
-    write_csv(folder.path / "subjects.csv", adaptation.subjects)
-    write_csv(folder.path / "sessions.csv", sessions)
-    save_model(adaptation.model, folder.path / "model.keras")
-    write_json(folder.path / "metrics.json", scores)
-    folder.discard_steps()
+    with folder.begin(data=f"{parts.digest}-{digest_model(run)}"):
+        adaptation, scores, sessions = adapt_and_score(
+            model,
+            parts.train,
+            parts.held_out,
+            targets=targets,
+            batch_size=BATCH_SIZE,
+            step=folder.step,
+        )
+        write_csv(folder.path / "subjects.csv", adaptation.subjects)
+        write_csv(folder.path / "sessions.csv", sessions)
+        save_model(adaptation.model, folder.path / "model.keras")
+        write_json(folder.path / "metrics.json", scores)
+        folder.discard_steps()
     return adaptation, scores

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -30,12 +31,14 @@ from keras_disrnn.bandit import (
 from keras_disrnn.data import Columns, Sessions, read_table, sessions_from_table
 from keras_disrnn.experiments.behaviour_settings import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison_plan import COGNITIVE
-from keras_disrnn.experiments.figures import save_figures
+from keras_disrnn.experiments.figures import check_formats, save_figures
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.io.keras_file import load_model
+from keras_disrnn.io.saved_model import MANIFEST, check
 from keras_disrnn.plots import plot_behaviour
 from keras_disrnn.utils.checks import check_integer
-from keras_disrnn.utils.files import check_new
+from keras_disrnn.utils.checksums import check_checksums
+from keras_disrnn.utils.files import check_new, new_folder, write_atomically
 from keras_disrnn.utils.tables import write_csv
 
 
@@ -94,10 +97,13 @@ def load_agent(
 def _load_any(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     if (path / "model.keras").exists():
+        check_checksums(path, ["model.keras"])
         path = path / "model.keras"
     if path.is_file():
         return load_model(path, kind=None)
     if (path / "saved_model.pb").exists():
+        if (path / MANIFEST).exists():
+            check(path)
         return tf.saved_model.load(str(path))
     raise FileNotFoundError(
         f"{path}: expected a run folder, a .keras file or a SavedModel, got none of them"
@@ -138,22 +144,28 @@ def simulate_table(
             f"{out}: expected a name that ends in .csv, .csv.gz or .parquet, got {out.name!r}"
         )
     check_integer("seed", seed, 0)
+    check_integer("num_sessions", num_sessions)
+    if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(
+            f"{out}: expected the package pyarrow to write .parquet, got none; install it with "
+            "pip install pyarrow, or write a .csv"
+        )
     world = make_environment(environment)
     if num_trials is None and environment.kind != "schedule":
         num_trials = 200
     agent = load_agent(model, subject=subject)
     played = simulate(agent, world, num_sessions=num_sessions, num_trials=num_trials, seed=seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".partial.{out.name}")
-    try:
-        table = played.to_table()
+    table = played.to_table()
+
+    def write(file: BinaryIO) -> None:
         if out.suffix == ".parquet":
-            table.to_parquet(partial, index=False)
+            table.to_parquet(file, index=False)
         else:
-            table.to_csv(partial, index=False)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+            packing = "gzip" if out.suffix == ".gz" else None
+            table.to_csv(file, index=False, mode="wb", compression=packing)
+
+    write_atomically(out, write)
     return played
 
 
@@ -186,6 +198,7 @@ def compare_behaviour(
     """
     out = check_new(out)
     check_integer("seed", seed, 0)
+    _check_settings(settings)
     names = [data.columns.session] + ([data.columns.subject] if data.columns.subject else [])
     table = read_table(data.table, text=names)
     sessions = sessions_from_table(
@@ -223,10 +236,6 @@ def compare_behaviour(
         )
         model.fit_sessions(sessions, "choice", seed=seed)
         agents[name] = [(agent_from_model(model, name), *rest) for _, *rest in everyone]
-    if "animals" in agents:
-        raise ValueError(
-            "models: expected names other than that of the table's own sessions, got 'animals'"
-        )
     options = {"lags": settings.lags, "replicates": settings.num_bootstrap_samples, "seed": seed}
     found = {"animals": compute_behaviour(sessions, better=better, **options)}
     for name, own_players in agents.items():
@@ -245,9 +254,19 @@ def compare_behaviour(
         found[name] = compute_behaviour(read, better=better, **options)
     models = {name: behaviour for name, behaviour in found.items() if name != "animals"}
     distances = compute_behaviour_distances(found["animals"], models)
-    out.mkdir(parents=True)
     frames = [behaviour.table.assign(who=name) for name, behaviour in found.items()]
-    write_csv(out / "behaviour.csv", pd.concat(frames))
-    write_csv(out / "distances.csv", distances)
-    save_figures(out / "behaviour", plot_behaviour, found, formats=settings.figures)
+    with new_folder(out) as folder:
+        write_csv(folder / "behaviour.csv", pd.concat(frames))
+        write_csv(folder / "distances.csv", distances)
+        save_figures(folder / "behaviour", plot_behaviour, found, formats=settings.figures)
     return found, distances
+
+
+def _check_settings(settings: BehaviourSettings) -> None:
+    for name in ("times", "lags", "num_bootstrap_samples"):
+        check_integer(name, getattr(settings, name))
+    check_formats(settings.figures)
+    for name in settings.models:
+        if name == "animals" or name in settings.cognitive:
+            other = "the table's own sessions" if name == "animals" else "a baseline"
+            raise ValueError(f"models: expected names other than that of {other}, got {name!r}")

@@ -27,10 +27,9 @@ from keras_disrnn.data import summary as summarize_sessions
 from keras_disrnn.experiments.behaviour import compare_behaviour
 from keras_disrnn.experiments.behaviour_settings import BehaviourSettings
 from keras_disrnn.experiments.data import load_run_data, load_sessions
-from keras_disrnn.experiments.figures import draw, save_figures
-from keras_disrnn.experiments.folder import load_results, load_run
-from keras_disrnn.experiments.recovery import recover, summarize_recovery
-from keras_disrnn.experiments.run import compute_metrics, score_sessions
+from keras_disrnn.experiments.figures import check_formats, draw, save_figures
+from keras_disrnn.experiments.metrics import compute_metrics, score_sessions
+from keras_disrnn.experiments.recovery import check_recovery, recover, summarize_recovery
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     SYNTHETIC_COLUMNS,
@@ -38,6 +37,7 @@ from keras_disrnn.experiments.settings import (
     SyntheticData,
     TableData,
 )
+from keras_disrnn.experiments.stored_run import load_results, load_run
 from keras_disrnn.io.keras_file import load_model, save_model
 from keras_disrnn.io.reference import read_reference, write_reference
 from keras_disrnn.io.saved_model import export
@@ -82,6 +82,7 @@ def evaluate_run(
         model, data, _ = load_run(run)
         metrics = score_sessions(model, _read_like(model, data, table))
     if out is not None:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_json(out, metrics)
     return metrics
 
@@ -160,6 +161,7 @@ def export_run(
         FileExistsError: If `out` exists.
         FileNotFoundError, ValueError: If there is no such model, or it cannot be exported.
     """
+    check_new(out)
     if Path(run).is_file():
         model, record = load_model(run, kind=None), None
     else:
@@ -193,6 +195,7 @@ def import_model(
     if path.suffix != ".keras":
         raise ValueError(f"{out}: expected a name that ends in .keras, got {path.name!r}")
     model = read_reference(params, configuration)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, path)
     return model
 
@@ -214,8 +217,11 @@ def plot_run(
         FileNotFoundError, ValueError: If the run cannot be read.
     """
     check_new(out)
+    check_formats(formats)
     model, data = load_run_data(run)
-    draw(model, data, out, formats=formats, **load_results(run))
+    results = load_results(run)
+    with new_folder(out) as folder:
+        draw(model, data, folder, formats=formats, **results)
 
 
 class SubjectReport(NamedTuple):
@@ -316,16 +322,15 @@ def recover_sizes(
     """
     out = Path(out)
     tables = []
-    for size in sizes or [data.num_sessions]:
-        table = recover(
-            out / f"sessions-{size}" if sizes else out,
-            seeds,
-            data=dataclasses.replace(data, num_sessions=size),
-            model=model,
-            selection=selection,
-            workers=workers,
-            report=report,
-        )
+    settings: Any = {"model": model, "selection": selection, "workers": workers}
+    data_by_size = {
+        size: dataclasses.replace(data, num_sessions=size) for size in sizes or [data.num_sessions]
+    }
+    for own in data_by_size.values():
+        check_recovery(seeds, data=own, **settings)
+    for size, own in data_by_size.items():
+        place = out / f"sessions-{size}" if sizes else out
+        table = recover(place, seeds, data=own, report=report, **settings)
         tables.append(table.assign(sessions=size))
         if sizes:
             report(f"sessions: {size}")

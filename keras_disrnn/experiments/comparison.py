@@ -27,6 +27,7 @@ from keras_disrnn.experiments.data import load_data, load_sessions
 from keras_disrnn.experiments.figures import save_figures
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import check_stages, make_model
+from keras_disrnn.experiments.selection import check_selection
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -40,6 +41,7 @@ from keras_disrnn.models import baselines
 from keras_disrnn.plots import plot_comparison
 from keras_disrnn.training.fit import fingerprint
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.checksums import check_checksums
 from keras_disrnn.utils.files import write_text
 from keras_disrnn.utils.tables import write_csv
 
@@ -116,6 +118,8 @@ def compare(
     check_integer("num_bootstrap_samples", settings.num_bootstrap_samples, 1)
     check_integer("num_starts", settings.num_starts, 1)
     check_integer("seed", seed, 0)
+    check_integer("gru_units", settings.gru_units, 0)
+    check_integer("gru_steps", settings.gru_steps, 1)
     if settings.leave_one_subject_out:
         _check_left_out(data, settings, model)
     ways: dict[str, Any] = {
@@ -130,16 +134,19 @@ def compare(
         sessions = load_sessions(data)
         plan = planned(sessions)
         _check(plan, {}, sessions, settings, model, training, seed)
-        folds, estimates = {}, []
-        folder.begin(data=fingerprint(sessions))
-        for split in leave_one_subject_out(sessions):
-            subject = split.held_out.subjects[0]
-            print(f"Without {subject}:")
-            place = f"models/{_file_name(f'without {subject}')}"
-            folds[subject], found = _fit(plan, split.train, folder, place)
-            estimates.append(found.assign(left_out=subject))
-        table = compute_fold_comparison(folds, sessions, **ways)
-        estimates = pd.concat(estimates, ignore_index=True)
+
+        def fit() -> tuple[pd.DataFrame, pd.DataFrame]:
+            folds, estimates = {}, []
+            for split in leave_one_subject_out(sessions):
+                subject = split.held_out.subjects[0]
+                print(f"Without {subject}:")
+                place = f"models/{_file_name(f'without {subject}')}"
+                folds[subject], found = _fit(plan, split.train, folder, place)
+                estimates.append(found.assign(left_out=subject))
+            table = compute_fold_comparison(folds, sessions, **ways)
+            return table, pd.concat(estimates, ignore_index=True)
+
+        digest = fingerprint(sessions)
     else:
         loaded = {name: load_model(path, kind=None) for name, path in settings.models.items()}
         parts = load_data(data, seed)
@@ -150,16 +157,21 @@ def compare(
             }
         plan = planned(parts.train)
         _check(plan, loaded, parts.train, settings, model, training, seed, [parts.held_out])
-        folder.begin(data=parts.digest)
-        fitted, estimates = _fit(plan, parts.train, folder, "models")
-        table = compute_comparison({**fitted, **loaded}, by_part, **ways)
 
-    write_text(out / "table.md", comparison_markdown(table))
-    write_text(out / "table.tex", comparison_latex(table))
-    write_csv(out / "parameters.csv", estimates)
-    for name, differences in (("scores", False), ("differences", True)):
-        save_figures(out / name, plot_comparison, table, differences=differences)
-    write_csv(out / "table.csv", table)
+        def fit() -> tuple[pd.DataFrame, pd.DataFrame]:
+            fitted, estimates = _fit(plan, parts.train, folder, "models")
+            return compute_comparison({**fitted, **loaded}, by_part, **ways), estimates
+
+        digest = parts.digest
+
+    with folder.begin(data=digest):
+        table, estimates = fit()
+        write_text(out / "table.md", comparison_markdown(table))
+        write_text(out / "table.tex", comparison_latex(table))
+        write_csv(out / "parameters.csv", estimates)
+        for name, differences in (("scores", False), ("differences", True)):
+            save_figures(out / name, plot_comparison, table, differences=differences)
+        write_csv(out / "table.csv", table)
     return table
 
 
@@ -206,10 +218,13 @@ def _check(
         raise ValueError(
             f"against: expected one of {', '.join(map(repr, names))}, got {settings.against!r}"
         )
-    if settings.disrnn and not isinstance(training, SelectionSettings):
+    if settings.disrnn:
         network = make_model(sessions, model, seed)
         train_part, *others = (part.for_model(network) for part in (sessions, *others))
-        check_stages(network, train_part, training, *others)
+        if isinstance(training, SelectionSettings):
+            check_selection(network, train_part, training, seed)
+        else:
+            check_stages(network, train_part, training, *others)
 
 
 def _file_name(name: str) -> str:
@@ -274,6 +289,7 @@ def _write(model: Any, folder: Path) -> None:
 
 def _read(folder: Path) -> Any:
     """Read what `_write` wrote."""
+    check_checksums(folder, remedy=f"remove {folder} to fit the model again")
     if (folder / "model.keras").exists():
         return load_model(folder / "model.keras", kind=None)
     return {

@@ -17,8 +17,9 @@ from keras_disrnn.data import (
     split_by_session,
     split_by_subject,
 )
-from keras_disrnn.experiments.folder import load_run, read_digest
+from keras_disrnn.experiments.folder import read_digest
 from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS, SyntheticData, TableData
+from keras_disrnn.experiments.stored_run import load_run
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.fit import fingerprint
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.backend_bases import FigureCanvasBase
 
 from keras_disrnn.analysis import (
     compute_bottlenecks,
@@ -42,6 +43,28 @@ from keras_disrnn.plots import (
 
 FORMATS = ("png", "pdf")
 """File name extensions of figures."""
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Check that figures can be saved in formats.
+
+    Args:
+        formats: File name extensions.
+
+    Raises:
+        ValueError: If there are none, or Matplotlib does not know one.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.figures import check_formats
+    >>> check_formats(["png", "pdf"])
+    """
+    known = FigureCanvasBase.get_supported_filetypes()
+    for name in formats or [""]:
+        if name not in known:
+            raise ValueError(
+                f"formats: expected file name extensions such as png, pdf and svg, got {name!r}"
+            )
 
 
 def save_figures(

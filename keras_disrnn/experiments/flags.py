@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from keras_disrnn.experiments.settings import TableData
-from keras_disrnn.utils.files import check_exists, expand_home
+from keras_disrnn.utils.files import check_exists, expand_home, naming_disk_errors
 from keras_disrnn.utils.plain_files import parse_yaml
 from keras_disrnn.utils.quiet import import_tensorflow
 
@@ -49,7 +49,8 @@ def prepared(command: Callable[..., None], *, computes: bool = True) -> Callable
             from keras_disrnn import native
 
             native.yield_processors()
-        command(**settings)
+        with naming_disk_errors(settings.get("out", ".")):
+            command(**settings)
 
     return begin
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
 import os
-import platform
 import shutil
-import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
-import yaml
-
-from keras_disrnn.data import Columns
-from keras_disrnn.experiments.settings import SyntheticData, TableData, TrainingSettings
-from keras_disrnn.io.keras_file import load_model
-from keras_disrnn.models.disrnn_model import NAMES_OF_0_1_0, DisRNNModel
-from keras_disrnn.utils.files import absolute_path, new_folder, write_json, write_text
-from keras_disrnn.utils.plain_files import parse_json, parse_yaml
+from keras_disrnn.experiments.begin import (
+    CONFIG,
+    DIVERGED,
+    ENVIRONMENT,
+    check_files,
+    describe_environment,
+    fill_folder,
+    is_workless,
+    lock_folder,
+    make_folder,
+    names_in,
+    read_environment,
+    read_settings,
+    remove_partials,
+    set_aside,
+    write_config,
+)
+from keras_disrnn.models.disrnn_model import NAMES_OF_0_1_0
+from keras_disrnn.utils.checksums import write_checksums
+from keras_disrnn.utils.files import absolute_path, check_writable, new_folder, write_text
+from keras_disrnn.utils.locks import FileLock
 from keras_disrnn.utils.state import load_state, save_state
-
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
-LOCK = ".lock"
 
 RENAMED: dict[str, dict[str, str]] = {
     "model": NAMES_OF_0_1_0,
@@ -40,6 +43,9 @@ RENAMED: dict[str, dict[str, str]] = {
 }
 """Settings that version 0.1.0 wrote under another name: group to old name to new name."""
 
+OLD = {"study.sqlite", "config.json"}
+"""Files of the studies and recoveries of version 0.1.0, which had no `environment.json`."""
+
 _T = TypeVar("_T")
 
 Step = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -49,10 +55,15 @@ Step = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 class ResultFolder:
     """A folder that one command fills, and that the same command resumes after an interruption.
 
-    Making the object checks the folder and writes nothing. `begin` then writes the settings to
-    `config.yaml`, and the versions and the machine to `environment.json`. After that the command
+    Making the object checks the folder and writes nothing. `begin` then makes the folder, with the
+    settings in `config.yaml`, and the versions, the machine and a digest of the data in
+    `environment.json`. It keeps other processes out until its block ends. In the block the command
     writes its results with `step`, `step_folder` and the functions of `keras_disrnn.utils.files`.
     It writes the file `last` at the end. A folder with that file is finished and is never changed.
+
+    A new folder is built beside its place and renamed, so that it appears with both files or not at
+    all. A folder in which nothing was computed yet is begun again, also with other settings. So is
+    one whose training diverged: it is renamed, and stays.
 
     A command with several parts calls `step` for each of them. The first run computes a part and
     keeps it. A resumed run reads it. A part counts only when it is complete, because it is written
@@ -73,11 +84,13 @@ class ResultFolder:
 
     Attributes:
         path: The folder.
-        resumes: Whether the folder was begun before.
+        resumes: Whether the folder was begun before, and goes on.
 
     Raises:
         FileExistsError: If the folder holds a finished result, a result of other settings or of
             another command, or other files.
+        OSError: If nothing can be written there.
+        ValueError: If `config.yaml` or `environment.json` is damaged.
 
     Example:
 
@@ -87,8 +100,8 @@ class ResultFolder:
     >>> with tempfile.TemporaryDirectory() as parent:
     ...     for _ in range(2):
     ...         folder = ResultFolder(f"{parent}/out", {"seed": 1}, command="fit", last="end.txt")
-    ...         folder.begin()
-    ...         state = folder.step("part", lambda: print("computed") or {"sum": np.arange(3)})
+    ...         with folder.begin():
+    ...             part = folder.step("part", lambda: print("computed") or {"sum": np.arange(3)})
     computed
     """
 
@@ -102,58 +115,75 @@ class ResultFolder:
         may_change: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.resumes = False
         self._config, self._command, self._may_change = config, command, may_change
-        if not self.path.exists():
-            return
-        self.resumes = self._check(last)
+        self._last = last
+        check_writable(self.path)
+        self.resumes = self._check()
 
-    def _check(self, last: str | None) -> bool:
-        """Return whether the existing folder can be resumed, or raise."""
+    def _check(self, data: str | None = None) -> bool:
+        """Return whether the folder resumes, or raise.
+
+        If it does not resume, it is absent, empty, or to be begun again.
+        """
         path = self.path
+        if not os.path.lexists(path):
+            return False
         if not path.is_dir():
             raise FileExistsError(f"{path}: expected a folder, got a file; choose a new folder")
-        names = sorted(child.name for child in path.iterdir())
-        # A command that was stopped at once leaves these and nothing else.
-        if all(
-            name.startswith((LOCK, ENVIRONMENT, f".{ENVIRONMENT}", f".{CONFIG}")) for name in names
-        ):
+        names = names_in(path)
+        if names <= {ENVIRONMENT}:
             return False
-        stored = _read_yaml(path / CONFIG)
-        environment = _read_json(path / ENVIRONMENT)
-        if last is not None and (path / last).exists() and stored is not None:
-            raise FileExistsError(
-                f"{path}: expected a new folder or an unfinished result, got a finished result "
-                f"({last} is there); choose a new folder"
-            )
-        # Version 0.1.0 wrote studies and recoveries without environment.json.
-        old = ("study.sqlite", "config.json")
-        if _is_old(stored) or (environment is None and any(name in names for name in old)):
-            raise FileExistsError(
-                f"{path}: expected a result of this version, got one that keras-disrnn 0.1.0 "
-                "began; finish it with that version, or choose a new folder"
-            )
-        if stored is None or environment is None:
+        if not names & {CONFIG, ENVIRONMENT, *OLD}:
             raise FileExistsError(
                 f"{path}: expected a new folder or an unfinished result, got other files "
-                f"({names[0]}); choose a new folder"
+                f"({min(names)}); choose a new folder"
             )
-        if environment.get("command") != self._command:
+        if self._last in names and names >= {CONFIG, ENVIRONMENT}:
             raise FileExistsError(
+                f"{path}: expected a new folder or an unfinished result, got a finished result "
+                f"({self._last} is there); choose a new folder"
+            )
+        if ENVIRONMENT not in names and names & OLD:
+            raise _error_of_0_1_0(path)
+        try:
+            self._match(data)
+        except (OSError, ValueError) as error:
+            if is_workless(path) or (isinstance(error, _Mismatch) and DIVERGED in names):
+                return False
+            raise
+        return True
+
+    def _match(self, data: str | None) -> None:
+        """Check that the folder is one of this command, these settings and these data."""
+        path = self.path
+        environment = read_environment(path)
+        if environment["command"] != self._command:
+            raise _OtherSettings(
                 f"{path}: expected a result of the command {self._command!r}, got one of "
-                f"{environment.get('command')!r}; choose a new folder"
+                f"{environment['command']!r}; choose a new folder"
             )
         if not self._may_change:
+            stored = read_settings(path)
+            if _is_old(stored):
+                raise _error_of_0_1_0(path)
             for setting, before, now in _differences(_with_absolute_table(stored), self._config):
-                raise FileExistsError(
+                raise _OtherSettings(
                     f"{path}: expected the settings of its {CONFIG}, got another {setting} "
                     f"({now!r}, not {before!r}); give the same settings to resume, or choose a "
                     "new folder"
                 )
-        return True
+        # Older folders have a digest of a part of the data, or none.
+        if data and not data.startswith(environment.get("data", "")):
+            raise _OtherData(
+                f"{path}: expected the data that it was begun with, got data that have "
+                "changed since; choose a new folder"
+            )
 
-    def begin(self, data: str | None = None) -> None:
-        """Write what identifies the result, or check it if the folder resumes.
+    @contextlib.contextmanager
+    def begin(self, data: str | None = None) -> Iterator[None]:
+        """Make the folder, or resume it, and keep other processes out of it during the block.
+
+        The operating system gives the folder free when the process ends, for whatever reason.
 
         Args:
             data: A digest of the data that the result depends on (`fingerprint` computes one of
@@ -161,51 +191,46 @@ class ResultFolder:
                 data is refused.
 
         Raises:
-            ValueError: If the folder was begun with other data.
-        """
-        if self.resumes:
-            stored = read_digest(self.path)
-            if stored and data and not data.startswith(stored):
-                raise ValueError(
-                    f"{self.path}: expected the data that it was begun with, got data that have "
-                    "changed since; choose a new folder"
-                )
-        else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            environment = _describe_environment(self._command)
-            write_json(
-                self.path / ENVIRONMENT, environment | ({} if data is None else {"data": data})
-            )
-        if not self.resumes or self._may_change:
-            # The settings come second: a folder with both files has everything that `begin` writes.
-            write_config(self.path, self._config)
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second process from working in the folder.
-
-        The operating system releases the lock when the process ends, for whatever reason.
-
-        Raises:
-            FileExistsError: If another process works in the folder.
+            FileExistsError: If another process works in the folder, or if it was begun with other
+                data.
             OSError: If the folder cannot be written to.
+                ValueError: If a file in the folder is damaged.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path / LOCK, timeout=0, isolation_level=None)
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise FileExistsError(
-                    f"{self.path}: expected a folder that no command works in, got one in which "
-                    "another process runs; wait until it ends"
-                ) from error
-            raise OSError(f"{self.path}: expected a folder to write in, got {error}") from error
+        lock = self._take(data)
         try:
             yield
+        except FloatingPointError as error:
+            write_text(self.path / DIVERGED, f"{error}\n")
+            raise
         finally:
-            connection.close()
+            lock.release()
+
+    def _take(self, data: str | None) -> FileLock:
+        """Make or resume the folder, and return its lock."""
+        environment = describe_environment(self._command) | ({} if data is None else {"data": data})
+        if not self.path.is_dir():
+            self.resumes = False
+            return make_folder(self.path, self._config, environment)
+        lock = lock_folder(self.path)
+        try:
+            # The folder may have changed while the data were read.
+            self.resumes = self._check(data)
+            remove_partials(self.path)
+            if self.resumes:
+                if self._may_change:
+                    write_config(self.path, self._config)
+                else:
+                    check_files(self.path)
+                (self.path / DIVERGED).unlink(missing_ok=True)
+            elif (self.path / DIVERGED).exists() and not is_workless(self.path):
+                set_aside(self.path, lock)
+                return make_folder(self.path, self._config, environment)
+            else:
+                fill_folder(self.path, self._config, environment)
+        except BaseException:
+            lock.release()
+            raise
+        return lock
 
     def step(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a part of the result. Compute it and keep it if it is not there yet.
@@ -251,6 +276,7 @@ class ResultFolder:
             value = compute()
             with new_folder(place) as made:
                 write(value, made)
+                write_checksums(made)
         return read(place)
 
     def discard_steps(self) -> None:
@@ -261,16 +287,6 @@ class ResultFolder:
 def compute_step(_: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Compute a part and keep nothing: the stand-in for `ResultFolder.step` without a folder."""
     return compute()
-
-
-def write_config(folder: str | os.PathLike[str], config: dict[str, Any]) -> None:
-    """Write config.yaml, which the command line reads with `--config`.
-
-    Args:
-        folder: The folder.
-        config: The settings in plain types.
-    """
-    write_text(Path(folder) / CONFIG, yaml.safe_dump(config, sort_keys=False))
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -289,9 +305,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.exists():
         raise FileNotFoundError(f"{folder}: expected the folder of a result, got no {CONFIG} in it")
-    config = _read_yaml(path)
-    if config is None:
-        raise ValueError(f"{path}: expected settings, got a file that cannot be read")
+    config = read_settings(folder)
     return {
         name: _rename(value, RENAMED[group]) if (group := _group_of(name, value)) else value
         for name, value in config.items()
@@ -308,77 +322,26 @@ def read_digest(folder: str | os.PathLike[str]) -> str | None:
         The digest that `ResultFolder.begin` stored. Older folders have a digest of the training
         sessions alone, which is the beginning of that of both parts, or none.
     """
-    return (_read_json(Path(folder) / ENVIRONMENT) or {}).get("data")
+    return read_environment(folder).get("data")
 
 
-def load_run(
-    folder: str | os.PathLike[str],
-) -> tuple[DisRNNModel, TableData | SyntheticData, int]:
-    """Read a finished run.
-
-    Args:
-        folder: The folder of a run.
-
-    Returns:
-        `(model, data settings, seed)`.
-
-    Raises:
-        FileNotFoundError: If the folder is not that of a finished run.
-        ValueError: If a file in it cannot be read.
-    """
-    folder = Path(folder)
-    for name in (CONFIG, "model.keras", "report.html"):
-        if not (folder / name).exists():
-            raise FileNotFoundError(
-                f"{folder}: expected the folder of a finished run, got no {name} in it"
-            )
-    config = read_config(folder)
-    return load_model(folder / "model.keras"), read_data(config["data"]), config["seed"]
+class _Mismatch(Exception):
+    """The folder is one of another command, of other settings or of other data."""
 
 
-def read_data(data: dict[str, Any]) -> TableData | SyntheticData:
-    """Convert the settings of data in `config.yaml` to `TableData` or `SyntheticData`.
-
-    Args:
-        data: The settings in plain types.
-    """
-    if "table" in data:
-        return TableData(**{**data, "columns": Columns(**data["columns"])})
-    return SyntheticData(**data)
+class _OtherSettings(_Mismatch, FileExistsError):
+    pass
 
 
-def load_training(folder: str | os.PathLike[str]) -> TrainingSettings:
-    """Read the `TrainingSettings` of a finished run.
-
-    Args:
-        folder: The folder of a run.
-
-    Returns:
-        The settings. They are the default ones if the run selected its penalties.
-    """
-    return TrainingSettings(**read_config(folder).get("training", {}))
+class _OtherData(_Mismatch, ValueError):
+    pass
 
 
-def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the results of a finished run that `draw` shows besides the model.
-
-    Args:
-        folder: The folder of a run.
-
-    Returns:
-        The arguments `history`, `metrics` and `selections` of `draw`.
-    """
-    folder = Path(folder)
-    history = folder / "history.csv"
-    return {
-        "history": pd.read_csv(history) if history.exists() else None,
-        "metrics": json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        "selections": {
-            stage: pd.read_csv(table)
-            for stage in ("choice", "dopamine")
-            if (table := folder / f"{stage}_penalties.csv").exists()
-        },
-    }
+def _error_of_0_1_0(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"{path}: expected a result of this version, got one that keras-disrnn 0.1.0 "
+        "began; finish it with that version, or choose a new folder"
+    )
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -414,31 +377,3 @@ def _is_old(config: dict[str, Any] | None) -> bool:
         for name, value in (config or {}).items()
         if (group := _group_of(name, value))
     )
-
-
-def _read_yaml(path: Path) -> dict[str, Any] | None:
-    try:
-        found = parse_yaml(path.read_text(encoding="utf-8"), path)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = parse_json(path.read_text(encoding="utf-8"), path)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _describe_environment(command: str) -> dict[str, Any]:
-    packages = ("keras-disrnn", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
-    return {
-        "command": command,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ class PathStore:
     """The finished paths of a selection, each a part of a `ResultFolder`.
 
     A part also holds the state of the model's random generators after the path. So what is trained
-    next has the same noise, whether the path was trained or read.
+    next has the same noise, whether the path was trained or read. Use the store in a `with` block,
+    which keeps other processes out of the folder.
 
     Args:
         folder: The folder; `None` to keep nothing.
@@ -47,13 +49,21 @@ class PathStore:
         weights = {id(weight) for weight in model.weights}
         self._generators = [each for each in model.variables if id(each) not in weights]
         self._step: Step = compute_step
+        self._work: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if folder is not None:
             left_out = ("name", "frozen", "trained")
             shape = {k: v for k, v in model.get_config().items() if k not in left_out}
             config = {"selection": settings, "model": shape, "seed": seed}
             result = ResultFolder(folder, plain_config(config), command="select")
-            result.begin(data=fingerprint(sessions))
+            self._work = result.begin(data=fingerprint(sessions))
             self._step = result.step
+
+    def __enter__(self) -> PathStore:
+        self._work.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._work.__exit__(*error)
 
     def path(self, name: str, train: Callable[[], PenaltyPath]) -> PenaltyPath:
         """Read a path, or train and keep it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,7 @@ from keras_disrnn.analysis.graph import (
 from keras_disrnn.experiments.data import simulate_data
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.run import make_model
-from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection import check_selection, select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plain_config
 from keras_disrnn.experiments.workers import run_tasks
@@ -231,32 +231,73 @@ def recover(
         `seconds`.
 
     Raises:
-        FileExistsError: If the folder holds results of other settings, or anything else.
-        ValueError: If a seed is not a whole number of at least 0, or a file in the folder is
-            damaged.
+        FileExistsError: If the folder holds results of other settings, or anything else, or if
+            another process works in it.
+        ValueError: If a setting is wrong, or a file in the folder is damaged.
     """
-    seeds = [check_integer("seeds", seed, 0) for seed in seeds]
+    seeds = list(seeds)
+    check_recovery(seeds, data=data, model=model, selection=selection, workers=workers)
     folder = ResultFolder(
         out,
         plain_config({"data": data, "model": model, "selection": selection}),
         command="recover",
     )
     results = [folder.path / f"seed-{seed}" / "result.json" for seed in seeds]
-    with folder.lock():
-        folder.begin()
+    with folder.begin():
+        # A damaged result is found before the first fit.
+        found = {path: _read_result(path) for path in results if path.exists()}
         tasks = [
             (result.parent, seed, data, model, selection)
             for seed, result in zip(seeds, results, strict=True)
-            if not result.exists()
+            if result not in found
         ]
         engine: Literal["inline", "local"] = "inline" if workers == 1 else "local"
         for outcome in run_tasks(_recover_seed, tasks, engine=engine, workers=workers):
             if outcome.error is not None:
                 raise outcome.error
             report(_describe_result(outcome.value))
-        table = pd.DataFrame([read_json(result, "the result of a seed") for result in results])
+        table = pd.DataFrame([_read_result(path) for path in results])
         write_csv(folder.path / "recovery.csv", table)
     return table
+
+
+def check_recovery(
+    seeds: Sequence[int],
+    *,
+    data: SyntheticData,
+    model: ModelSettings,
+    selection: SelectionSettings,
+    workers: int = 1,
+) -> None:
+    """Check the arguments of `recover` before it begins.
+
+    Args:
+        seeds: As for `recover`.
+        data: As for `recover`.
+        model: As for `recover`.
+        selection: As for `recover`.
+        workers: As for `recover`.
+
+    Raises:
+        ValueError: If one of them is wrong.
+    """
+    if not seeds:
+        raise ValueError("num_seeds: expected a whole number of at least 1, got 0")
+    for seed in seeds:
+        check_integer("seeds", seed, 0)
+    check_integer("workers", workers)
+    for name in ("num_sessions", "num_held_out_sessions", "num_trials"):
+        check_integer(name, getattr(data, name))
+    # Few and short sessions have the shape of all.
+    few = dataclasses.replace(
+        data,
+        num_sessions=min(data.num_sessions, selection.num_folds),
+        num_held_out_sessions=1,
+        num_trials=min(data.num_trials, 10),
+    )
+    sessions = simulate_data(few, seeds[0])["train"][0]
+    network = make_model(sessions, model, seeds[0])
+    check_selection(network, sessions.for_model(network), selection, seeds[0])
 
 
 def _recover_seed(
@@ -288,8 +329,12 @@ def _recover_seed(
         "seconds": time.monotonic() - began,
     }
     save_model(fitted, folder / "model.keras")
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result, checked=True)
     return result
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    return read_json(path, "the result of a seed")
 
 
 def _describe_result(result: Mapping[str, Any]) -> str:

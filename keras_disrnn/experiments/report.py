@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from keras_disrnn.analysis.comparison import comparison_cells
 from keras_disrnn.analysis.scores import tabulate_scores, untrained_note, with_error
 from keras_disrnn.analysis.studies import CHOSEN
 from keras_disrnn.plots.captions import FIGURES
-from keras_disrnn.utils.files import write_text
+from keras_disrnn.utils.files import read_json, write_text
 from keras_disrnn.utils.tables import to_html
 from keras_disrnn.version import __version__
 
@@ -38,8 +37,8 @@ def write_report(
         selections: Stage to the table of penalty scales, if the run selected them.
     """
     folder = Path(folder)
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json", "the scores of a run")
+    environment = read_json(folder / "environment.json", "the record of a run")
     page = _template("report.html").render(
         title=folder.resolve().name,
         metrics=metrics,

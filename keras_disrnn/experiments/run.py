@@ -11,6 +11,7 @@ The folder holds
 - `metrics.json`, the scores of the training sessions and of the held-out sessions;
 - `model.keras` and `saved_model/`, the fitted model, for Keras and for TensorFlow alone;
 - `figures/`, each as PNG and PDF; `paper_model` and `paper_structure` fit the page of a paper;
+- `SHA256SUMS`, the sums of the files that other commands read;
 - `report.html`, which is written last.
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -27,38 +29,32 @@ from typing import Any
 import keras
 import pandas as pd
 
-from keras_disrnn.analysis import (
-    compute_bottlenecks,
-    compute_evaluation,
-    count_bottlenecks,
-    open_embeddings,
-    open_latents,
-)
-from keras_disrnn.analysis.graph import compute_graph, graph_to_dict
-from keras_disrnn.analysis.scores import untrained_note
 from keras_disrnn.data import Sessions, summary
 from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
 from keras_disrnn.experiments.folder import ResultFolder
+from keras_disrnn.experiments.metrics import compute_metrics
 from keras_disrnn.experiments.report import write_report
-from keras_disrnn.experiments.selection import select
+from keras_disrnn.experiments.selection import check_selection, select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
-    BATCH_SIZE,
     ModelSettings,
     SyntheticData,
     TableData,
     TrainingSettings,
     plain_config,
 )
-from keras_disrnn.experiments.tensorboard import stage_boards
+from keras_disrnn.experiments.stored_run import RESULTS
+from keras_disrnn.experiments.tensorboard import check_tensorboard, stage_boards
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.io.saved_model import export
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.training.fit import check_training, train
+from keras_disrnn.training.optimizers import make_optimizer
 from keras_disrnn.training.stages import STAGES, stage_of
 from keras_disrnn.training.verdict import FitWarning, chance_likelihood, judge_fit
 from keras_disrnn.utils import distribute
+from keras_disrnn.utils.checksums import CHECKSUMS, write_checksums
 from keras_disrnn.utils.files import write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -135,6 +131,7 @@ def run(
     if isinstance(training, SelectionSettings):
         network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
+        check_selection(network, sessions.train, training, seed)
     else:
         with training.scope():
             network = make_model(sessions.train, model, seed)
@@ -145,71 +142,84 @@ def run(
         print(f"\nSessions, {part}:\n{table.to_string()}")
     seconds = {"data": time.monotonic() - began}
 
-    folder.begin(data=sessions.digest)
-    print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
-    history: pd.DataFrame | None = None
-    tables: dict[str, pd.DataFrame] = {}
-    details: dict[str, Any]
-    if isinstance(training, SelectionSettings):
+    with folder.begin(data=sessions.digest):
+        # Sums from before an interruption do not fit files that are written anew.
+        (out / CHECKSUMS).unlink(missing_ok=True)
+        print(f"\n{'Resuming in' if folder.resumes else 'Writing to'} {out}\n")
+        history: pd.DataFrame | None = None
+        tables: dict[str, pd.DataFrame] = {}
+        details: dict[str, Any]
+        if isinstance(training, SelectionSettings):
+            began = time.monotonic()
+            network, tables, details = _select(
+                sessions, model, training, seed=seed, folder=out / "paths"
+            )
+            seconds["selection"] = time.monotonic() - began
+            for stage, table in tables.items():
+                write_csv(out / f"{stage}_penalties.csv", table)
+        else:
+            checkpoint = out / "checkpoint.npz"
+            history = _train(network, sessions, training, seed=seed, checkpoint=checkpoint)
+            write_csv(out / "history.csv", history)
+            stages = history.groupby("stage")
+            seconds |= {stage: float(value) for stage, value in stages["seconds"].sum().items()}
+            details = {
+                "steps": {
+                    stage: {"asked": getattr(training, f"{stage}_steps"), "taken": int(taken)}
+                    for stage, taken in stages["step"].max().items()
+                }
+            }
+            if training.strategy is not None:
+                details["replicas"] = distribute.replicas(network)
+
         began = time.monotonic()
-        network, selections = select(
-            lambda model_seed: make_model(sessions.train, model, model_seed),
-            sessions.train,
-            settings=training,
-            seed=seed,
-            folder=out / "paths",
-            report=lambda line: print(line, flush=True),
-        )
-        seconds["selection"] = time.monotonic() - began
-        tables = {stage: found.table for stage, found in selections.items()}
-        details = {
-            "selection": {
-                stage: {"scale": found.scale, "notes": found.notes}
-                for stage, found in selections.items()
-            }
-        }
-        for stage, table in tables.items():
-            write_csv(out / f"{stage}_penalties.csv", table)
-    else:
-        history = _train(network, sessions, training, seed=seed, checkpoint=out / "checkpoint.npz")
-        write_csv(out / "history.csv", history)
-        stages = history.groupby("stage")
-        seconds |= {stage: float(value) for stage, value in stages["seconds"].sum().items()}
-        details = {
-            "steps": {
-                stage: {"asked": getattr(training, f"{stage}_steps"), "taken": int(taken)}
-                for stage, taken in stages["step"].max().items()
-            }
-        }
-        if training.strategy is not None:
-            details["replicas"] = distribute.replicas(network)
+        metrics, per_session = compute_metrics(network, sessions)
+        metrics |= details
+        metrics["notes"] = _judge(network, sessions, metrics, history)
+        write_csv(out / "sessions.csv", per_session)
+        if full:
+            draw(
+                network,
+                sessions,
+                out / "figures",
+                history=history,
+                metrics=metrics,
+                selections=tables,
+            )
+        seconds["evaluation and figures"] = time.monotonic() - began
 
-    began = time.monotonic()
-    metrics, per_session = compute_metrics(network, sessions)
-    metrics |= details
-    metrics["notes"] = _judge(network, sessions, metrics, history)
-    write_csv(out / "sessions.csv", per_session)
-    if full:
-        draw(
-            network,
-            sessions,
-            out / "figures",
-            history=history,
-            metrics=metrics,
-            selections=tables,
-        )
-    seconds["evaluation and figures"] = time.monotonic() - began
-
-    began = time.monotonic()
-    save_model(network, out / "model.keras")
-    write_json(out / "metrics.json", metrics)
-    if full and not (out / "saved_model").exists():
-        export(network, out / "saved_model", run=out)
-    seconds["export"] = time.monotonic() - began
-    metrics["seconds"] = seconds
-    write_json(out / "metrics.json", metrics)
-    write_report(out, config, summaries, tables)
+        began = time.monotonic()
+        save_model(network, out / "model.keras")
+        write_json(out / "metrics.json", metrics)
+        if full:
+            # An interruption may have left an export, which may be damaged.
+            shutil.rmtree(out / "saved_model", ignore_errors=True)
+            export(network, out / "saved_model", run=out)
+        seconds["export"] = time.monotonic() - began
+        metrics["seconds"] = seconds
+        write_json(out / "metrics.json", metrics)
+        write_checksums(out, RESULTS)
+        write_report(out, config, summaries, tables)
     return metrics
+
+
+def _select(
+    sessions: RunData, model: ModelSettings, settings: SelectionSettings, *, seed: int, folder: Path
+) -> tuple[DisRNNModel, dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the selected model, the table of penalty scales of each stage, and what was chosen."""
+    network, selections = select(
+        lambda model_seed: make_model(sessions.train, model, model_seed),
+        sessions.train,
+        settings=settings,
+        seed=seed,
+        folder=folder,
+        report=lambda line: print(line, flush=True),
+    )
+    tables = {stage: found.table for stage, found in selections.items()}
+    chosen = {
+        stage: {"scale": found.scale, "notes": found.notes} for stage, found in selections.items()
+    }
+    return network, tables, {"selection": chosen}
 
 
 def _train(
@@ -275,15 +285,26 @@ def check_stages(
     Raises:
         ValueError: If a setting is wrong, or the sessions do not match the model.
     """
+    steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
     check_training(
         model,
         sessions,
-        {stage: getattr(training, f"{stage}_steps") for stage in STAGES},
+        steps,
         held_out=held_out,
         steps_per_epoch=training.steps_per_epoch,
         learning_rate=training.learning_rate,
         settle_steps=training.settle_steps,
+        batch_size=training.batch_size,
+        buckets=training.buckets,
+        choice_weight=training.choice_weight,
     )
+    if not any(steps.values()):
+        raise ValueError(
+            "training: expected steps in at least one stage, got 0 in all; give "
+            "--training.stage1_steps a number above 0"
+        )
+    make_optimizer(training.optimizer, learning_rate=training.learning_rate)
+    check_tensorboard(training.tensorboard)
 
 
 def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNNModel:
@@ -327,105 +348,3 @@ def make_model(sessions: Sessions, settings: ModelSettings, seed: int) -> DisRNN
         seed=seed,
     )
     return model
-
-
-def compute_metrics(model: DisRNNModel, sessions: RunData) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compute the scores of a fitted model, as metrics.json has them.
-
-    Args:
-        model: The fitted model.
-        sessions: The data of the run.
-
-    Returns:
-        A dict and a table with one row per session. The dict has the keys
-
-        - `train` and `held_out`, each with the `choice` and `dopamine` scores of
-          `compute_evaluation` and, with a true agent, its score and the difference to it;
-        - `open_latents`, the names of the latents with an open bottleneck, and with subjects
-          `open_embeddings`, the open dimensions of the embedding;
-        - `bottlenecks`, the counts; `graph`, its open nodes and edges; and `parameters`, the
-          number of weights;
-        - `untrained`, the parts that were never trained, if there are any. Scores, graph and counts
-          leave them out.
-    """
-    sessions = sessions.for_model(model)
-    metrics: dict[str, Any] = {}
-    tables = []
-    for part in ("train", "held_out"):
-        reference = None if sessions.truth is None else sessions.truth[part]
-        evaluation = compute_evaluation(
-            model, getattr(sessions, part), batch_size=BATCH_SIZE, reference=reference
-        )
-        scores = evaluation.summary
-        if reference is not None and "choice" in scores:
-            choice = scores["choice"]
-            scores["true_agent"] = {
-                "choice": {"normalized_likelihood": choice.pop("reference_normalized_likelihood")},
-                "difference": choice.pop("difference"),
-                "difference_se": choice.pop("difference_se"),
-            }
-        metrics[part] = scores
-        tables.append(evaluation.per_session.assign(part=part))
-    metrics["open_latents"] = open_latents(model)
-    if model.untrained:
-        metrics["untrained"] = list(model.untrained)
-    if model.subjects and "subject_embedding" not in model.untrained:
-        metrics["open_embeddings"] = open_embeddings(model)
-    bottlenecks = compute_bottlenecks(model, sessions.train.observation_names)
-    metrics["bottlenecks"] = count_bottlenecks(bottlenecks).to_dict("index")
-    metrics["graph"] = graph_to_dict(compute_graph(model))
-    metrics["parameters"] = model.count_params()
-    return metrics, pd.concat(tables, ignore_index=True)
-
-
-def summarize_metrics(metrics: Mapping[str, Any]) -> str:
-    """Return the main scores of a run in one line, and a second line if parts were not trained.
-
-    Args:
-        metrics: What `compute_metrics` returned.
-    """
-    held_out = metrics["held_out"]
-    scores = []
-    if "choice" in held_out:
-        choice = held_out["choice"]["normalized_likelihood"]
-        scores.append(f"normalized likelihood {choice:.4f}")
-    if "true_agent" in held_out:
-        truth = held_out["true_agent"]["choice"]["normalized_likelihood"]
-        scores[-1] += f" (true agent {truth:.4f})"
-    if "dopamine" in held_out:
-        scores.append(f"dopamine R^2 {held_out['dopamine']['r2']:.4f}")
-    line = f"Held-out sessions: {', '.join(scores) or 'no scores'}"
-    line += f"; open latents: {', '.join(metrics['open_latents']) or 'none'}"
-    return "\n".join(filter(None, [line, untrained_note(metrics)]))
-
-
-def score_sessions(model: DisRNNModel, sessions: Sessions) -> dict[str, Any]:
-    """Score a model on sessions.
-
-    Args:
-        model: The model.
-        sessions: The sessions.
-
-    Returns:
-        The scores, as metrics.json has them for one part.
-
-    Raises:
-        ValueError: If the sessions have another number of observations or arms than the model.
-
-    Example:
-
-    >>> import keras_disrnn
-    >>> from keras_disrnn.data import Sessions
-    >>> from keras_disrnn.experiments.run import score_sessions
-    >>> sessions = Sessions.from_trials([[0, 1], [1, 1]], [[1, 0], [0, 1]])
-    >>> model = keras_disrnn.DisRNNModel(num_latents=1, num_signals=0, seed=0)
-    >>> score_sessions(model, sessions)["choice"]["n"]
-    4
-    """
-    sessions = sessions.for_model(model)
-    for name in ("num_observations", "num_arms"):
-        want, got = getattr(model, name), getattr(sessions, name)
-        if want != got:
-            raise ValueError(f"{name}: expected {want}, as the model has, got a table with {got}")
-    scores = compute_evaluation(model, sessions, batch_size=BATCH_SIZE).summary
-    return scores | ({"untrained": list(model.untrained)} if model.untrained else {})

@@ -29,7 +29,7 @@ from keras_disrnn.experiments.penalty_path import PenaltyPath, train_path
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.selection_stages import ChoiceStage, DopamineStage, Stage
 from keras_disrnn.experiments.separation import find_mixing_edges, get_latents, separate_latents
-from keras_disrnn.training.stages import STAGES, compile_stage
+from keras_disrnn.training.fit import check_training
 from keras_disrnn.utils.checks import check_integer
 
 if TYPE_CHECKING:
@@ -109,25 +109,45 @@ def select(
     check_integer("seed", seed, 0)
     model = make_model(seed)
     sessions = sessions.for_model(model)
-    options: dict[str, Any] = {
-        "settings": settings,
-        "seed": seed,
-        "store": PathStore(folder, settings=settings, sessions=sessions, model=model, seed=seed),
-        "report": report or (lambda line: None),
-    }
-    choice = ChoiceStage(model, settings, make_model=make_model)
-    selections = {"choice": StageSelection(choice, sessions, **options).run()}
-    if model.num_signals and sessions.dopamine_weight.any():
-        dopamine = DopamineStage(model, settings, sessions=sessions)
-        selections["dopamine"] = StageSelection(dopamine, sessions, **options).run()
-    # A path that was read from the store was trained too.
-    stages = {"choice": "stage1", "dopamine": "stage2"}
-    model.trained = [
-        part for part in model.parts if any(part in STAGES[stages[s]].trains for s in selections)
-    ]
-    # The same parts are frozen, whether the last path was trained or read.
-    compile_stage(model, stages[list(selections)[-1]], learning_rate=settings.learning_rate)
+    check_selection(model, sessions, settings, seed)
+    with PathStore(folder, settings=settings, sessions=sessions, model=model, seed=seed) as store:
+        options: dict[str, Any] = {
+            "settings": settings,
+            "seed": seed,
+            "store": store,
+            "report": report or (lambda line: None),
+        }
+        choice = ChoiceStage(model, settings, make_model=make_model)
+        selections = {"choice": StageSelection(choice, sessions, **options).run()}
+        if model.num_signals and sessions.dopamine_weight.any():
+            dopamine = DopamineStage(model, settings, sessions=sessions)
+            selections["dopamine"] = StageSelection(dopamine, sessions, **options).run()
     return model, selections
+
+
+def check_selection(
+    model: DisRNNModel, sessions: Sessions, settings: SelectionSettings, seed: int
+) -> None:
+    """Check that penalties can be selected on sessions with these settings.
+
+    Args:
+        model: The model.
+        sessions: The training sessions, as the model reads them.
+        settings: The settings.
+        seed: The seed of the selection.
+
+    Raises:
+        ValueError: If there are fewer sessions than folds, or they do not match the model.
+    """
+    k_fold(sessions, settings.num_folds, seed=seed)
+    check_training(
+        model,
+        sessions,
+        {"warmup": settings.warmup_steps, "stage1": settings.steps, "stage2": 0, "joint": 0},
+        steps_per_epoch=max(settings.warmup_steps, settings.steps),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+    )
 
 
 class StageSelection:

@@ -83,8 +83,7 @@ def run_study(
     check_engine(engine, workers=workers or None, threads=threads, retries=retries)
     began = time.monotonic()
     fits, loaded = plan_study(settings)
-    with folder.lock():
-        folder.begin()
+    with folder.begin():
         places = folder.path / "fits"
         places.mkdir(exist_ok=True)
         with contextlib.closing(StudyTable(folder.path, fits, retry_failed=retry_failed)) as table:

@@ -17,8 +17,8 @@ from keras_disrnn.analysis import compute_evaluation
 from keras_disrnn.analysis.graph import graph_from_dict
 from keras_disrnn.analysis.studies import StudyFit, describe
 from keras_disrnn.data import Columns
+from keras_disrnn.experiments.begin import read_settings, write_config
 from keras_disrnn.experiments.data import load_data
-from keras_disrnn.experiments.folder import write_config
 from keras_disrnn.experiments.run import run
 from keras_disrnn.experiments.settings import (
     BATCH_SIZE,
@@ -33,9 +33,14 @@ from keras_disrnn.experiments.study_plan import (
     plan_baselines,
 )
 from keras_disrnn.io.keras_file import save_model
+from keras_disrnn.utils.checksums import check_checksums, write_checksums
 from keras_disrnn.utils.files import read_json, write_json
-from keras_disrnn.utils.plain_files import parse_yaml
 from keras_disrnn.utils.tables import write_csv
+
+SESSIONS = "sessions.csv"
+
+AGAIN = "give --retry_failed true to make the fit again"
+"""What the user can do about a damaged fit."""
 
 
 def make_fit(folder: Path, fit: PlannedFit, figures: bool = False) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def make_fit(folder: Path, fit: PlannedFit, figures: bool = False) -> dict[str, 
     }
     found["config"] = fit.config
     (folder / "failure.json").unlink(missing_ok=True)
-    write_json(folder / "fit.json", found)
+    write_json(folder / "fit.json", found, checked=True)
     return found
 
 
@@ -101,10 +106,10 @@ def read_fit(folder: Path, fit: PlannedFit) -> StudyFit:
         The fit with its scores, its graph and its sessions.
 
     Raises:
-        ValueError: If `fit.json` is damaged.
+        FileNotFoundError, ValueError: If a file of it is missing or damaged.
     """
-    stored = read_json(folder / "fit.json", "the result of a fit")
-    sessions = pd.read_csv(folder / "run" / "sessions.csv", dtype={"session": str, "subject": str})
+    stored = read_scores(folder)
+    sessions = pd.read_csv(folder / "run" / SESSIONS, dtype={"session": str, "subject": str})
     return StudyFit(
         data=fit.data,
         subject=fit.subject,
@@ -117,9 +122,30 @@ def read_fit(folder: Path, fit: PlannedFit) -> StudyFit:
     )
 
 
+def read_scores(folder: Path) -> dict[str, Any]:
+    """Read `fit.json` of a finished fit, and check the other file that a study reads.
+
+    Args:
+        folder: The folder of the fit.
+
+    Returns:
+        The contents of `fit.json`.
+
+    Raises:
+        FileNotFoundError, ValueError: If a file is missing or damaged.
+    """
+    stored = read_json(folder / "fit.json", "the result of a fit", remedy=AGAIN)
+    if not (folder / "run" / SESSIONS).exists():
+        raise FileNotFoundError(
+            f"{folder / 'run' / SESSIONS}: expected the sessions of a fit, got no file; {AGAIN}"
+        )
+    check_checksums(folder / "run", [SESSIONS], remedy=AGAIN)
+    return stored
+
+
 def _make_disrnn(out: Path, config: dict[str, Any], figures: bool) -> dict[str, Any]:
     _remove_other_run(out, config)
-    if not (out / "report.html").exists():
+    if not _has_finished(out):
         model, training = ModelSettings(**config["model"]), TrainingSettings(**config["training"])
         run(
             "fit",
@@ -160,7 +186,8 @@ def _make_baseline(out: Path, config: dict[str, Any]) -> dict[str, Any]:
         tables.append(evaluation.per_session.assign(part=part))
     metrics["parameters"] = getattr(model, "parameter_count", None) or model.count_params()
     write_config(out, config)
-    write_csv(out / "sessions.csv", pd.concat(tables))
+    write_csv(out / SESSIONS, pd.concat(tables))
+    write_checksums(out, [SESSIONS])
     if getattr(model, "last_fit", None) is not None:
         write_csv(out / "estimates.csv", model.last_fit.estimates)
     write_json(out / "metrics.json", metrics)
@@ -176,17 +203,23 @@ def _read_data(config: dict[str, Any]) -> TableData:
 
 
 def _remove_other_run(out: Path, config: dict[str, Any]) -> None:
-    """Remove an unfinished run that cannot be resumed.
-
-    Its data file was at another path, or it was stopped before it wrote its settings.
-    """
-    try:
-        file = out / "config.yaml"
-        same = parse_yaml(file.read_text(encoding="utf-8"), file) == config
-    except (OSError, ValueError):
-        same = False
-    if out.exists() and not same and not (out / "report.html").exists():
+    """Remove an unfinished run that cannot be resumed, because its data file was elsewhere."""
+    if not (out / "config.yaml").exists() or (out / "report.html").exists():
+        return
+    if read_settings(out) != config:
         shutil.rmtree(out)
+
+
+def _has_finished(out: Path) -> bool:
+    """Return whether a run is finished and whole. Remove one that is finished and damaged."""
+    if not (out / "report.html").exists():
+        return False
+    try:
+        check_checksums(out)
+    except ValueError:
+        shutil.rmtree(out)
+        return False
+    return True
 
 
 def _select_scores(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from keras_disrnn.experiments.study_fit import AGAIN, read_scores
 from keras_disrnn.experiments.study_plan import PlannedFit
 from keras_disrnn.experiments.workers import Outcome
 from keras_disrnn.utils.files import read_json, write_atomically, write_json
@@ -46,9 +47,6 @@ class StudyTable:
 
     Attributes:
         waiting: The fits that must be made, by key.
-
-    Raises:
-        ValueError: If the result of a fit is damaged.
     """
 
     def __init__(
@@ -93,12 +91,16 @@ class StudyTable:
 
 def _read_row(folder: Path, retry_failed: bool) -> dict[str, Any]:
     """Read the cells of a fit's row from its folder."""
-    if (folder / "fit.json").exists():
-        stored = read_json(folder / "fit.json", "the result of a fit")
-        return {"state": "done", **stored["scores"]}
-    if (folder / "failure.json").exists() and not retry_failed:
-        stored = read_json(folder / "failure.json", "the error of a fit")
-        return {"state": "failed", "error": stored["error"]}
+    try:
+        if (folder / "fit.json").exists():
+            return {"state": "done", **read_scores(folder)["scores"]}
+        if (folder / "failure.json").exists() and not retry_failed:
+            stored = read_json(folder / "failure.json", "the error of a fit", remedy=AGAIN)
+            return {"state": "failed", "error": stored["error"]}
+    except (OSError, ValueError) as error:
+        if not retry_failed:
+            # A damaged fit does not stop the others.
+            return {"state": "failed", "error": str(error)}
     return {"state": "waiting"}
 
 
@@ -152,7 +154,7 @@ class Progress:
             folder = self._folder / "fits" / key
             folder.mkdir(parents=True, exist_ok=True)
             failure = {"error": error, "traceback": outcome.traceback, "config": fit.config}
-            write_json(folder / "failure.json", failure)
+            write_json(folder / "failure.json", failure, checked=True)
             self._table.update(key, state="failed", error=error)
             result = f"FAILED: {error}"
         del self._running[key]

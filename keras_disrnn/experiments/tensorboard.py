@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 from pathlib import Path
@@ -13,6 +14,27 @@ import tensorflow as tf
 from keras_disrnn.analysis.bottlenecks import compute_bottlenecks
 from keras_disrnn.plots.bottlenecks import plot_bottlenecks
 from keras_disrnn.training.stages import stage_of
+from keras_disrnn.utils.files import check_writable
+
+
+def check_tensorboard(folder: str | os.PathLike[str] | None) -> None:
+    """Check that training can be logged to a folder.
+
+    Args:
+        folder: The folder, or `None`.
+
+    Raises:
+        OSError: If nothing can be written there.
+        ValueError: If the package tensorboard is not installed.
+    """
+    if folder is None:
+        return
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(
+            "tensorboard: expected the package tensorboard to write logs, got none; install it "
+            "with pip install tensorboard, or leave the setting out"
+        )
+    check_writable(folder)
 
 
 def stage_boards(folder: str | os.PathLike[str] | None) -> list[StageBoard]:

@@ -16,8 +16,9 @@ from keras_disrnn.analysis import compute_bottlenecks, open_latents
 from keras_disrnn.analysis.scores import tabulate_scores, untrained_note
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots.captions import FIGURES
-from keras_disrnn.utils.files import write_text
-from keras_disrnn.utils.plain_files import parse_json, parse_yaml
+from keras_disrnn.utils.checksums import check_checksums
+from keras_disrnn.utils.files import read_json, write_text
+from keras_disrnn.utils.plain_files import parse_yaml
 from keras_disrnn.utils.tables import escape_markdown, markdown_block, markdown_code
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 from keras_disrnn.version import __version__
@@ -58,6 +59,7 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
 
     Raises:
         FileNotFoundError: If the folder lacks a file.
+        ValueError: If a file is damaged.
 
     Example:
 
@@ -71,19 +73,31 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     for name in ("config.yaml", "metrics.json", "environment.json", "sessions.csv"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: expected a run folder with {name}, got none")
-    text, metrics, environment = (
-        (folder / name).read_text(encoding="utf-8")
-        for name in ("config.yaml", "metrics.json", "environment.json")
+    kept = "restore it from a copy, or export the model.keras of the run"
+    check_checksums(folder, ("metrics.json", "environment.json", "sessions.csv"), remedy=kept)
+    try:
+        file = folder / "config.yaml"
+        config = parse_yaml(file.read_text(encoding="utf-8"), file)
+        if not isinstance(config["data"], dict):
+            raise TypeError("it has no settings of data")
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{folder / 'config.yaml'}: expected the settings of a run, got a file that cannot be "
+            f"read ({reason}); {kept}"
+        ) from error
+    metrics, environment = (
+        read_json(folder / name, f"the {what} of a run", remedy=kept)
+        for name, what in (("metrics.json", "scores"), ("environment.json", "record"))
     )
-    config = parse_yaml(text, folder / "config.yaml")
     if "table" in config["data"]:
         # A card travels with the model, and a whole path would tell whose computer made it.
         config["data"]["table"] = Path(config["data"]["table"]).name
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
         config=config,
-        metrics=parse_json(metrics, folder / "metrics.json"),
-        environment=parse_json(environment, folder / "environment.json"),
+        metrics=metrics,
+        environment=environment,
         sessions=pd.read_csv(folder / "sessions.csv", dtype={"session": str, "subject": str}),
         figures={name: file for name, file in files.items() if file.is_file()},
     )

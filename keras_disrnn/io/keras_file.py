@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import keras
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.finite import check_weights
+from keras_disrnn.utils.checksums import check_zip
+from keras_disrnn.utils.files import PARTIAL, naming_disk_errors
 
 _COUNTS_OF_0_1_0 = {"observations", "arms", "signals"}
 """Arguments that every model of version 0.1.0 had, under other names today."""
@@ -32,12 +35,15 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     """
     check_weights(model)
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial.keras")
-    try:
+    with (
+        naming_disk_errors(path),
+        tempfile.TemporaryDirectory(PARTIAL, f".{path.name}.", path.parent) as folder,
+    ):
+        partial = Path(folder) / path.name
         model.save(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_model(
@@ -70,6 +76,8 @@ def load_model(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a .keras file, got no such file")
+    kept = "restore it from a copy, or fit again"
+    check_zip(path, "a model saved as a .keras file", remedy=kept)
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
@@ -80,7 +88,7 @@ def load_model(
     except Exception as error:
         raise ValueError(
             f"{path}: expected a model saved as a .keras file, got a file that cannot be read "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); {kept}"
         ) from error
 
 

@@ -93,6 +93,7 @@ def export(
         FileNotFoundError: If the run folder lacks a file.
         ValueError: If the model is of another kind, or has no weights yet, or has a weight that is
             not finite.
+        OSError: If the folder cannot be written, as on a full disk.
 
     Example:
 
@@ -389,7 +390,14 @@ def _write_saved_model(
 
     signatures = {name: getattr(module, name) for name in manifest["endpoints"]}
     signatures["serving_default"] = serve
-    tf.saved_model.save(module, str(folder), signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures)
+    except tf.errors.OpError as error:
+        reason = str(error.message).splitlines()[0]
+        raise OSError(
+            f"{folder}: expected to write a SavedModel, got: {reason}; free some space, and give "
+            "the command again"
+        ) from error
 
 
 def _name_tensors(contract: dict[str, Any], folder: Path) -> None:

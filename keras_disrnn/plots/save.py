@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
+
+from keras_disrnn.utils.files import write_atomically
 
 
 def save_figure(
@@ -24,8 +28,8 @@ def save_figure(
 ) -> Path | None:
     """Draws a figure and saves it. If that fails, warns and returns.
 
-    A training run must not fail because of its figures. Any error becomes a `RuntimeWarning` with
-    the file and the error.
+    A training run must not fail because of its figures. An error of the drawing becomes a
+    `RuntimeWarning` with the file and the error.
 
     Args:
         path: The file. Its suffix is the format. Missing folders are created.
@@ -36,6 +40,9 @@ def save_figure(
 
     Returns:
         The path, or `None` if it failed.
+
+    Raises:
+        OSError: If the file cannot be written, as on a full disk.
 
     Example:
 
@@ -85,28 +92,36 @@ def save_formats(
                 drawn = plot(*arguments, **keywords)
                 figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
                 assert figure is not None, "a function that draws returns an Axes in a figure"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _save(figure, file, dpi)
+            picture = _draw(figure, suffix, dpi)
         except Exception as error:
             warnings.warn(
                 f"no figure {file}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2
             )
-        else:
-            saved.append(file)
+            continue
+        # A disk that is full is not the fault of a figure.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, functools.partial(_write, picture))
+        saved.append(file)
     return saved
 
 
-def _save(figure: Figure, file: Path, dpi: int) -> None:
+def _draw(figure: Figure, suffix: str, dpi: int) -> bytes:
+    picture = io.BytesIO()
     # Keep text as text in the file, so that journals can typeset it.
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
-        if file.suffix not in (".png", ".pdf"):
-            figure.savefig(file, dpi=dpi)
-            return
+        if suffix not in ("png", "pdf"):
+            figure.savefig(picture, format=suffix or None, dpi=dpi)
+            return picture.getvalue()
         # Figure.savefig lays a figure out in a drawing of its own, which takes as long again.
         figure.set_dpi(dpi)
-        if file.suffix == ".png":
-            FigureCanvasAgg(figure).print_png(file)
+        if suffix == "png":
+            FigureCanvasAgg(figure).print_png(picture)
         else:
-            FigureCanvasPdf(figure).print_pdf(file)
+            FigureCanvasPdf(figure).print_pdf(picture)
     # The layout of the first drawing serves the next.
     figure.set_layout_engine("none")
+    return picture.getvalue()
+
+
+def _write(picture: bytes, file: BinaryIO) -> None:
+    file.write(picture)

@@ -121,8 +121,6 @@ def train(
         >>> history["stage"].tolist()
         ['warmup', 'stage1']
     """
-    check_batches(batch_size, buckets)
-    check_choice_weight(choice_weight)
     check_process()
     check_integer("seed", seed, 0)
     if held_out is not None:
@@ -143,6 +141,9 @@ def train(
         steps_per_epoch=steps_per_epoch,
         learning_rate=learning_rate,
         settle_steps=settle_steps,
+        batch_size=batch_size,
+        buckets=buckets,
+        choice_weight=choice_weight,
     )
     steps = _possible_steps(model, sessions, steps)
     if settle_steps is None:
@@ -271,6 +272,9 @@ def check_training(
     steps_per_epoch: int,
     learning_rate: LearningRate = LEARNING_RATE,
     settle_steps: int | None = None,
+    batch_size: int | None = None,
+    buckets: int = 1,
+    choice_weight: float = 0.5,
 ) -> None:
     """Check the settings of `train` before it begins.
 
@@ -282,11 +286,16 @@ def check_training(
         steps_per_epoch: As for `train`.
         learning_rate: As for `train`.
         settle_steps: As for `train`.
+        batch_size: As for `train`.
+        buckets: As for `train`.
+        choice_weight: As for `train`.
 
     Raises:
         ValueError: If `train` could not begin with these settings.
     """
     distribute.check_strategy(model)
+    check_batches(batch_size, buckets)
+    check_choice_weight(choice_weight)
     check_steps(
         steps,
         steps_per_epoch=steps_per_epoch,

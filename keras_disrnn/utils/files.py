@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import glob
+import hashlib
 import json
 import math
 import os
@@ -14,6 +17,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from keras_disrnn.utils.checks import suggest
+from keras_disrnn.utils.locks import FileLock
+
+LOCK = ".lock"
+"""Name of the lock of a folder, in it."""
+
+PARTIAL = ".partial"
+"""End of the names of files and folders that are not complete yet. They begin with a dot."""
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "folder") -> Path:
@@ -28,6 +40,7 @@ def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "f
 
     Raises:
         FileExistsError: If something exists at `path`.
+        OSError: If nothing can be written there.
 
     Example:
 
@@ -42,6 +55,7 @@ def check_new(path: str | os.PathLike[str], kind: Literal["file", "folder"] = "f
         raise FileExistsError(
             f"{path}: expected a new {kind}, got one that exists; choose another name"
         )
+    check_writable(path)
     return path
 
 
@@ -69,6 +83,60 @@ def check_exists(path: str | os.PathLike[str], kind: Literal["file", "folder"] =
         raise FileNotFoundError(
             f"{path}: expected a {kind}, got no such {kind}{suggest(path.name, here)}"
         )
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file or a folder can be written at a path, before work begins.
+
+    Args:
+        path: The file or the folder. Folders above it may be absent.
+
+    Raises:
+        OSError: If a folder above it is a file, or is not to be written to.
+
+    Example:
+
+    >>> from keras_disrnn.utils.files import check_writable
+    >>> check_writable("runs/mice/scores.json")
+    """
+    place = Path(path)
+    for folder in (place, *place.parents):
+        if not os.path.lexists(folder):
+            continue
+        if folder != place and not folder.is_dir():
+            raise NotADirectoryError(
+                f"{path}: expected a place in a folder, got one in the file {folder}; choose "
+                "another name"
+            )
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(
+                f"{path}: expected a place to write to, got {folder}, which is read-only; choose "
+                "another name"
+            )
+        return
+
+
+@contextlib.contextmanager
+def naming_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say which file could not be written, because the error of a full disk does not.
+
+    Args:
+        path: The file that is being written.
+
+    Raises:
+        OSError: The error of the block, with the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        # An error without a system's message is one of this package, and names its file.
+        if error.strerror is None or error.errno not in {*_NO_SPACE, errno.EIO, errno.EROFS}:
+            raise
+        hint = "; free some space, and give the command again" if error.errno in _NO_SPACE else ""
+        place = error.filename or path
+        named = OSError(f"{place}: expected to write the file, got: {error.strerror}{hint}")
+        named.errno = error.errno
+        raise named from error
 
 
 def expand_home(value: Any) -> Any:
@@ -120,19 +188,23 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], A
     Args:
         path: The file. An existing one is replaced.
         write: Function that receives the open binary file and writes the contents.
+
+    Raises:
+        OSError: If the file cannot be written. The message names it.
     """
     path = Path(path)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with naming_disk_errors(path):
+        handle, partial = tempfile.mkstemp(PARTIAL, f".{path.name}.", path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(partial, 0o666 & ~_umask())
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -145,37 +217,59 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, *, checked: bool = False) -> None:
     """Write a value as JSON atomically. Numbers that are not finite become null.
 
     Args:
         path: The file. An existing one is replaced.
         value: Any structure that `plain` accepts.
+        checked: Whether to add a digest, so that `read_json` finds every damage. The value must be
+            a dict then.
     """
-    write_text(path, json.dumps(plain(value), indent=2))
+    value = plain(value)
+    if checked:
+        value = {**value, _DIGEST: _digest_json(value)}
+    write_text(path, json.dumps(value, indent=2))
 
 
-def read_json(path: str | os.PathLike[str], kind: str) -> Any:
-    """Read a JSON file that this package wrote.
+_DIGEST = "sha256"
+"""The key of the digest of a JSON file."""
+
+
+def _digest_json(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    kind: str,
+    *,
+    remedy: str = "remove it to compute it again",
+) -> Any:
+    """Read a JSON file that this package wrote, and check its digest if it has one.
 
     Args:
         path: The file.
         kind: What the file should hold, for the error message.
+        remedy: What the user can do about a damaged file, for the error message.
 
     Returns:
-        The value.
+        The value, without its digest.
 
     Raises:
         ValueError: If the file is damaged.
     """
     text = Path(path).read_bytes()
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        digest = value.pop(_DIGEST, None) if isinstance(value, dict) else None
+        if digest is not None and digest != _digest_json(value):
+            raise ValueError("its contents do not match their digest")
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{Path(path)}: expected {kind}, got a file that cannot be read ({error}); remove it "
-            "to compute it again"
+            f"{Path(path)}: expected {kind}, got a file that cannot be read ({error}); {remedy}"
         ) from error
+    return value
 
 
 @contextlib.contextmanager
@@ -190,17 +284,56 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: If something exists at `path`. Nothing is overwritten.
+        OSError: If the folder cannot be written. The message names it.
     """
     path = check_new(path)
+    with naming_disk_errors(path):
+        partial, lock = begin_partial(path)
+        try:
+            yield partial
+            lock.release()
+            os.rename(partial, path)
+        except BaseException:
+            lock.release()
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def begin_partial(path: str | os.PathLike[str]) -> tuple[Path, FileLock]:
+    """Make a hidden folder beside `path`, to be filled and then renamed to `path`.
+
+    Folders that killed processes left there are removed first.
+
+    Args:
+        path: The folder that it will become. Folders above it are made.
+
+    Returns:
+        The hidden folder, and the lock in it, which this process holds.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield partial
-        os.chmod(partial, 0o777 & ~_umask())
-        os.rename(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????{PARTIAL}"):
+        remove_partial(left)
+    partial = Path(tempfile.mkdtemp(PARTIAL, f".{path.name}.", path.parent))
+    os.chmod(partial, 0o777 & ~_umask())
+    lock = FileLock(partial / LOCK)
+    lock.acquire()
+    return partial, lock
+
+
+def remove_partial(path: Path) -> None:
+    """Remove a file or a folder that a killed process left incomplete.
+
+    Args:
+        path: The file or folder. A folder in which a process works stays.
+    """
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    lock = FileLock(path / LOCK)
+    if lock.acquire():
+        lock.release()
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _umask() -> int:
