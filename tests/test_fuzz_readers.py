@@ -117,9 +117,15 @@ def to_flag(cell):
     if isinstance(cell, float):
         return {0.0: False, 1.0: True}.get(cell)
     text = str(cell).strip().lower()
-    return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(
-        text
-    )
+    return {
+        "true": True,
+        "1": True,
+        "1.0": True,
+        "false": False,
+        "0": False,
+        "0.0": False,
+        "-0.0": False,
+    }.get(text)
 
 
 def account(cells, reward_kind, words=False):
