@@ -153,3 +153,14 @@ def test_a_package_in_a_zip_file_or_without_source_is_read(tmp_path):
     assert resolve_annotation("float | no.T", zipped) == float | Unknown
     with pytest.raises(AttributeError, match="no function or constructor 'g'"):
         read_function("keras_disrnn.training.fit", "g")
+
+
+def test_a_warning_is_one_line_of_the_command(tmp_path):
+    table = tmp_path / "trials.csv"
+    table.write_text("subject,session,choice,reward\n" + "m,1,0,1\nm,1,1,0\nm,1,2,1\n")
+    done = run("summary", f"--data.table={table}")
+    assert json.loads(done.stdout.splitlines()[-1])[0] == 0, done.stderr
+    assert [line.split(":")[:2] for line in done.stderr.splitlines()] == [
+        ["keras-disrnn", " warning"]
+    ]
+    assert "arm" in done.stderr and "UserWarning" not in done.stderr

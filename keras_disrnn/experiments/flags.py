@@ -13,7 +13,7 @@ import yaml
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.utils.files import check_exists, expand_home, naming_disk_errors
 from keras_disrnn.utils.plain_files import parse_yaml
-from keras_disrnn.utils.quiet import import_tensorflow
+from keras_disrnn.utils.quiet import import_tensorflow, plain_warnings
 
 NAMES = ("held_out_sessions", "held_out_subjects", "subjects")
 """Settings whose values are names. They are taken as they are written."""
@@ -49,7 +49,7 @@ def prepared(command: Callable[..., None], *, computes: bool = True) -> Callable
             from keras_disrnn import native
 
             native.yield_processors()
-        with naming_disk_errors(settings.get("out", ".")):
+        with plain_warnings(), naming_disk_errors(settings.get("out", ".")):
             command(**settings)
 
     return begin

@@ -235,6 +235,8 @@ def _train(
     with warnings.catch_warnings():
         # The run itself says what is wrong with the fit, from the scores without noise.
         warnings.simplefilter("ignore", FitWarning)
+        # The split has said it.
+        warnings.filterwarnings("ignore", "split: expected different trials")
         return train(
             network,
             sessions.train,

@@ -8,7 +8,9 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 """The environment variable with the least severity of TensorFlow's messages, from 0 to 3."""
@@ -34,6 +36,30 @@ def import_tensorflow() -> None:
     silent = os.environ.setdefault(VARIABLE, _SILENT) == _SILENT
     with _without_messages() if silent else contextlib.nullcontext():
         importlib.import_module("keras")
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    r"""Show warnings as lines of the command line, without the source code that gave them.
+
+    Example:
+
+    >>> import warnings
+    >>> from keras_disrnn.utils.quiet import plain_warnings
+    >>> with plain_warnings():
+    ...     warnings.formatwarning("choice: a third arm", UserWarning, "reader.py", 10)
+    'keras-disrnn: warning: choice: a third arm\n'
+    """
+    before = warnings.formatwarning
+    warnings.formatwarning = _format_plainly
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _format_plainly(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"keras-disrnn: warning: {message}\n"
 
 
 @contextlib.contextmanager
