@@ -29,7 +29,6 @@ from keras_disrnn.models.shape import check_shape
 from keras_disrnn.training.plan import STAGES, check_choice_weight, check_steps
 from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.files import absolute_path
-from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.signatures import read_function, resolve_annotation
 
 AGENTS = (
@@ -138,7 +137,11 @@ class TableData:
         if self.table:
             object.__setattr__(self, "table", absolute_path(self.table))
         for name in ("held_out_sessions", "held_out_subjects", "subjects"):
-            object.__setattr__(self, name, id_texts(name, getattr(self, name)))
+            if getattr(self, name):
+                # Only tables need NumPy and pandas.
+                from keras_disrnn.utils.ids import id_texts
+
+                object.__setattr__(self, name, id_texts(name, getattr(self, name)))
 
 
 def _fields_of(target: Callable[..., Any], leave_out: Collection[str]) -> Any:

@@ -6,9 +6,10 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def check_integer(name: str, value: Any, least: int | None = 1, most: int | None = None) -> int:
@@ -102,6 +103,8 @@ def to_numbers(values: Any) -> np.ndarray:
     >>> to_numbers(np.ma.masked_equal([0.5, -999.0], -999.0)).tolist()
     [0.5, nan]
     """
+    import numpy as np
+
     array = np.asarray(values)
     if array.dtype.kind == "O":
         wrong = next((v for v in array.flat if isinstance(v, str | bytes) or np.iscomplexobj(v)), 0)
