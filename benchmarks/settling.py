@@ -22,6 +22,7 @@ import pandas as pd
 
 def make_watch(windows, steps_per_epoch):
     """Return a callback that records where each window would end a stage, and the weights."""
+    from keras_disrnn.training.courses import COURSES
     from keras_disrnn.training.settling import has_settled, trained_sigmas
 
     class Watch(keras.callbacks.Callback):
@@ -34,7 +35,10 @@ def make_watch(windows, steps_per_epoch):
             for window in set(windows) - set(self.ends):
                 epochs = window // steps_per_epoch
                 if len(self._losses) > epochs and has_settled(
-                    self._losses[-epochs:], self._sigmas[-epochs - 1 :]
+                    self._losses[-epochs:],
+                    self._sigmas[-epochs - 1 :],
+                    settle_loss=COURSES["reference"].settle_loss,
+                    settle_sigma=COURSES["reference"].settle_sigma,
                 ):
                     self.ends[window] = (epoch + 1) * steps_per_epoch, self.model.get_weights()
 

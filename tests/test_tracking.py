@@ -1,5 +1,7 @@
 """Training that ends early when it has settled, and its logs in TensorBoard."""
 
+import functools
+
 import keras
 import numpy as np
 import pandas as pd
@@ -11,13 +13,9 @@ from keras_disrnn import bandit
 from keras_disrnn.data import Columns, sessions_from_table
 from keras_disrnn.experiments.run import run
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, TrainingSettings
+from keras_disrnn.training.courses import COURSES
 from keras_disrnn.training.fit import train
-from keras_disrnn.training.settling import (
-    SETTLED_LOSS,
-    SETTLED_SIGMA,
-    default_settle_steps,
-    has_settled,
-)
+from keras_disrnn.training.settling import has_settled
 
 SETTLE = {"warmup_steps": 12, "stage1_steps": 12, "stage2_steps": 12, "steps_per_epoch": 2}
 
@@ -36,19 +34,20 @@ def make_model():
 
 
 def test_training_has_settled_if_neither_the_loss_nor_a_bottleneck_changes():
-    still = np.full((5, 3), 0.4)
-    assert has_settled([1.0, 1.0, 1.0, 1.0], still)
-    assert has_settled([1.0, 1.1, 1.2, 1.3], still), "a rising loss does not improve"
-    assert not has_settled([1.0, 1.0, 1.0, 1.0 - 3 * SETTLED_LOSS], still)
-    assert has_settled([1.0, 1.0, 1.0, 1.0 - SETTLED_LOSS], still)
+    still, loss, sigma = np.full((5, 3), 0.4), 1e-4, 0.02
+    settled = functools.partial(has_settled, settle_loss=loss, settle_sigma=sigma)
+    assert settled([1.0, 1.0, 1.0, 1.0], still)
+    assert settled([1.0, 1.1, 1.2, 1.3], still), "a rising loss does not improve"
+    assert not settled([1.0, 1.0, 1.0, 1.0 - 3 * loss], still)
+    assert settled([1.0, 1.0, 1.0, 1.0 - loss], still)
     moved = still.copy()
-    moved[0, 1] += 2 * SETTLED_SIGMA
-    assert not has_settled([1.0] * 4, moved)
+    moved[0, 1] += 2 * sigma
+    assert not settled([1.0] * 4, moved)
     # A noise level that changes and returns has not settled either.
     moved = still.copy()
-    moved[2, 1] -= 2 * SETTLED_SIGMA
-    assert not has_settled([1.0] * 4, moved)
-    assert has_settled([1.0] * 4, np.zeros((5, 0)))
+    moved[2, 1] -= 2 * sigma
+    assert not settled([1.0] * 4, moved)
+    assert settled([1.0] * 4, np.zeros((5, 0)))
 
 
 class Stop(keras.callbacks.Callback):
@@ -86,7 +85,7 @@ def test_an_interruption_does_not_change_where_a_settled_stage_ends(sessions, tm
 
 @pytest.mark.parametrize(("epoch", "window"), [(2, 500), (30, 510), (100, 500), (200, 800)])
 def test_the_default_window_has_whole_epochs(epoch, window):
-    assert default_settle_steps(epoch) == window
+    assert COURSES["reference"].settle_window(epoch) == window
 
 
 @pytest.mark.parametrize("settle_steps", [7, 6, 9])

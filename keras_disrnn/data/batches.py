@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from keras_disrnn.data.sessions import Sessions
 
 
-def check_batches(batch_size: int | None, buckets: int) -> None:
+def check_batches(batch_size: int | str | None, buckets: int) -> None:
     """Check the size of batches.
 
     Args:
-        batch_size: See `Sessions.dataset` for this and the other.
+        batch_size: See `Sessions.dataset` for this and the other. "all" is allowed too.
         buckets: See there.
 
     Raises:
         ValueError: If one of them is not an integer in its range.
     """
-    if batch_size is not None:
+    if batch_size is not None and batch_size != "all":
         check_integer("batch_size", batch_size, 1)
     check_integer("buckets", buckets, 1)
 

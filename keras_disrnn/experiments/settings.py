@@ -26,6 +26,7 @@ from keras_disrnn.data.batches import check_batches
 from keras_disrnn.data.columns import Columns
 from keras_disrnn.models.penalties import PENALTIES, check_penalty
 from keras_disrnn.models.shape import check_shape
+from keras_disrnn.training.courses import get_course
 from keras_disrnn.training.plan import STAGES, check_choice_weight, check_steps
 from keras_disrnn.utils.checks import check_integer, check_number
 from keras_disrnn.utils.files import absolute_path
@@ -275,6 +276,13 @@ class TrainingSettings(_TrainingFields):
     strategy: Literal["mirrored"] | None = None
 
     def __post_init__(self) -> None:
+        # Write the numbers of the course out, so that a result folder has them.
+        names = ["steps_per_epoch", "learning_rate", "decay_steps", "settle_steps"]
+        names += [f"{stage}_steps" for stage in STAGES]
+        given = {name: getattr(self, name) for name in names}
+        for name, value in get_course(self.course).complete(**given).items():
+            object.__setattr__(self, name, value)
+        check_integer("decay_steps", self.decay_steps, 0)
         check_steps(
             {stage: getattr(self, f"{stage}_steps") for stage in STAGES},
             steps_per_epoch=self.steps_per_epoch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -20,6 +21,9 @@ from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.state import load_state, save_state
 from keras_disrnn.version import __version__
+
+LEAST_RATE = 0.01
+"""The learning rate at the end of a decay, as a part of that at its begin."""
 
 
 class TrainingDiverged(FloatingPointError):
@@ -77,6 +81,35 @@ class StopOnNaN(keras.callbacks.Callback):
         self._good = self.model.get_weights()
 
 
+@dataclasses.dataclass
+class Decay:
+    """The decay of the learning rate at the end of a stage.
+
+    Args:
+        begin: The step at which it begins.
+        steps: Its number of steps; 0 for no decay.
+        rate: The learning rate at its begin, if it has begun.
+    """
+
+    begin: int = 0
+    steps: int = 0
+    rate: float | None = None
+
+    def apply(self, optimizer: keras.optimizers.Optimizer, step: int) -> None:
+        """Set the learning rate of a step.
+
+        Args:
+            optimizer: The optimizer. Its learning rate is a number.
+            step: The step within the stage, counted from 0.
+        """
+        if not self.steps or step < self.begin:
+            return
+        if self.rate is None:
+            self.rate = float(optimizer.learning_rate)
+        left = 1.0 - (step - self.begin) / self.steps
+        optimizer.learning_rate = self.rate * max(left, LEAST_RATE)
+
+
 class Progress(keras.callbacks.Callback):
     """Keeps the history of all stages and, with a file, the state from which training resumes.
 
@@ -86,8 +119,9 @@ class Progress(keras.callbacks.Callback):
     Args:
         path: The checkpoint file, or `None` to keep the history in memory only.
         settings: What the training depends on, in JSON's types: `model`, the configuration of the
-            model; `steps`, the steps of each stage; `steps_per_epoch`; `settle_steps`; and any
-            others. A checkpoint with other settings is refused.
+            model; `steps`, the steps of each stage; `steps_per_epoch`; `settle_steps`,
+            `settle_loss` and `settle_sigma`; `decay_steps`; and any others. A checkpoint with other
+            settings is refused.
         writes: Whether to write the file. Of several workers only the first one writes.
 
     Raises:
@@ -106,6 +140,7 @@ class Progress(keras.callbacks.Callback):
             self._settings["model"].pop(name)
         self._rows: list[dict[str, Any]] = []
         self._sigmas: list[list[float]] = []
+        self._decay = Decay()
         self._saved: dict[str, Any] | None = None
         if self._path is not None and self._path.exists():
             self._saved = self._read(self._path)
@@ -155,10 +190,14 @@ class Progress(keras.callbacks.Callback):
         """
         self._stage = stage
         self._sigmas = []
+        count = self._settings["steps"][stage]
+        steps = min(self._settings["decay_steps"], count // 2) if model.penalised else 0
+        self._decay = Decay(begin=count - steps, steps=steps)
         saved, self._saved = self._saved, None
         if saved is None or saved["stage"] != stage:
             return 0
         self._sigmas = saved["sigmas"]
+        self._decay = Decay(**saved["decay"])
         variables = model.optimizer.variables
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [value.shape for value in saved["optimizer"]]:
@@ -172,6 +211,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._began = time.monotonic()
+        self._first_step = epoch * self._settings["steps_per_epoch"]
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._decay.apply(self.model.optimizer, self._first_step + batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         steps = self._settings["steps"][self._stage]
@@ -184,7 +227,10 @@ class Progress(keras.callbacks.Callback):
                 "seconds": time.monotonic() - self._began,
             }
         )
-        settled = self._is_settled(epoch + 1)
+        step = self._first_step + self._settings["steps_per_epoch"]
+        if step < self._decay.begin and self._is_settled(epoch + 1):
+            self._decay = dataclasses.replace(self._decay, begin=step)
+        settled = step >= self._decay.begin + self._decay.steps
         if settled:
             self.model.stop_training = True
         if self._path is not None and self._writes:
@@ -205,7 +251,8 @@ class Progress(keras.callbacks.Callback):
         self._sigmas.append(trained_sigmas(self.model))
         self._sigmas = self._sigmas[-window - 1 :]
         losses = [row["loss"] for row in self._rows[-window:]]
-        return epoch > window and has_settled(losses, self._sigmas)
+        limits = {name: self._settings[name] for name in ("settle_loss", "settle_sigma")}
+        return epoch > window and has_settled(losses, self._sigmas, **limits)
 
     def _write(self, path: Path, epoch: int, finished: bool) -> None:
         state = {
@@ -216,6 +263,7 @@ class Progress(keras.callbacks.Callback):
             "finished": finished,
             "history": self._rows,
             "sigmas": self._sigmas,
+            "decay": dataclasses.asdict(self._decay),
             "model": [keras.ops.convert_to_numpy(v) for v in self.model.variables],
             "optimizer": [keras.ops.convert_to_numpy(v) for v in self.model.optimizer.variables],
         }

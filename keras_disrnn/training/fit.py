@@ -15,7 +15,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -27,6 +27,7 @@ from keras_disrnn.data.duplicates import warn_of_shared
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
+from keras_disrnn.training.courses import Course, get_course
 from keras_disrnn.training.optimizers import (
     LEARNING_RATE,
     LearningRate,
@@ -34,7 +35,6 @@ from keras_disrnn.training.optimizers import (
     make_optimizer,
 )
 from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, check_choice_weight, check_steps
-from keras_disrnn.training.settling import default_settle_steps
 from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.training.verdict import FitWarning, judge_training
 from keras_disrnn.utils import distribute
@@ -49,15 +49,17 @@ def train(
     sessions: Sessions,
     held_out: Sessions | None = None,
     *,
-    warmup_steps: int = 1000,
-    stage1_steps: int = 3000,
-    stage2_steps: int = 3000,
-    joint_steps: int = 0,
-    steps_per_epoch: int = 100,
-    batch_size: int | None = None,
+    course: Literal["reference", "standard"] = "reference",
+    warmup_steps: int | None = None,
+    stage1_steps: int | None = None,
+    stage2_steps: int | None = None,
+    joint_steps: int | None = None,
+    steps_per_epoch: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     buckets: int = 1,
     optimizer: keras.optimizers.Optimizer | str | None = None,
-    learning_rate: LearningRate = LEARNING_RATE,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
+    decay_steps: int | None = None,
     choice_weight: float = 0.5,
     settle_steps: int | None = None,
     seed: int = 0,
@@ -76,23 +78,30 @@ def train(
         sessions: The training `Sessions`. For a model with subjects, they must be sessions of its
             subjects.
         held_out: `Sessions` to evaluate after each epoch.
+        course: Name of the course (see `keras_disrnn.training.courses.COURSES`). It gives the value
+            of each argument below that is `None` by default, except `optimizer`. "reference" is
+            that of the authors' example: all sessions at every step, and a small learning rate.
+            "standard" takes batches of about 12,800 trials and a larger learning rate, which
+            decays at the end. It needs a tenth of the time.
         warmup_steps: Gradient steps of the warm-up; 0 leaves the stage out.
-        stage1_steps: The same for stage 1.
+        stage1_steps: The most gradient steps of stage 1; 0 leaves the stage out.
         stage2_steps: The same for stage 2.
         joint_steps: The same for the joint stage.
         steps_per_epoch: Steps between two rows of the history, validations and checkpoints.
-        batch_size: Sessions in a step; `None` for all of them.
+        batch_size: Sessions in a step, or "all".
         buckets: Classes of session length. A batch takes its sessions from one class, so that it
             has little padding (see `Sessions.dataset`). No effect if a batch holds all sessions.
         optimizer: A Keras optimizer, the name of one, or `None`, as for `compile_stage`. Each stage
             starts with a fresh copy.
         learning_rate: A number or a schedule, as for `compile_stage`. A schedule starts from its
             first step in each stage.
+        decay_steps: Steps at the end of each stage with penalties, at most half of it, in which the
+            learning rate falls to a hundredth. A schedule does not decay further.
         choice_weight: As for `compile_stage`.
         settle_steps: A stage with penalties ends early if neither the loss nor a bottleneck has
-            changed over this number of steps (see `has_settled`). It must be a multiple of
-            `steps_per_epoch`, at least four times as large, or 0 to take every step. `None` stands
-            for `default_settle_steps`.
+            changed over this number of steps (see `has_settled`). The decay follows. The number
+            must be a multiple of `steps_per_epoch`, at least four times as large, or 0 to take
+            every step.
         seed: Seed of the order of batches. The model has its own seed.
         checkpoint: A file for the state after each epoch. If it exists, training resumes from it,
             and ends with the same weights as without the interruption. If a callback ended a stage,
@@ -127,12 +136,20 @@ def train(
         warn_of_shared(sessions, held_out)
         held_out = _sessions_for(model, held_out)
     sessions = _sessions_for(model, sessions)
-    steps = {
-        "warmup": warmup_steps,
-        "stage1": stage1_steps,
-        "stage2": stage2_steps,
-        "joint": joint_steps,
-    }
+    plan = get_course(course)
+    chosen = plan.complete(
+        warmup_steps=warmup_steps,
+        stage1_steps=stage1_steps,
+        stage2_steps=stage2_steps,
+        joint_steps=joint_steps,
+        steps_per_epoch=steps_per_epoch,
+        settle_steps=settle_steps,
+    )
+    steps = {stage: chosen[f"{stage}_steps"] for stage in STAGES}
+    steps_per_epoch, settle_steps = chosen["steps_per_epoch"], chosen["settle_steps"]
+    learning_rate, decay_steps = _rate_and_decay(
+        plan, optimizer=optimizer, learning_rate=learning_rate, decay_steps=decay_steps
+    )
     check_training(
         model,
         sessions,
@@ -146,8 +163,12 @@ def train(
         choice_weight=choice_weight,
     )
     steps = _possible_steps(model, sessions, steps)
-    if settle_steps is None:
-        settle_steps = default_settle_steps(steps_per_epoch)
+    if batch_size is None:
+        batch_size = plan.batch_size(
+            sessions.num_sessions, float(sessions.trials_per_session.mean())
+        )
+    elif batch_size == "all":
+        batch_size = None
     if not model.built:
         model.build((None, None, model.num_observations))
     with distribute.scope(model):
@@ -160,6 +181,9 @@ def train(
         "optimizer": description,
         "choice_weight": choice_weight,
         "settle_steps": settle_steps,
+        "settle_loss": plan.settle_loss,
+        "settle_sigma": plan.settle_sigma,
+        "decay_steps": decay_steps,
         "seed": seed,
         "model": model.get_config(),
         "data": fingerprint(sessions),
@@ -213,6 +237,33 @@ def train(
         for sentence in judge_training(model, history, sessions, held_out):
             warnings.warn(sentence, FitWarning, stacklevel=2)
     return history
+
+
+def _rate_and_decay(
+    course: Course,
+    *,
+    optimizer: keras.optimizers.Optimizer | str | None,
+    learning_rate: LearningRate | None,
+    decay_steps: int | None,
+) -> tuple[LearningRate, int]:
+    """Return the learning rate and the steps of its decay."""
+    own = isinstance(optimizer, keras.optimizers.Optimizer)
+    rate: Any = learning_rate
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        rate = optimizer.get_config()["learning_rate"]
+    # In the configuration of an optimizer, a schedule is a dict.
+    has_schedule = isinstance(rate, dict | keras.optimizers.schedules.LearningRateSchedule)
+    if decay_steps is None:
+        decay_steps = 0 if has_schedule else course.decay_steps
+    check_integer("decay_steps", decay_steps, 0)
+    if decay_steps and has_schedule:
+        raise ValueError(
+            f"decay_steps: expected 0, because the learning rate is a schedule, got {decay_steps}"
+        )
+    if learning_rate is None:
+        # An optimizer object has a rate of its own.
+        learning_rate = LEARNING_RATE if own else course.learning_rate
+    return learning_rate, decay_steps
 
 
 def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
@@ -272,7 +323,7 @@ def check_training(
     steps_per_epoch: int,
     learning_rate: LearningRate = LEARNING_RATE,
     settle_steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     buckets: int = 1,
     choice_weight: float = 0.5,
 ) -> None:

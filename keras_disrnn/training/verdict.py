@@ -11,14 +11,14 @@ import pandas as pd
 from keras_disrnn.data import Sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES
+from keras_disrnn.training.courses import COURSES
 from keras_disrnn.training.plan import LEAST_EPOCHS
-from keras_disrnn.training.settling import SETTLED_LOSS
 from keras_disrnn.utils.thresholds import OPEN_BELOW
 
 CHANCE_MARGIN = 1e-3
 """A normalized likelihood that is higher by less than this is at chance."""
 
-UNSETTLED_LOSS = 10 * SETTLED_LOSS
+UNSETTLED_LOSS = 10 * COURSES["reference"].settle_loss
 """The smallest change of the loss over the last epochs that counts as not settled ..."""
 
 UNSETTLED_SHARE = 2e-3
