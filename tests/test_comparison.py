@@ -144,7 +144,7 @@ def test_markdown_has_scores_and_paired_differences(table):
     row = table.set_index("model").loc["Q_1 & 100%"]
     scores, differences = text.split("differences to naive, paired by session")
     likelihood = [row[f"normalized_likelihood{end}"] for end in ("", "_lower", "_upper")]
-    assert "| Q_1 & 100% | 3 | {:.4f} [{:.4f}, {:.4f}] |".format(*likelihood) in scores
+    assert "| Q_1 &amp; 100% | 3 | {:.4f} [{:.4f}, {:.4f}] |".format(*likelihood) in scores
     assert "Training sessions (6 sessions, 120 choices, 120 responses): scores" in scores
     assert re.search(r"\| GRU \| \d+ \| 0\.\d{4} \[.*\] \| – \| – \|", scores)
     change = [row[f"mse_difference{end}"] for end in ("", "_lower", "_upper")]

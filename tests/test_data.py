@@ -133,7 +133,7 @@ def test_from_trials_agrees_with_the_table():
     )
     read = sessions_from_table(table, ALL_COLUMNS)
     for field in dataclasses.fields(Sessions):
-        if field.name != "rows":
+        if field.name not in ("rows", "source"):
             np.testing.assert_array_equal(getattr(made, field.name), getattr(read, field.name))
     assert made.rows is None
 
@@ -610,7 +610,10 @@ def changed(array, place, value):
             lambda s: {"rows": (np.arange(4), np.arange(3))},
             r"rows: expected one table position .* \[4, 2\], got \[4, 3\]",
         ),
-        (lambda s: {"latents": np.zeros((2, 4, 3))}, r"latents: expected shape \(2, 5, latents\)"),
+        (
+            lambda s: {"latents": np.zeros((2, 4, 3))},
+            r"latents: expected .* shape \(2, 5, latents\)",
+        ),
     ],
 )
 def test_broken_invariants_are_refused(change, message):
@@ -843,7 +846,7 @@ def test_batches_have_a_fixed_shape_when_they_can():
         ({"batch_size": 2.0}, "batch_size: expected a whole number"),
         ({"steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         ({"start_step": -1}, "start_step: expected a whole number of at least 0, got -1"),
-        ({"seed": None}, "seed: expected a whole number, got None"),
+        ({"seed": None}, "seed: expected a whole number from 0 to"),
     ],
 )
 def test_bad_arguments_of_batches_are_refused(arguments, message):

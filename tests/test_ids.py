@@ -300,17 +300,3 @@ def test_held_out_sessions_with_columns_in_another_order_are_refused(name):
     )
     with pytest.raises(ValueError, match=f"{name}: expected held-out sessions with those of the"):
         keras_disrnn.train(model, train, held_out, warmup_steps=1, stage1_steps=0, verbose=0)
-
-
-# === Empty ===
-
-
-@pytest.mark.parametrize("implementation", ["native", "keras"])
-def test_no_sessions_give_no_outputs_and_no_time_steps_are_refused(implementation):
-    model = keras_disrnn.DisRNNModel(
-        num_latents=1, num_signals=1, seed=0, implementation=implementation
-    )
-    assert model(np.zeros((0, 5, 2), np.float32))["dopamine"].shape == (0, 5, 1)
-    for sessions in (0, 2):
-        with pytest.raises(ValueError, match="features: expected at least one time step, got the"):
-            model(np.zeros((sessions, 0, 2), np.float32))

@@ -79,7 +79,7 @@ def test_a_model_trains_as_with_keras_adam(stage, dtype, monkeypatch):
     sessions = make_sessions()
     weights = []
     for kind in (FlatAdam, keras.optimizers.Adam):
-        monkeypatch.setattr("keras_disrnn.training.optimizers.FlatAdam", kind)
+        monkeypatch.setattr("keras_disrnn.objectives.optimizer.FlatAdam", kind)
         model = make_model(dtype=dtype)
         compile_stage(model, stage, learning_rate=1e-2, clip_norm=0.1, steps_per_execution=5)
         model.fit(sessions.dataset(steps=20), epochs=1, verbose=0, shuffle=False)

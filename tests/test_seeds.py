@@ -78,7 +78,7 @@ def test_a_seed_that_tensorflow_cannot_hold_is_refused():
         ["demo", "--seed=-1"],
         ["compare", "--seed=-1"],
         ["recover", "--first_seed=-1"],
-        ["simulate", "--model=none", "--seed=-1"],
+        ["simulate", "--model=.", "--seed=-1"],
     ],
 )
 def test_commands_refuse_a_seed_before_the_first_file(tmp_path, capsys, command):

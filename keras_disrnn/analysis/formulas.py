@@ -118,7 +118,8 @@ class Formulas(NamedTuple):
             The Markdown.
         """
         return "\n".join(
-            f"**{title}**\n\n{to_markdown(table)}" for title, table, _ in self._tables(digits)
+            f"**{title}**\n\n{to_markdown(table, code='formula')}"
+            for title, table, _ in self._tables(digits)
         )
 
     def to_latex(self, digits: int = 3) -> str:
@@ -365,7 +366,7 @@ def _text_table(
     """A table of text with one row for each equation."""
     columns: dict[str, list[str]] = {
         head: [case for case, _, _, _ in equations],
-        "formula": [f"`{left} = {right}`" for _, left, right, _ in equations],
+        "formula": [f"{left} = {right}" for _, left, right, _ in equations],
     }
     for title, name in (("R²", "r2"), ("RMS error", "rms_error"), ("max error", "max_error")):
         columns[title] = [format_number(row[name], digits) for *_, row in equations]

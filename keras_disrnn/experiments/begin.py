@@ -233,7 +233,7 @@ def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected the settings of a result, got no such file")
     try:
-        found = parse_yaml(path.read_text(encoding="utf-8"), path)
+        found = parse_yaml(path.read_bytes(), path)
     except ValueError as error:
         raise ValueError(f"{error}; {_RESTORE}") from error
     if not isinstance(found, dict):

@@ -265,7 +265,8 @@ def compare_behaviour(
 def _check_settings(settings: BehaviourSettings) -> None:
     for name in ("times", "lags", "num_bootstrap_samples"):
         check_integer(name, getattr(settings, name))
-    check_formats(settings.figures)
+    if settings.figures:
+        check_formats(settings.figures)
     for name in settings.models:
         if name == "animals" or name in settings.cognitive:
             other = "the table's own sessions" if name == "animals" else "a baseline"

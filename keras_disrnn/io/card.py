@@ -77,7 +77,7 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     check_checksums(folder, ("metrics.json", "environment.json", "sessions.csv"), remedy=kept)
     try:
         file = folder / "config.yaml"
-        config = parse_yaml(file.read_text(encoding="utf-8"), file)
+        config = parse_yaml(file.read_bytes(), file)
         if not isinstance(config["data"], dict):
             raise TypeError("it has no settings of data")
     except (ValueError, TypeError, KeyError) as error:

@@ -235,7 +235,7 @@ def check(path: str | os.PathLike[str], digest: str | None = None) -> dict[str, 
 
 def _read_manifest(file: Path) -> dict[str, Any]:
     try:
-        manifest = parse_json(file.read_text(encoding="utf-8"), file)
+        manifest = parse_json(file.read_bytes(), file)
     except ValueError as error:
         raise ValueError(f"{error}; export the model again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 
 def find_bad_weight(model: keras.Model) -> str | None:
@@ -12,6 +16,9 @@ def find_bad_weight(model: keras.Model) -> str | None:
     Args:
         model: A built model.
     """
+    # Figures load this module, and not TensorFlow.
+    import keras
+
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
         if value.dtype.kind == "f" and not np.isfinite(value).all():

@@ -110,8 +110,6 @@ def check_observations(model: DisRNNModel | Baseline, shape: Sequence[int | None
             f"{model.num_observations} observations, the number this model was made for, "
             f"got {tuple(shape)}{index if getattr(model, 'subjects', ()) else ''}"
         )
-    if shape[1] == 0:
-        raise ValueError(f"features: expected at least one time step, got the shape {tuple(shape)}")
 
 
 def check_subject_index(model: DisRNNModel, index: Tensor) -> None:

@@ -107,11 +107,16 @@ def to_numbers(values: Any) -> np.ndarray:
 
     array = np.asarray(values)
     if array.dtype.kind == "O":
-        wrong = next((v for v in array.flat if isinstance(v, str | bytes) or np.iscomplexobj(v)), 0)
-        if wrong:
-            raise TypeError(f"expected numbers, got {wrong!r}")
-        # pandas' missing values become NaN only if it is asked for numbers.
-        numbers = np.asarray(values, np.float64)
+        # NumPy takes these for numbers, without the imaginary part or the unit.
+        kinds = (str, bytes, complex, np.complexfloating, np.timedelta64, np.datetime64)
+        for value in array.flat:
+            if isinstance(value, kinds):
+                raise TypeError(f"expected numbers, got {value!r}")
+        try:
+            # pandas' missing values become NaN only if it is asked for numbers.
+            numbers = np.asarray(values, np.float64)
+        except OverflowError as error:
+            raise TypeError(f"expected numbers of at most 1.8e308, got {error}") from None
     elif array.dtype.kind in "biuf":
         numbers = array.astype(np.float64, copy=False)
     else:

@@ -67,11 +67,12 @@ def check_checksums(
         return
     sums: dict[str, str] = {}
     text = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
-    for line in text.split("\n")[:-1]:
-        found = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+    for line in text.splitlines(keepends=True):
+        # The last line of a shortened file has no end.
+        found = re.fullmatch(r"([0-9a-f]{64})  (.+)\n", line)
         if found is None:
             raise ValueError(
-                f"{folder / CHECKSUMS}: expected lines of a SHA-256 and a name, got {line[:80]!r}; "
+                f"{folder / CHECKSUMS}: expected lines of a SHA-256 and a name, got {line.strip()[:80]!r}; "
                 "restore it, or remove it to read the folder without this check"
             )
         sums[found[2]] = found[1]

@@ -19,11 +19,11 @@ MOST_VALUES = 1_000_000
 """The largest number of values in a YAML file, after its aliases are replaced."""
 
 
-def parse_yaml(text: str, path: str | os.PathLike[str]) -> Any:
+def parse_yaml(text: str | bytes, path: str | os.PathLike[str]) -> Any:
     """Parse YAML, unless its aliases multiply it, or its nesting is too deep.
 
     Args:
-        text: The YAML.
+        text: The YAML, as text or as the bytes of a file in UTF-8.
         path: The file, for the error message.
 
     Returns:
@@ -38,6 +38,7 @@ def parse_yaml(text: str, path: str | os.PathLike[str]) -> Any:
     >>> parse_yaml("{seed: 1}", "config.yaml")
     {'seed': 1}
     """
+    text = _decode(text, path, "YAML")
     _check_bytes(text, path)
     _check_levels(text, path)
     try:
@@ -52,11 +53,11 @@ def parse_yaml(text: str, path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path}: expected YAML, got {_reason(error)}") from error
 
 
-def parse_json(text: str, path: str | os.PathLike[str]) -> Any:
+def parse_json(text: str | bytes, path: str | os.PathLike[str]) -> Any:
     """Parse JSON, unless it is too large or nested too deeply.
 
     Args:
-        text: The JSON.
+        text: The JSON, as text or as the bytes of a file in UTF-8.
         path: The file, for the error message.
 
     Returns:
@@ -65,11 +66,19 @@ def parse_json(text: str, path: str | os.PathLike[str]) -> Any:
     Raises:
         ValueError: If the text is not JSON, is too large, or is nested too deeply.
     """
+    text = _decode(text, path, "JSON")
     _check_bytes(text, path)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, got {_reason(error)}") from error
+
+
+def _decode(text: str | bytes, path: str | os.PathLike[str], kind: str) -> str:
+    try:
+        return text if isinstance(text, str) else text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected {kind} in UTF-8, got {error.reason}") from error
 
 
 def _check_bytes(text: str, path: str | os.PathLike[str]) -> None:

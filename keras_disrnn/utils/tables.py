@@ -103,7 +103,7 @@ def format_interval(
     return f"{cells[0]} [{cells[1]}, {cells[2]}]"
 
 
-def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
+def to_markdown(table: pd.DataFrame, digits: int = 4, *, code: str | None = None) -> str:
     """Writes a table as Markdown.
 
     Columns of plain numbers are aligned to the right. The index is left out.
@@ -111,6 +111,7 @@ def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
     Args:
         table: The table. Floats are formatted with `format_number`, other cells with `str`.
         digits: Decimals of floats.
+        code: Name of a column whose cells are code.
 
     Returns:
         The lines of the table, each with a newline at its end.
@@ -127,6 +128,11 @@ def to_markdown(table: pd.DataFrame, digits: int = 4) -> str:
     cells = _as_text(table, digits)
     marks = ["---:" if _is_numeric(cells[name]) else "---" for name in cells]
     rows = [[escape_markdown(cell) for cell in row] for row in [list(cells), *cells.to_numpy()]]
+    if code is not None:
+        # A bar ends a cell, also in code.
+        column = list(cells).index(code)
+        for row, cell in zip(rows[1:], cells[code], strict=True):
+            row[column] = markdown_code(cell).replace("|", "\\|")
     lines = [f"| {' | '.join(row)} |\n" for row in rows]
     return "".join([lines[0], f"|{'|'.join(marks)}|\n", *lines[1:]])
 
