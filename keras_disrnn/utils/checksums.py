@@ -72,7 +72,8 @@ def check_checksums(
         found = re.fullmatch(r"([0-9a-f]{64})  (.+)\n", line)
         if found is None:
             raise ValueError(
-                f"{folder / CHECKSUMS}: expected lines of a SHA-256 and a name, got {line.strip()[:80]!r}; "
+                f"{folder / CHECKSUMS}: expected lines of a SHA-256 and a name, got "
+                f"{line.strip()[:80]!r}; "
                 "restore it, or remove it to read the folder without this check"
             )
         sums[found[2]] = found[1]
