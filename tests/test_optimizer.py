@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path):
     path = tmp_path / "progress.npz"
     model = make_model()
     settings = {"model": model.get_config(), "steps": {"stage1": 4}, "steps_per_epoch": 2}
-    settings["settle_steps"] = 0
+    settings |= {"settle_steps": 0, "decay_steps": 0}
     compile_stage(model, "stage1")
     progress = Progress(path, settings=settings)
     progress.start("stage1", model)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -128,9 +129,9 @@ def test_a_function_is_read_as_it_is_imported(module, target):
 
 def test_settings_have_the_types_of_arguments():
     types = {field.name: field.type for field in dataclasses.fields(TrainingSettings)}
-    assert types["learning_rate"] is float
+    assert types["learning_rate"] == float | None
     assert types["optimizer"] == str | None
-    assert types["batch_size"] == int | None
+    assert types["batch_size"] == int | Literal["all"] | None
     assert "checkpoint" not in types and "callbacks" not in types
     assert ModelSettings().num_latents == 5
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_disrnn.training.optimizers import LEARNING_RATE
 from keras_disrnn.training.plan import LEAST_EPOCHS
+from keras_disrnn.utils.checks import check_integer
 
 SMALLEST_BATCH = 16
 """The fewest sessions in a batch of a course that counts trials."""
@@ -77,10 +78,14 @@ class Course:
         """Return arguments of `train`, with the course's value for each one that is `None`.
 
         Args:
-            **given: The arguments by name. They have names of this class.
+            **given: The arguments by name, those of this class.
+
+        Raises:
+            ValueError: If `steps_per_epoch` is not a whole number above 0.
         """
         found = {k: getattr(self, k) if value is None else value for k, value in given.items()}
         if given.get("settle_steps", 0) is None:
+            check_integer("steps_per_epoch", found["steps_per_epoch"])
             found["settle_steps"] = self.settle_window(found["steps_per_epoch"])
         return found
 

@@ -1,0 +1,106 @@
+"""Compare the courses of `train` on agents with a known graph.
+
+    python benchmarks/courses.py --agents q_learning --sessions 100 --trials 100 --seeds 3
+
+For each agent and seed, the program fits one model by each course, at the default penalties. It
+compares the fit with the agent, as `keras-disrnn recover` does, on sessions that no fit has seen.
+CPU seconds are those of training alone, on one processor, with the tracing of each stage. Seeds
+start at 1000, because the published table of recovery has the first ones. Fits that are in the
+folder are not repeated.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pandas as pd
+
+
+def fit(data, seed, course):
+    """Return the row of one fit."""
+    from keras_disrnn import DisRNNModel, train
+    from keras_disrnn.experiments.data import simulate_data
+    from keras_disrnn.experiments.recovery import compute_recovery
+
+    parts = simulate_data(data, seed)
+    model = DisRNNModel(seed=seed)
+    began = time.process_time()
+    history = train(model, parts["train"][0], course=course, seed=seed, verbose=0)
+    seconds = time.process_time() - began
+    held_out, played = parts["held_out"]
+    found = compute_recovery(model, data.make_agent(), sessions=held_out, played=played)
+    steps = history.groupby("stage")["step"].max()
+    variables = [value for name, value in found.items() if name.endswith(": r")]
+    return {
+        "seed": seed,
+        "cpu_seconds": seconds,
+        "stage1": int(steps["stage1"]),
+        "stage2": int(steps["stage2"]),
+        "choice_graph": bool(found["choice_graph"]),
+        "graph": bool(found["graph"]),
+        "difference": float(found["difference"]),
+        "dopamine_r2": float(found["dopamine_r2"]),
+        "least_r": float(min(variables)),
+        "found": found["found"],
+    }
+
+
+def print_table(table, agent, given):
+    print(
+        f"\n{agent}, {given.sessions} x {given.trials}, seeds {given.first} to "
+        f"{given.first + given.seeds - 1}\n\ncourse | CPU seconds, mean | steps of stage 1 and 2, "
+        "mean | choice graph, whole graph | likelihood minus the agent's, mean (worst) | "
+        "dopamine R^2, worst | \\|r\\| of a variable, worst\n" + "---|" * 6 + "---"
+    )
+    for course, rows in table.groupby("course", sort=False):
+        print(
+            f"{course} | {rows['cpu_seconds'].mean():.1f} | {rows['stage1'].mean():.0f}, "
+            f"{rows['stage2'].mean():.0f} | {rows['choice_graph'].sum()}, {rows['graph'].sum()} of "
+            f"{len(rows)} | {rows['difference'].mean():+.5f} ({rows['difference'].min():+.5f}) | "
+            f"{rows['dopamine_r2'].min():.4f} | {rows['least_r'].min():.3f}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agents", nargs="+", default=["q_learning"])
+    parser.add_argument("--courses", nargs="+", default=["standard", "reference"])
+    parser.add_argument("--sessions", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1000, help="the first seed")
+    parser.add_argument("--out", default="runs/courses")
+    given = parser.parse_args()
+
+    import tensorflow as tf
+
+    from keras_disrnn.experiments.settings import SyntheticData
+    from keras_disrnn.native import yield_processors
+    from keras_disrnn.utils.files import write_text
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    yield_processors()
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for agent in given.agents:
+        rows = []
+        for course in given.courses:
+            for seed in range(given.first, given.first + given.seeds):
+                file = out / f"{agent}-{given.sessions}x{given.trials}-{course}-{seed}.json"
+                if not file.exists():
+                    data = SyntheticData(
+                        num_sessions=given.sessions, num_trials=given.trials, agent=agent
+                    )
+                    write_text(file, json.dumps(fit(data, seed, course), indent=2))
+                rows.append({"course": course, **json.loads(file.read_text())})
+        print_table(pd.DataFrame(rows), agent, given)
+
+
+if __name__ == "__main__":
+    main()
