@@ -617,6 +617,16 @@ def test_the_structure_has_its_width():
 # === Files and global state ===
 
 
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
+    def draw():
+        figure = Figure()
+        figure.subplots().set_xlabel("went_$left$")
+        return figure
+
+    path = save_figure(tmp_path / "names.svg", draw)
+    assert "went_$left$" in path.read_text()
+
+
 def test_figures_are_saved(tmp_path):
     path = save_figure(tmp_path / "new" / "rule.png", plot_choice_rule, make_choice_rule(("z1",)))
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -290,7 +290,9 @@ def test_the_subject_of_a_pooled_fit_is_none(trials, tmp_path, without_report):
     assert rows["subject"].tolist() == ["m1", "m2", None]
 
 
-@pytest.mark.parametrize("name", ["fit.json", "run/sessions.csv", "run/SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name", ["fit.json", "run/sessions.csv", "run/metrics.json", "run/SHA256SUMS"]
+)
 def test_a_study_goes_on_without_a_damaged_fit(name, study, trials, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(study[0], out)

@@ -139,7 +139,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{folder / 'run' / SESSIONS}: expected the sessions of a fit, got no file; {AGAIN}"
         )
-    check_checksums(folder / "run", [SESSIONS], remedy=AGAIN)
+    check_checksums(folder / "run", remedy=AGAIN)
     return stored
 
 
@@ -187,11 +187,11 @@ def _make_baseline(out: Path, config: dict[str, Any]) -> dict[str, Any]:
     metrics["parameters"] = getattr(model, "parameter_count", None) or model.count_params()
     write_config(out, config)
     write_csv(out / SESSIONS, pd.concat(tables))
-    write_checksums(out, [SESSIONS])
     if getattr(model, "last_fit", None) is not None:
         write_csv(out / "estimates.csv", model.last_fit.estimates)
     write_json(out / "metrics.json", metrics)
     save_model(model, out / "model.keras")
+    write_checksums(out)
     scores = _select_scores(metrics)
     # Seeds are compared by what training minimizes, here without penalties.
     scores |= {"loss": -scores["train_likelihood"], "parameters": metrics["parameters"]}

@@ -19,6 +19,10 @@ from matplotlib.figure import Figure
 from keras_disrnn.utils.files import write_atomically
 
 
+_TEXT = {"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False}
+"""Text stays text in a file, so that journals can typeset it. A `$` in a name is a dollar."""
+
+
 def save_figure(
     path: str | os.PathLike,
     plot: Callable[..., Axes | Figure],
@@ -89,7 +93,8 @@ def save_formats(
         file = Path(f"{path}.{suffix}" if suffix else path)
         try:
             if figure is None:
-                drawn = plot(*arguments, **keywords)
+                with matplotlib.rc_context(_TEXT):
+                    drawn = plot(*arguments, **keywords)
                 figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
                 assert figure is not None, "a function that draws returns an Axes in a figure"
             picture = _draw(figure, suffix, dpi)
@@ -107,8 +112,7 @@ def save_formats(
 
 def _draw(figure: Figure, suffix: str, dpi: int) -> bytes:
     picture = io.BytesIO()
-    # Keep text as text in the file, so that journals can typeset it.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "none"}):
+    with matplotlib.rc_context(_TEXT):
         if suffix not in ("png", "pdf"):
             figure.savefig(picture, format=suffix or None, dpi=dpi)
             return picture.getvalue()
