@@ -2,10 +2,13 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 import keras_disrnn
 from keras_disrnn import bandit, train
+from keras_disrnn.cli import main
 from keras_disrnn.data import Columns, sessions_from_table
 from keras_disrnn.experiments.settings import TrainingSettings
 from keras_disrnn.training.courses import COURSES
@@ -85,13 +88,28 @@ def test_an_interruption_before_or_in_the_decay_does_not_change_the_weights(
 
 
 def test_a_given_argument_replaces_that_of_the_course():
-    standard = TrainingSettings(course="standard", stage2_steps=0, learning_rate=2e-3)
+    standard = TrainingSettings(course="standard", stage2_steps=0, learning_rate=2e-3).completed()
     assert standard.stage1_steps == COURSES["standard"].stage1_steps
     assert (standard.stage2_steps, standard.learning_rate) == (0, 2e-3)
-    reference = TrainingSettings()
+    reference = TrainingSettings().completed()
     assert reference.decay_steps == 0 and reference.learning_rate == 1e-3
     # A course fits its window to the epochs.
-    assert TrainingSettings(course="standard", steps_per_epoch=100).settle_steps == 400
+    longer = TrainingSettings(course="standard", steps_per_epoch=100).completed()
+    assert longer.settle_steps == 400
+
+
+def test_a_run_takes_the_course_of_the_flags_and_records_its_numbers(tmp_path):
+    flags = ["--data.num_sessions=4", "--data.num_held_out_sessions=2", "--data.num_trials=10"]
+    flags += ["--training.course=standard", "--training.stage1_steps=50"]
+    flags += ["--training.stage2_steps=0", "--model.num_latents=1", "--model.update_units=2"]
+    assert main(["demo", f"--out={tmp_path / 'run'}", *flags]) == 0
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history.groupby("stage")["step"].max().to_dict() == {"warmup": 100, "stage1": 50}
+    recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]
+    course = COURSES["standard"]
+    for name in ("warmup_steps", "learning_rate", "decay_steps", "settle_steps"):
+        assert recorded[name] == getattr(course, name)
+    assert recorded["stage1_steps"] == 50
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ def run(
         sessions = sessions.for_model(network)
         check_selection(network, sessions.train, training, seed)
     else:
+        training = training.completed()
         with training.scope():
             network = make_model(sessions.train, model, seed)
         sessions = sessions.for_model(network)
@@ -287,6 +288,7 @@ def check_stages(
     Raises:
         ValueError: If a setting is wrong, or the sessions do not match the model.
     """
+    training = training.completed()
     steps = {stage: getattr(training, f"{stage}_steps") for stage in STAGES}
     check_training(
         model,

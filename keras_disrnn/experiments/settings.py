@@ -276,21 +276,32 @@ class TrainingSettings(_TrainingFields):
     strategy: Literal["mirrored"] | None = None
 
     def __post_init__(self) -> None:
-        # Write the numbers of the course out, so that a result folder has them.
-        names = ["steps_per_epoch", "learning_rate", "decay_steps", "settle_steps"]
-        names += [f"{stage}_steps" for stage in STAGES]
-        given = {name: getattr(self, name) for name in names}
-        for name, value in get_course(self.course).complete(**given).items():
-            object.__setattr__(self, name, value)
-        check_integer("decay_steps", self.decay_steps, 0)
+        chosen = self._complete()
+        check_integer("decay_steps", chosen["decay_steps"], 0)
         check_steps(
-            {stage: getattr(self, f"{stage}_steps") for stage in STAGES},
-            steps_per_epoch=self.steps_per_epoch,
-            learning_rate=self.learning_rate,
-            settle_steps=self.settle_steps,
+            {stage: chosen[f"{stage}_steps"] for stage in STAGES},
+            steps_per_epoch=chosen["steps_per_epoch"],
+            learning_rate=chosen["learning_rate"],
+            settle_steps=chosen["settle_steps"],
         )
         check_batches(self.batch_size, self.buckets)
         check_choice_weight(self.choice_weight)
+
+    def _complete(self) -> dict[str, Any]:
+        names = ["steps_per_epoch", "learning_rate", "decay_steps", "settle_steps"]
+        names += [f"{stage}_steps" for stage in STAGES]
+        return get_course(self.course).complete(**{name: getattr(self, name) for name in names})
+
+    def completed(self) -> TrainingSettings:
+        """Return the settings with the numbers of the course, where none are given.
+
+        Example:
+
+        >>> from keras_disrnn.experiments.settings import TrainingSettings
+        >>> TrainingSettings(course="standard").completed().stage1_steps
+        1500
+        """
+        return dataclasses.replace(self, **self._complete())
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings that are arguments of `train`."""
@@ -337,6 +348,9 @@ def plain_config(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_dict(settings: Any) -> dict[str, Any]:
+    if isinstance(settings, TrainingSettings):
+        # A result has the numbers themselves, because a course may change.
+        settings = settings.completed()
     found = dataclasses.asdict(settings)
     unused: list[str] = []
     # Leave settings out while they are unused, so that run folders written before these features

@@ -80,7 +80,7 @@ def load_training(folder: str | os.PathLike[str]) -> TrainingSettings:
     Returns:
         The settings. They are the default ones if the run selected its penalties.
     """
-    return TrainingSettings(**read_config(folder).get("training", {}))
+    return TrainingSettings(**read_config(folder).get("training", {})).completed()
 
 
 def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:

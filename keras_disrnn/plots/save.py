@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 
 from keras_disrnn.utils.files import write_atomically
 
-
-_TEXT = {"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False}
+_TEXT: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False}
 """Text stays text in a file, so that journals can typeset it. A `$` in a name is a dollar."""
 
 
