@@ -36,6 +36,7 @@ from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.utils.checks import check_integer
+from keras_disrnn.utils.checksums import check_checksums, write_checksums
 from keras_disrnn.utils.files import read_json, write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -329,11 +330,13 @@ def _recover_seed(
         "seconds": time.monotonic() - began,
     }
     save_model(fitted, folder / "model.keras")
+    write_checksums(folder)
     write_json(folder / "result.json", result, checked=True)
     return result
 
 
 def _read_result(path: Path) -> dict[str, Any]:
+    check_checksums(path.parent, remedy=f"remove {path.parent} to compute it again")
     return read_json(path, "the result of a seed")
 
 

@@ -37,7 +37,7 @@ def write_checksums(folder: str | os.PathLike[str], names: Iterable[str] | None 
         names = [
             path.name
             for path in folder.iterdir()
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and not path.name.startswith(".") and path.name != CHECKSUMS
         ]
     lines = [
         f"{_sum(folder / name)}  {name}\n" for name in sorted(names) if (folder / name).exists()
