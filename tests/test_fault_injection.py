@@ -67,6 +67,9 @@ COMMANDS = {
     "select": ["select", "--out=out", *TABLE, *MODEL, *SELECTION],
 }  # fmt: skip
 
+ROW = ["command", "fault", "operations", "tries", "resumed", "refused"]
+"""The columns of the table of results."""
+
 TIMES = ("seconds", "mebibytes", "sha256", "began")
 
 
@@ -83,7 +86,7 @@ def note():
 
     def add(command, fault, **row):
         if file := os.environ.get("FAULTS_TABLE"):
-            row = pd.DataFrame([{"command": command, "fault": fault, **row}])
+            row = pd.DataFrame([{"command": command, "fault": fault, **row}], columns=ROW)
             row.to_csv(file, mode="a", index=False, header=not os.path.exists(file))
 
     return add

@@ -31,6 +31,7 @@ from keras_disrnn.data import (
     trials_from_events,
     zscore,
 )
+from keras_disrnn.experiments.flags import quote_names
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.utils.ids import factorize_ids, id_text
 
@@ -300,3 +301,22 @@ def test_held_out_sessions_with_columns_in_another_order_are_refused(name):
     )
     with pytest.raises(ValueError, match=f"{name}: expected held-out sessions with those of the"):
         keras_disrnn.train(model, train, held_out, warmup_steps=1, stage1_steps=0, verbose=0)
+
+
+# === Settings in a file ===
+
+
+@pytest.mark.parametrize("name", ["007", "no", "null", "12:30", "1.50"])
+def test_a_name_in_a_settings_file_that_yaml_would_change_is_refused(tmp_path, name):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"data: {{held_out_sessions: [{name}]}}")
+    with pytest.raises(ValueError, match=f"settings.yaml: expected the names .*; write '{name}'"):
+        quote_names(["--config", str(file)])
+
+
+def test_other_values_in_a_settings_file_pass(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "{seed: 007, data: {held_out_sessions: ['007', 7, m1, 2024-01-31], subjects: null}}"
+    )
+    assert quote_names(["--config", str(file)]) == ["--config", str(file)]

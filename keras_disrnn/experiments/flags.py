@@ -73,17 +73,38 @@ def _check_tables(settings: Mapping[str, Any], inside: str = "") -> None:
 
 
 def check_config(path: str) -> None:
-    """Refuse a file of settings that would take the parser much time or memory.
+    """Refuse a file of settings that would take much time, or whose names would change.
 
     Args:
         path: The file of `--config`. The parser names one that does not exist.
 
     Raises:
-        ValueError: If it has too many values or is nested too deeply.
+        ValueError: If it has too many values or is nested too deeply. Also if a session or a
+            subject has no quotes, and YAML reads another name, such as 7 for 007.
     """
     file = Path(path).expanduser()
     if file.is_file():
-        parse_yaml(file.read_text(encoding="utf-8", errors="replace"), file)
+        text = file.read_text(encoding="utf-8", errors="replace")
+        parse_yaml(text, file)
+        node = yaml.compose(text)
+        if node is not None:
+            _check_names(node, False, file)
+
+
+def _check_names(node: yaml.Node, inside: bool, file: Path) -> None:
+    """Raise ValueError if YAML reads a name as a value with another text."""
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            if child.tag != "tag:yaml.org,2002:null":
+                _check_names(child, inside or key.value in NAMES, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _check_names(child, inside, file)
+    elif inside and str(yaml.safe_load(yaml.serialize(node))) != node.value:
+        raise ValueError(
+            f"{file}: expected the names of sessions and subjects in quotes, got {node.value}, "
+            f"which YAML reads as another value; write '{node.value}'"
+        )
 
 
 def quote_names(words: Sequence[str]) -> list[str]:
