@@ -227,9 +227,8 @@ def write_page(table, page):
     text = Path(page).read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    Path(page).write_text(
-        f"{before}{begin}\n{to_markdown(pd.read_csv(table))}\n{end}{after}", encoding="utf-8"
-    )
+    rows = to_markdown(pd.read_csv(table).convert_dtypes())
+    Path(page).write_text(f"{before}{begin}\n{rows}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
