@@ -168,3 +168,8 @@ def test_wrong_settings_of_a_course_are_named_before_training(sessions, changes,
         train(model, sessions, **{**STANDARD, **changes})
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_batches_take_all_sessions_by_name(sessions):
+    (features, _, _), *others = sessions.dataset("all")
+    assert features.shape[0] == sessions.num_sessions and not others

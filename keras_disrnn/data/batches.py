@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.forks import check_process
@@ -19,7 +19,7 @@ def check_batches(batch_size: int | str | None, buckets: int) -> None:
     """Check the size of batches.
 
     Args:
-        batch_size: See `Sessions.dataset` for this and the other. "all" is allowed too.
+        batch_size: See `Sessions.dataset` for this and the other.
         buckets: See there.
 
     Raises:
@@ -33,7 +33,7 @@ def check_batches(batch_size: int | str | None, buckets: int) -> None:
 def make_batches(
     sessions: Sessions,
     *,
-    batch_size: int | None,
+    batch_size: int | Literal["all"] | None,
     shuffle: bool,
     seed: int,
     start_step: int,
@@ -68,7 +68,7 @@ def make_batches(
     import tensorflow as tf
 
     count = len(sessions)
-    size = count if batch_size is None else min(batch_size, count)
+    size = count if batch_size is None or batch_size == "all" else min(batch_size, count)
     per_pass = -(-count // size)
     steps = per_pass if steps is None else steps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -347,7 +347,7 @@ class Sessions:
 
     def dataset(
         self,
-        batch_size: int | None = None,
+        batch_size: int | Literal["all"] | None = None,
         *,
         shuffle: bool = False,
         seed: int = 0,
@@ -371,7 +371,7 @@ class Sessions:
         `predict`.
 
         Args:
-            batch_size: Sessions in a batch; None for all of them in one.
+            batch_size: Sessions in a batch; None or "all" for all of them in one.
             shuffle: Whether each pass has its own random order.
             seed: Seed of the orders.
             start_step: Step to start at.

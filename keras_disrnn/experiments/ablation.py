@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -59,7 +59,7 @@ def compute_ablation(
     *,
     steps: int = 3000,
     learning_rate: float = 1e-3,
-    batch_size: int | None = None,
+    batch_size: int | Literal["all"] | None = None,
     buckets: int = 1,
     smallest_effect: Mapping[str, float] | None = None,
     num_bootstrap_samples: int = 2000,
@@ -370,7 +370,7 @@ class _Copy:
         stage: Stage,
         learning_rate: float,
         steps: int,
-        batch_size: int | None,
+        batch_size: int | Literal["all"] | None,
         buckets: int,
         seed: int,
     ) -> None:
