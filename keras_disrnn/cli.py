@@ -22,7 +22,7 @@ from keras_disrnn import experiments
 from keras_disrnn.data.columns import EventSettings
 from keras_disrnn.experiments.behaviour_settings import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison_settings import ComparisonSettings, OptionalTable
-from keras_disrnn.experiments.flags import prepared, quote_names
+from keras_disrnn.experiments.flags import choose_commands, quote_names
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -421,13 +421,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 after an error, or 130 after an interruption.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     try:
         jsonargparse.auto_cli(
-            {
-                command.__name__.rstrip("_"): prepared(command, computes=command is not events)
-                for command in COMMANDS
-            },
-            args=quote_names(sys.argv[1:] if arguments is None else arguments),
+            choose_commands(COMMANDS, words, quick=(events,)),
+            args=quote_names(words),
             as_positional=False,
             prog="keras-disrnn",
             version=__version__,

@@ -14,6 +14,8 @@ from typing import Literal
 import pytest
 
 import keras_disrnn
+from keras_disrnn import cli
+from keras_disrnn.experiments.flags import choose_commands
 from keras_disrnn.experiments.settings import ModelSettings, TrainingSettings
 from keras_disrnn.utils.signatures import Unknown, read_function, resolve_annotation
 
@@ -86,6 +88,28 @@ def test_version_is_that_of_the_package():
         "keras-disrnn",
         keras_disrnn.__version__,
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "flagged"),
+    [
+        (["--version"], []),
+        (["--help"], []),
+        (["fti"], []),
+        (["plot", "--run=fit", "--out=x"], ["plot"]),
+        (["import", "--params=x"], ["import"]),
+        ([], "all"),
+        (["--config", "settings.yaml", "plot"], "all"),
+        (["--print_shtab=bash"], "all"),
+    ],
+)
+def test_flags_are_made_for_the_command_that_is_called(words, flagged):
+    found = choose_commands(cli.COMMANDS, words)
+    names = [command.__name__.rstrip("_") for command in cli.COMMANDS]
+    assert list(found) == names
+    assert [found[name].__doc__ for name in names] == [each.__doc__ for each in cli.COMMANDS]
+    with_flags = [name for name in names if inspect.signature(found[name]).parameters]
+    assert with_flags == (names if flagged == "all" else flagged)
 
 
 def test_a_command_begins_without_messages_unless_the_user_asks(tmp_path):

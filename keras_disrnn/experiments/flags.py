@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,53 @@ def prepared(command: Callable[..., None], *, computes: bool = True) -> Callable
             command(**settings)
 
     return begin
+
+
+def choose_commands(
+    commands: Sequence[Callable[..., None]],
+    words: Sequence[str],
+    *,
+    quick: Collection[Callable[..., None]] = (),
+) -> dict[str, Callable[..., None]]:
+    """Prepare the commands, without the flags of those that the user does not call.
+
+    The parser would take longer to make the flags of all commands than for everything else.
+
+    Args:
+        commands: Functions whose arguments are the flags.
+        words: The words after the name of the program.
+        quick: The commands that do not need TensorFlow.
+
+    Returns:
+        Name to command. All are in it, because the help text lists them.
+
+    Example:
+
+    >>> from keras_disrnn.experiments.flags import choose_commands
+    >>> def fit(out: str) -> None: ...
+    >>> def plot(run: str) -> None: ...
+    >>> import inspect
+    >>> inspect.signature(choose_commands([fit, plot], ["fit", "--out=x"])["plot"]).parameters
+    mappingproxy(OrderedDict())
+    """
+    first = next(iter(words), "")
+    # After other words, such as --config, any command may follow.
+    all_flags = not first or (first.startswith("-") and first not in ("-h", "--help", "--version"))
+    by_name = {command.__name__.rstrip("_"): command for command in commands}
+    return {
+        name: prepared(command, computes=command not in quick)
+        if all_flags or name == first
+        else _without_flags(command)
+        for name, command in by_name.items()
+    }
+
+
+def _without_flags(command: Callable[..., None]) -> Callable[..., None]:
+    def described() -> None:
+        raise AssertionError(f"{command.__name__}: the parser does not run what no word names")
+
+    described.__doc__ = command.__doc__
+    return described
 
 
 def _check_tables(settings: Mapping[str, Any], inside: str = "") -> None:
