@@ -238,23 +238,12 @@ def compute_update_rules(
     subject_ranges = embedding_ranges(model, other_points)
     choices, reward_values = _combinations(model.num_arms, rewards)
 
-    def change(
-        index: int, latents: np.ndarray, embeddings: np.ndarray = grid.embedding
-    ) -> np.ndarray:
-        """Changes `[N, C, P]` of one latent, from latents `[N, P, L]` before the trial."""
-        count, values = latents.shape[:2]
-        shape = (count, len(choices), values)
-        before = np.broadcast_to(latents[:, None], (*shape, len(grid.names)))
-        steps = np.empty((*shape, 2 + len(extra) + len(grid.embedding)))
-        steps[..., 0] = choices[:, None]
-        steps[..., 1] = reward_values[:, None]
-        steps[..., 2 : 2 + len(extra)] = extra
-        steps[..., 2 + len(extra) :] = np.atleast_2d(embeddings)[:, None, None]
-        after = cell.update(
-            to_tensor(steps.reshape(-1, steps.shape[-1])),
-            to_tensor(before.reshape(-1, len(grid.names))),
-        )
-        return to_numpy(after)[:, index].reshape(shape) - before[..., index]
+    asked: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def ask(index: int, latents: np.ndarray, embeddings: np.ndarray = grid.embedding) -> int:
+        """Asks for the changes of a latent, from latents `[N, P, L]` before the trial."""
+        asked.append((index, latents, embeddings))
+        return len(asked) - 1
 
     rules = []
     for index in np.flatnonzero(latent_sigma < threshold).tolist():
@@ -264,8 +253,8 @@ def compute_update_rules(
         for other in _open(subject_sigma[index], threshold, own_sigma):
             embeddings = np.repeat(grid.embedding[None], other_points, axis=0)
             embeddings[:, other] = subject_ranges[other]
-            changes = change(index, repeated, embeddings)
-            others.append((dimensions[other], subject_ranges[other], changes))
+            number = ask(index, repeated, embeddings)
+            others.append((dimensions[other], subject_ranges[other], number))
         for other in _open(input_sigma[index], threshold, latent_sigma):
             if other == index:
                 continue
@@ -273,21 +262,53 @@ def compute_update_rules(
             other_values = np.linspace(low, high, other_points)
             varied = repeated.copy()
             varied[..., other] = other_values[:, None]
-            others.append((grid.names[other], other_values, change(index, varied)))
-        observed = zip(observations, obs_sigma[index], strict=False)
-        rules.append(
-            UpdateRule(
-                latent=grid.names[index],
-                values=grid.ranges[index],
-                choices=choices,
-                rewards=reward_values,
-                change=change(index, latents[None])[0],
-                open_observations=tuple(name for name, value in observed if value < threshold),
-                others=tuple(others),
-                fixed=grid.fixed([index]),
-            )
+            others.append((grid.names[other], other_values, ask(index, varied)))
+        rules.append((index, ask(index, latents[None]), others))
+    trials = np.column_stack([choices, reward_values, np.tile(extra, (len(choices), 1))])
+    changes = _changes(model, trials, asked)
+    can_read = obs_sigma[:, : len(observations)] < threshold
+    return tuple(
+        UpdateRule(
+            latent=grid.names[index],
+            values=grid.ranges[index],
+            choices=choices,
+            rewards=reward_values,
+            change=changes[alone][0],
+            open_observations=tuple(
+                name for name, is_open in zip(observations, can_read[index], strict=True) if is_open
+            ),
+            others=tuple((name, values, changes[number]) for name, values, number in others),
+            fixed=grid.fixed([index]),
         )
-    return tuple(rules)
+        for index, alone, others in rules
+    )
+
+
+def _changes(
+    model: DisRNNModel, trials: np.ndarray, asked: Sequence[tuple[int, np.ndarray, np.ndarray]]
+) -> list[np.ndarray]:
+    """Changes `[N, C, P]` of a latent over each of C trials, for each that is asked.
+
+    All pass through the cell at once, because each call of a layer takes longer than its numbers.
+    """
+    steps, states = [], []
+    for _, latents, embeddings in asked:
+        shape = (len(latents), len(trials), latents.shape[1])
+        step = np.empty((*shape, trials.shape[1] + embeddings.shape[-1]))
+        step[..., : trials.shape[1]] = trials[:, None]
+        step[..., trials.shape[1] :] = np.atleast_2d(embeddings)[:, None, None]
+        steps.append(step.reshape(-1, step.shape[-1]))
+        state = np.broadcast_to(latents[:, None], (*shape, latents.shape[-1]))
+        states.append(state.reshape(-1, latents.shape[-1]))
+    if not asked:
+        return []
+    before = np.concatenate(states)
+    after = to_numpy(model.core.cell.update(to_tensor(np.concatenate(steps)), to_tensor(before)))
+    moved = np.split(after - before, np.cumsum([len(state) for state in states])[:-1])
+    return [
+        change[:, index].reshape(len(latents), len(trials), latents.shape[1])
+        for (index, latents, _), change in zip(asked, moved, strict=True)
+    ]
 
 
 def rule_tables(

@@ -60,7 +60,7 @@ def choose_commands(
     words: Sequence[str],
     *,
     quick: Collection[Callable[..., None]] = (),
-) -> dict[str, Callable[..., None]]:
+) -> dict[str, Any]:
     """Prepare the commands, without the flags of those that the user does not call.
 
     The parser would take longer to make the flags of all commands than for everything else.

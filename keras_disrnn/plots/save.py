@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from keras_disrnn.plots.drawing import quick_drawing
 from keras_disrnn.utils.files import write_atomically
 
 _TEXT: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False}
@@ -111,7 +112,7 @@ def save_formats(
 
 def _draw(figure: Figure, suffix: str, dpi: int) -> bytes:
     picture = io.BytesIO()
-    with matplotlib.rc_context(_TEXT):
+    with matplotlib.rc_context(_TEXT), quick_drawing():
         if suffix not in ("png", "pdf"):
             figure.savefig(picture, format=suffix or None, dpi=dpi)
             return picture.getvalue()
