@@ -157,16 +157,10 @@ def draw(
         figures["learning_curves"] = lambda: plot_learning_curves(history, references=references)
     if selections:
         figures["penalties"] = lambda: plot_selection(selections)
-    # Figures make many objects. The collector would look through all of TensorFlow's each time,
-    # and through each figure many times.
-    enabled = gc.isenabled()
+    # Figures make many objects. The collector would look through all of TensorFlow's each time.
     gc.freeze()
-    gc.disable()
     try:
         for name, plot in figures.items():
             save_figures(Path(folder) / name, plot, formats=formats)
-            gc.collect(0)
     finally:
         gc.unfreeze()
-        if enabled:
-            gc.enable()

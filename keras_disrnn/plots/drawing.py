@@ -59,8 +59,9 @@ def _once(
     """Returns a method of an axis that computes again only if the axis or its place changed."""
 
     def call(axis: Axis, *arguments: Any) -> Any:
-        figure = axis.axes.figure
-        state = (*axis.get_view_interval(), *axis.axes.bbox.bounds, figure.dpi, *arguments[1:])
+        axes = axis.axes
+        limits, place = axes.viewLim.get_points(), axes.bbox.get_points()
+        state = (limits.tobytes(), place.tobytes(), axes.figure.dpi, *arguments[1:])
         before = found.get((name, axis))
         if before is None or before[0] != state:
             before = found[name, axis] = state, function(axis, *arguments)
