@@ -32,6 +32,7 @@ from keras_disrnn.plots import (
     plot_dopamine_scatter,
     plot_learning_curves,
     plot_model,
+    plot_recovery_by_sessions,
     plot_session,
     plot_structure,
     plot_update_rules,
@@ -625,6 +626,22 @@ def test_a_dollar_in_a_name_is_a_dollar(tmp_path):
 
     path = save_figure(tmp_path / "names.svg", draw)
     assert "went_$left$" in path.read_text()
+
+
+def test_logarithmic_axes_have_plain_numbers(tmp_path):
+    random = np.random.default_rng(0)
+    recorded = random.normal(size=5000).round(1)
+    trials = pd.DataFrame({"signal": "dms", "recorded": recorded, "predicted": recorded})
+    history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [300.0, 20.0, 0.02]})
+    sizes = {"sessions": [30, 300], "graph": True, "difference": 0.0, "dopamine_r2": 0.9}
+    for plot, table, numbers in (
+        (plot_dopamine_scatter, trials, "100"),
+        (plot_learning_curves, history, "0.1"),
+        (plot_recovery_by_sessions, pd.DataFrame(sizes), "300"),
+    ):
+        drawn = save_figure(tmp_path / "figure.svg", plot, table).read_text()
+        assert "$" not in drawn and "mathdefault" not in drawn
+        assert f">{numbers}<" in drawn
 
 
 def test_figures_are_saved(tmp_path):

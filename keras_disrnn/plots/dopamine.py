@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from keras_disrnn.plots.style import INK, colour, new_axes, note, with_units
+from keras_disrnn.plots.style import INK, colour, label_log_axis, new_axes, note, with_units
 
 MAX_POINTS = 2000
 """Figures of more trials show counts in hexagons in place of points."""
@@ -66,7 +66,8 @@ def _points(ax: Axes, recorded: np.ndarray, predicted: np.ndarray) -> None:
     ax.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--", zorder=3)
     if len(recorded) > MAX_POINTS:
         image = ax.hexbin(recorded, predicted, gridsize=50, bins="log", cmap="Blues", mincnt=1)
-        ax.figure.colorbar(image, ax=ax, label="trials")
+        bar = ax.figure.colorbar(image, ax=ax, label="trials")
+        label_log_axis(bar.ax.yaxis)
     else:
         ax.scatter(recorded, predicted, s=8, alpha=0.4, color=colour(0), linewidths=0)
 

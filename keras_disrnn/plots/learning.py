@@ -18,6 +18,7 @@ from keras_disrnn.plots.style import (
     AnyFigure,
     colour,
     label_beside,
+    label_log_axis,
     new_figure,
 )
 
@@ -91,6 +92,7 @@ def plot_learning_curves(
             ax.axhline(references[metric], color=INK, linestyle=":", linewidth=1, label="reference")
         if _spans_decades(history, metric):
             ax.set_yscale("log")
+            label_log_axis(ax.yaxis)
         _mark_stages(ax, starts, stage.to_numpy()[np.flatnonzero(np.diff(run, prepend=0))])
         ax.set(xlabel=clock, ylabel=metric.replace("_", " "))
         ax.set_xlim(-0.02 * steps[-1], 1.02 * steps[-1])

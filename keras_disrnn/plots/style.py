@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogFormatter
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -185,6 +186,23 @@ def name_subjects(axis: Axis, names: Sequence[str], **style: Any) -> None:
     else:
         axis.set_ticks([])
         axis.set_label_text(f"{len(names)} subjects")
+
+
+class _PlainLog(LogFormatter):
+    """The labels of Matplotlib for a logarithmic axis, as plain numbers."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def label_log_axis(axis: Axis) -> None:
+    """Labels a logarithmic axis with plain numbers, such as 100.
+
+    Matplotlib's own labels are formulas. A saved figure shows their source, because a name with a
+    `$` must not become one.
+    """
+    axis.set_major_formatter(_PlainLog())
+    axis.set_minor_formatter(_PlainLog())
 
 
 def penalty_scale_axis(ax: Axes, scales: Sequence[float]) -> None:
