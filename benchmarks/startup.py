@@ -4,8 +4,9 @@
 
 Each row is a new process. It is compared with `python -c pass` and with an import of TensorFlow in
 the same turn, so that a busy machine slows all of them. Seconds are those of the processor, of all
-threads. The last rows are the phases of a short demo after its training: its data have the usual
-size, but its model is hardly trained, so most of its latents are open, and each is drawn.
+threads. The last rows are the phases of a short demo after its training, and `plot` of the same
+run: its data have the usual size, but its model is hardly trained, so most of its latents are open,
+and each is drawn.
 """
 
 import argparse
@@ -99,6 +100,9 @@ def main():
                 _, printed = measure(["-c", PHASES, f"{folder}/run{turn}"], Path(folder))
                 for name, spent in json.loads(printed.splitlines()[-1]).items():
                     phases.setdefault(name, []).append(spent)
+                again = ["plot", f"--run=run{turn}", f"--out=figures{turn}"]
+                row = seconds.setdefault("plot of a finished run", [])
+                row.append(measure([*COMMAND, *again], Path(folder))[0])
     nothing, tensorflow = seconds["python -c pass"], seconds["import tensorflow"]
 
     def ratio(values, others):

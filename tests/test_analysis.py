@@ -397,6 +397,20 @@ def test_update_rules_are_the_update_networks():
     assert changes[3, 2, 1] == pytest.approx(after - z[2], abs=1e-5)
 
 
+def test_all_update_rules_come_from_one_call_of_the_cell(monkeypatch):
+    model = make_model(num_latents=3)
+    update, sizes = type(model.core.cell).update, []
+
+    def counted(cell, inputs, latents):
+        sizes.append(len(latents))
+        return update(cell, inputs, latents)
+
+    monkeypatch.setattr(type(model.core.cell), "update", counted)
+    rules = compute_update_rules(model, points=5, other_points=4)
+    values = [rule.change.size + sum(x.size for *_, x in rule.others) for rule in rules]
+    assert sizes == [sum(values)] and len(rules) == 3
+
+
 def test_update_rules_put_the_most_open_other_latent_first():
     model = make_model()
     set_sigma(
