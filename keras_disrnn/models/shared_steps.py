@@ -32,7 +32,8 @@ class SharedSteps(keras.Model):
     are arguments of the step, so the next model runs the same step with its own variables: weights,
     random generators, optimizer, metrics. The results do not depend on who traced the step.
 
-    A subclass defines `step_key` and `state_variables`.
+    A subclass defines `step_key`, and `state_variables` if it has some. Otherwise every model
+    traces its own steps.
     """
 
     def step_key(self, kind: str) -> Hashable | None:
@@ -44,11 +45,11 @@ class SharedSteps(keras.Model):
         Returns:
             A key that is the same for models that can share the step, or `None` to share nothing.
         """
-        raise NotImplementedError
+        return None
 
     def state_variables(self) -> list[tf.Variable]:
         """Return the variables of TensorFlow that a step reads beside those of Keras."""
-        raise NotImplementedError
+        return []
 
     def compiled_as(self, settings: Hashable, targets: Any, outputs: Any) -> None:
         """Say what the model was compiled with. After any other `compile` it shares no training.
