@@ -84,6 +84,11 @@ class SharedSteps(keras.Model):
     def make_predict_function(self, force: bool = False) -> Any:
         return self._share("predict", super().make_predict_function, force)
 
+    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
+        # At the end of an epoch Keras computes the results of its last step again.
+        latest = self.__dict__.get("_latest_results")
+        return logs if logs is latest else super()._get_metrics_result_or_logs(logs)
+
     def _share(self, kind: str, make: Callable[..., Any], force: bool) -> Any:
         name = f"{kind}_function"
         before = getattr(self, name, None)
@@ -140,6 +145,8 @@ def _sharing(model: SharedSteps, kind: str, own: Callable[..., Any]) -> Callable
     steps = None if kind == "predict" else model.steps_per_execution
     key = (kind, key, names, steps, model.jit_compile)
 
+    latest: list[Any] = [None, None]
+
     def function(data: Any) -> Any:
         step = _find(key)
         if not step.shareable or not (kind == "predict" or isinstance(data, tf.data.Iterator)):
@@ -147,17 +154,22 @@ def _sharing(model: SharedSteps, kind: str, own: Callable[..., Any]) -> Callable
         before = getattr(_calling, "model", None)
         _calling.model = model
         try:
-            results = step.function(variables, data)
+            if kind == "predict":
+                return step.function(variables, data)
+            if latest[0] != data.element_spec:
+                # Looking the trace up at each call takes as long as a short step.
+                latest[1] = step.function.get_concrete_function(variables, data)
+                latest[0] = data.element_spec
+            taken, results = latest[1](variables, data)
         except _HoldsState:
             step.shareable = False
             return own(data)
         finally:
             _calling.model = before
-        if kind == "predict":
-            return results
-        taken, results = results
         if taken == 0:
             raise StopIteration
+        # Keras would look for layers in an attribute that is a dict.
+        model.__dict__["_latest_results"] = results
         return results
 
     return function
