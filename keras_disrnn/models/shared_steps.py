@@ -100,7 +100,7 @@ class SharedSteps(keras.Model):
 
 
 def clear_shared_steps() -> None:
-    """Forget all shared steps, which frees their memory. The next fit traces again."""
+    """Forget all shared steps. The next fit traces again."""
     with _lock:
         _steps.clear()
 
