@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_disrnn import native
 from keras_disrnn.layers.information_bottleneck import InformationBottleneck
 from keras_disrnn.models.penalties import PENALTIES, PenaltyWeight, check_penalty
 from keras_disrnn.models.trained import TrainedParts, changed_parts
@@ -23,12 +25,16 @@ _RIGHT_WAY = "model.fit(sessions.dataset(), ...) or keras_disrnn.train(model, se
 
 _NO_TEST = -1.0
 
+_NO_CONSTANTS = {*PENALTIES, "seed", "name", "trained", "subjects", "reference"}
+"""What the configuration of a model or a part has beside the constants of its traced steps."""
+
 
 class PenalisedModel(TrainedParts):
     """A model whose loss adds the penalties of its bottlenecks and weights.
 
     `DisRNNModel` is its only subclass. It defines the `parts`, the `bottlenecks`, the
-    `penalty_names` and `num_signals`, and stores the costs of each forward pass with `_keep_costs`.
+    `penalty_names`, `num_signals` and `num_subjects`, and stores the costs of each forward pass
+    with `_keep_costs`.
     """
 
     latent_penalty = PenaltyWeight()
@@ -242,6 +248,27 @@ class PenalisedModel(TrainedParts):
             if not part.trainable
         }
         return [metric for metric in super().metrics if id(metric) not in hidden]
+
+    # === Steps that models of one shape share ===
+
+    def step_key(self, kind: str) -> Hashable | None:
+        # The classes of users may hold anything.
+        if PenalisedModel not in type(self).__bases__:
+            return None
+        settings = self.compiled_settings if kind != "predict" else ()
+        if settings is None:
+            return None
+        own = self.get_config()
+        configs = [own, *(part.get_config() for part in self.parts.values())]
+        constants = [{k: v for k, v in c.items() if k not in _NO_CONSTANTS} for c in configs]
+        layers = tuple((type(layer), layer.trainable) for layer in self._flatten_layers())
+        runs = native.is_disabled(), native.why_not(own["activation"], self.dtype_policy)
+        text = json.dumps([constants, self.num_subjects, runs], sort_keys=True, default=str)
+        return text, layers, settings
+
+    def state_variables(self) -> list[tf.Variable]:
+        variables = [*self._penalties.values(), self._noise, self._penalised]
+        return [*variables, *self._tested.values()]
 
     # === Saving of the compiled state ===
 

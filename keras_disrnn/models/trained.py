@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_disrnn.models.shared_steps import SharedSteps
 
-class TrainedParts(keras.Model):
+
+class TrainedParts(SharedSteps):
     """A model that remembers which of its parts were trained. Its configuration holds them.
 
     A subclass defines `part_names` and `_parts_in_step`. It saves `trained` in its configuration.

@@ -70,15 +70,16 @@ class StopOnNaN(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        name = find_bad_weight(self.model)
-        if name is not None:
+        weights = self.model.get_weights()
+        if not all(np.isfinite(weight).all() for weight in weights):
+            name = find_bad_weight(self.model)
             self.model.set_weights(self._good)
             raise TrainingDiverged(
                 f"weights: expected finite numbers, got {name} that is no longer finite at the end "
                 f"of epoch {epoch + 1}; {name_cause(self.model, logs or {}, self._sessions)}. The "
                 "model has the weights of the last good epoch"
             )
-        self._good = self.model.get_weights()
+        self._good = weights
 
 
 @dataclasses.dataclass

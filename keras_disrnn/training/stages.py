@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Hashable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.penalties import PENALTIES
@@ -103,6 +106,36 @@ def compile_stage(
         # Variables that are created while `fit` traces its step would cost a second trace.
         model.optimizer.build(model.trainable_variables)
         model._stage = _CompiledStage(model, settings)
+    if model.made_under is None:
+        shared = _shared_settings(model.optimizer, plan, choice_weight, compile_arguments)
+        model.compiled_as(shared, *_example(model))
+
+
+def _shared_settings(
+    optimizer: keras.optimizers.Optimizer,
+    plan: Stage,
+    choice_weight: float,
+    compile_arguments: dict[str, Any],
+) -> Hashable | None:
+    """Return the constants of a traced step, or `None` if other models cannot have them."""
+    # Keras has these as attributes of the model. Other arguments can be objects with a state.
+    if set(compile_arguments) - {"steps_per_execution", "jit_compile", "run_eagerly"}:
+        return None
+    described = describe_optimizer(optimizer)
+    if not isinstance(described.get("learning_rate"), dict):
+        # A number is a variable of the optimizer, and a schedule is not.
+        described.pop("learning_rate", None)
+    text = json.dumps(described, sort_keys=True, default=str)
+    return type(optimizer), text, plan.fits, choice_weight
+
+
+def _example(model: DisRNNModel) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return targets and outputs of one time step."""
+    targets: dict[str, np.ndarray] = {"choice": np.zeros((1, 1))}
+    outputs: dict[str, np.ndarray] = {"choice": np.zeros((1, 1, model.num_arms))}
+    if model.num_signals:
+        targets["dopamine"] = outputs["dopamine"] = np.zeros((1, 1, model.num_signals))
+    return targets, outputs
 
 
 def _losses_and_metrics(model: DisRNNModel, plan: Stage) -> tuple[dict, dict]:
