@@ -86,6 +86,7 @@ def test_demo_writes_all_results_to_its_folder(demo):
     history = pd.read_csv(demo / "history.csv")
     assert list(history["stage"]) == ["warmup"] * 2 + ["stage1"] * 2 + ["stage2"] * 2
     versions = json.loads((demo / "environment.json").read_text())["versions"]
+    assert versions["keras-disrnn"] == keras_disrnn.__version__
     assert versions["tensorflow"] == tf.__version__
     figures = {path.name for path in (demo / "figures").iterdir()}
     names = (

@@ -52,9 +52,10 @@ def test_the_learning_rate_decays_at_the_end_of_each_stage_with_penalties(sessio
     train(make_model(), sessions, callbacks=[watch], **settings)
     # Two steps run between two calls. Stage 2 decays over at most half of its steps.
     warmup, stage1, stage2 = np.split(np.array([rate for _, rate in watch.rates]), [1, 11])
-    np.testing.assert_allclose(warmup, 0.01)
-    np.testing.assert_allclose(stage1, [0.01] * 8 + [0.01 * 4 / 6, 0.01 * 2 / 6], rtol=1e-6)
-    np.testing.assert_allclose(stage2, [0.01] * 3 + [0.01 * 2 / 4], rtol=1e-6)
+    rate = COURSES["standard"].learning_rate
+    np.testing.assert_allclose(warmup, rate)
+    np.testing.assert_allclose(stage1, [rate] * 8 + [rate * 4 / 6, rate * 2 / 6], rtol=1e-6)
+    np.testing.assert_allclose(stage2, [rate] * 3 + [rate * 2 / 4], rtol=1e-6)
 
 
 def test_a_stage_that_settles_early_decays_then(sessions):
@@ -91,7 +92,8 @@ def test_a_given_argument_replaces_that_of_the_course():
     standard = TrainingSettings(course="standard", stage2_steps=0, learning_rate=2e-3).completed()
     assert standard.stage1_steps == COURSES["standard"].stage1_steps
     assert (standard.stage2_steps, standard.learning_rate) == (0, 2e-3)
-    reference = TrainingSettings().completed()
+    assert TrainingSettings().course == "standard"
+    reference = TrainingSettings(course="reference").completed()
     assert reference.decay_steps == 0 and reference.learning_rate == 1e-3
     # A course fits its window to the epochs.
     longer = TrainingSettings(course="standard", steps_per_epoch=100).completed()
@@ -100,11 +102,11 @@ def test_a_given_argument_replaces_that_of_the_course():
 
 def test_a_run_takes_the_course_of_the_flags_and_records_its_numbers(tmp_path):
     flags = ["--data.num_sessions=4", "--data.num_held_out_sessions=2", "--data.num_trials=10"]
-    flags += ["--training.course=standard", "--training.stage1_steps=50"]
+    flags += ["--training.stage1_steps=50"]
     flags += ["--training.stage2_steps=0", "--model.num_latents=1", "--model.update_units=2"]
     assert main(["demo", f"--out={tmp_path / 'run'}", *flags]) == 0
     history = pd.read_csv(tmp_path / "run" / "history.csv")
-    assert history.groupby("stage")["step"].max().to_dict() == {"warmup": 100, "stage1": 50}
+    assert history.groupby("stage")["step"].max().to_dict() == {"warmup": 200, "stage1": 50}
     recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]
     course = COURSES["standard"]
     for name in ("warmup_steps", "learning_rate", "decay_steps", "settle_steps"):

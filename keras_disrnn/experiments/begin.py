@@ -29,6 +29,7 @@ from keras_disrnn.utils.files import (
 )
 from keras_disrnn.utils.locks import FileLock
 from keras_disrnn.utils.plain_files import parse_yaml
+from keras_disrnn.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -289,12 +290,16 @@ def describe_environment(command: str) -> dict[str, Any]:
     Args:
         command: Name of the command.
     """
-    packages = ("keras-disrnn", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
+    packages = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "pandas")
     return {
         "command": command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        # The metadata of an editable installation keep the version of its first day.
+        "versions": {
+            "keras-disrnn": __version__,
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
     }

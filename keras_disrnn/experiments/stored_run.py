@@ -80,7 +80,10 @@ def load_training(folder: str | os.PathLike[str]) -> TrainingSettings:
     Returns:
         The settings. They are the default ones if the run selected its penalties.
     """
-    return TrainingSettings(**read_config(folder).get("training", {})).completed()
+    config = read_config(folder)
+    # Runs of version 0.1.0 name no course. They took the one that is now called "reference".
+    given = {"course": "reference", **config["training"]} if "training" in config else {}
+    return TrainingSettings(**given).completed()
 
 
 def load_results(folder: str | os.PathLike[str]) -> dict[str, Any]:

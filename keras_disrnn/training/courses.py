@@ -104,11 +104,11 @@ COURSES: dict[str, Course] = {
         batch_trials=None,
     ),
     "standard": Course(
-        warmup_steps=100,
+        warmup_steps=200,
         stage1_steps=1500,
         stage2_steps=1000,
         steps_per_epoch=50,
-        learning_rate=1e-2,
+        learning_rate=5e-3,
         decay_steps=200,
         settle_steps=200,
         settle_loss=5e-4,
@@ -132,7 +132,7 @@ def get_course(name: str) -> Course:
     Example:
         >>> from keras_disrnn.training.courses import get_course
         >>> get_course("standard").learning_rate
-        0.01
+        0.005
     """
     if name not in COURSES:
         raise ValueError(f"course: expected one of {tuple(COURSES)}, got {name!r}")

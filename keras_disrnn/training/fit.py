@@ -49,7 +49,7 @@ def train(
     sessions: Sessions,
     held_out: Sessions | None = None,
     *,
-    course: Literal["reference", "standard"] = "reference",
+    course: Literal["standard", "reference"] = "standard",
     warmup_steps: int | None = None,
     stage1_steps: int | None = None,
     stage2_steps: int | None = None,
@@ -79,10 +79,10 @@ def train(
             subjects.
         held_out: `Sessions` to evaluate after each epoch.
         course: Name of the course (see `keras_disrnn.training.courses.COURSES`). It gives the value
-            of each argument below that is `None` by default, except `optimizer`. "reference" is
-            that of the authors' example: all sessions at every step, and a small learning rate.
-            "standard" takes batches of about 12,800 trials and a larger learning rate, which
-            decays at the end. It needs a tenth of the time.
+            of each argument below that is `None` by default, except `optimizer`. "standard" takes
+            batches of about 12,800 trials and a large learning rate, ends each stage when it has
+            settled, and lets the rate decay then. "reference" is that of the authors' example: all
+            sessions at every step, and a small learning rate. It takes ten times as long.
         warmup_steps: Gradient steps of the warm-up; 0 leaves the stage out.
         stage1_steps: The most gradient steps of stage 1; 0 leaves the stage out.
         stage2_steps: The same for stage 2.
