@@ -162,7 +162,6 @@ class TestNoSharing:
             {"settings": {"optimizer": keras.optimizers.SGD(0.1, momentum=0.5)}},
             {"settings": {"learning_rate": keras.optimizers.schedules.CosineDecay(0.1, 10)}},
         ],
-        ids=str,
     )
     def test_another_constant_is_another_step(self, changes):
         changes = dict(changes)

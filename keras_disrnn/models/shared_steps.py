@@ -59,6 +59,9 @@ class SharedSteps(keras.Model):
             targets: Targets of one batch, of any values.
             outputs: Outputs of the model for one batch, of any values.
         """
+        if not hasattr(self, "_compile_metrics") or not hasattr(self, "_compile_loss"):
+            # They are internal to Keras. A version without them traces each model.
+            return
         for part in (self._compile_metrics, self._compile_loss):
             # Keras builds these in a trace, which a model that shares a step does not have.
             if part is not None and not part.built:
