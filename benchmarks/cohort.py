@@ -115,8 +115,10 @@ def run(title, arguments, log):
 
 
 def best_rank_correlation(embeddings, rates):
-    """Return the rank correlation of rates with the embedding, along its first direction and along
-    the best of 180 directions of its first two dimensions."""
+    """Return the rank correlation of rates with the embedding, along two directions.
+
+    The first is the principal direction, and the second the best of 180 in the first two dimensions.
+    """
     from scipy.stats import spearmanr
 
     centred = embeddings - embeddings.mean(axis=0)
@@ -168,14 +170,18 @@ def results(given, fit, subjects, new):
     sessions = pd.read_csv(fit / "sessions.csv")
     for part in ("train", "held_out"):
         ours, true = gap(sessions[sessions["part"] == part], truth)
-        yield f"{part}: likelihood, true agents', gap", f"{ours:.5f}, {true:.5f}, {ours - true:+.5f}"
+        yield (
+            f"{part}: likelihood, true agents', gap",
+            f"{ours:.5f}, {true:.5f}, {ours - true:+.5f}",
+        )
         yield f"{part}: R2 of dopamine", f"{metrics[part]['dopamine']['r2']:.5f}"
     table = pd.read_csv(subjects / "embeddings.csv")
     names = [name for name in table if name.startswith("subject ") and name[8:].isdigit()]
     first, best = best_rank_correlation(table[names].to_numpy(), known[table["subject"]])
     yield "rank correlation of embeddings: first direction, best", f"{first:.4f}, {best:.4f}"
-    yield "open latents, dimensions", ", ".join(
-        metrics["open_latents"] + metrics["open_embeddings"]
+    yield (
+        "open latents, dimensions",
+        ", ".join(metrics["open_latents"] + metrics["open_embeddings"]),
     )
     into = {}
     for source, target in metrics["graph"]["edges"]:
