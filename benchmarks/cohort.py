@@ -117,7 +117,7 @@ def run(title, arguments, log):
 def best_rank_correlation(embeddings, rates):
     """Return the rank correlation of rates with the embedding, along two directions.
 
-    The first is the principal direction, and the second the best of 180 in the first two dimensions.
+    The first is the principal direction, and the second the best of 180 in two dimensions.
     """
     from scipy.stats import spearmanr
 

@@ -317,7 +317,7 @@ def fingerprint(sessions: Sessions) -> str:
     """
     digest = hashlib.sha256()
     for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
-        digest.update(memoryview(np.ascontiguousarray(getattr(sessions, name)).reshape(-1)))
+        digest.update(np.ascontiguousarray(getattr(sessions, name)).reshape(-1).data)
     return digest.hexdigest()[:16]
 
 
