@@ -281,7 +281,8 @@ def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
         *sessions: `Sessions`, or `None`.
 
     Returns:
-        A list of `Sessions` with `latents`, computed without noise. `None` stays `None`.
+        A list of `Sessions` with `latents`, computed without noise, in float32. `None` stays
+        `None`.
 
     Example:
         >>> import keras_disrnn
@@ -295,7 +296,9 @@ def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
     return [
         None
         if data is None
-        else dataclasses.replace(data, latents=predict_latents(model, data.features))
+        else dataclasses.replace(
+            data, latents=predict_latents(model, data.features).astype(np.float32, copy=False)
+        )
         for data in sessions
     ]
 
