@@ -85,7 +85,13 @@ def fit_stage(strategy, stage, batch_size, validate=True, **arguments):
 
 
 def train_all(
-    strategy, batch_size, checkpoint=None, stop_after=None, returns_model=False, **arguments
+    strategy,
+    batch_size,
+    checkpoint=None,
+    stop_after=None,
+    returns_model=False,
+    course="reference",
+    **arguments,
 ):
     """Train all four stages with `train`; `stop_after` stops it after that many epochs."""
     import keras
@@ -113,6 +119,7 @@ def train_all(
             stage2_steps=4,
             joint_steps=4,
             steps_per_epoch=2,
+            course=course,
             batch_size=batch_size,
             learning_rate=1e-2,
             checkpoint=checkpoint,

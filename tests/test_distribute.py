@@ -185,16 +185,18 @@ def test_two_workers_train_as_one_process(tmp_path):
     fit = {"stage": "joint", "batch_size": 2, "implementation": "keras", "dtype": "float64"}
     settings = {"batch_size": 2, "dtype": "float64"}
     stopped = {**settings, "checkpoint": checkpoint, "stop_after": 5}
-    fitted, none, resumed = run_workers(
+    standard = {**settings, "course": "standard"}
+    fitted, none, resumed, decayed = run_workers(
         [
             ["fit_stage", fit],
             ["train_all", stopped],
             ["train_all", {**settings, "checkpoint": checkpoint}],
+            ["train_all", standard],
         ]
     )
     assert none == (None, None)
-    single = fit_stage(None, **fit), train_all(None, **settings)
-    for (chief, worker), expected in zip((fitted, resumed), single, strict=True):
+    single = fit_stage(None, **fit), train_all(None, **settings), train_all(None, **standard)
+    for (chief, worker), expected in zip((fitted, resumed, decayed), single, strict=True):
         assert chief == worker
         check(difference(expected, chief), "float64")
 

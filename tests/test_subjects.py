@@ -580,7 +580,7 @@ def test_an_interrupted_adaptation_resumes(rng, tmp_path, monkeypatch):
     set_sigmas(model, OPEN)
     new = make_sessions(rng, subjects=("eve", "fay"), sessions=4, trials=20)
     whole = adapt(model, new)
-    fit, fitted = adaptations._fit, []
+    fit, fitted = adaptations.fit_embedding, []
 
     def stop_at_the_second(model, sessions, name, *arguments):
         fitted.append(name)
@@ -588,7 +588,7 @@ def test_an_interrupted_adaptation_resumes(rng, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return fit(model, sessions, name, *arguments)
 
-    monkeypatch.setattr(adaptations, "_fit", stop_at_the_second)
+    monkeypatch.setattr(adaptations, "fit_embedding", stop_at_the_second)
     folder = ResultFolder(tmp_path, {}, command="adapt")
     with pytest.raises(KeyboardInterrupt):
         adapt(model, new, step=folder.step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from keras_disrnn.analysis.arrays import divide, log_softmax
-from keras_disrnn.analysis.predictions import Predictions, SessionTotals, without_untrained
-from keras_disrnn.models.finite import check_weights
-from keras_disrnn.utils.ids import id_texts
+from keras_disrnn.analysis.predictions import SessionTotals, predict_parts, predict_sessions
+from keras_disrnn.utils.memory import parts_of
 from keras_disrnn.utils.tables import format_error, summarized
 
 if TYPE_CHECKING:
@@ -107,26 +106,24 @@ def compute_evaluation(
     >>> compute_evaluation(Predictions(np.zeros((2, 3, 2))), sessions)
     Evaluation(sessions=2, choice normalized_likelihood=0.5000 ± 0.0000)
     """
-    outputs = _predict(model, sessions, batch_size)
+    names, choice, totals = _totals(model, sessions, batch_size)
     counted = sessions.choice_weight > 0
-    log_likelihood = _log_likelihood(outputs.get("choice"), sessions.choice, counted)
-    choice_totals = [log_likelihood, counted.sum(axis=1)]
+    choice_totals = [choice[:, 0], choice[:, 1]]
     columns = {
         "session": list(sessions.ids),
         "subject": list(sessions.subjects),
         "n_choices": counted.sum(axis=1),
-        "log_likelihood": log_likelihood,
-        "normalized_likelihood": ratio_likelihood(log_likelihood, counted.sum(axis=1)),
+        "log_likelihood": choice[:, 0],
+        "normalized_likelihood": ratio_likelihood(choice[:, 0], choice[:, 1]),
     }
     if reference is not None:
         reference_log = _reference_log_likelihood(reference, sessions, counted)
         columns["reference_log_likelihood"] = reference_log
         choice_totals.append(reference_log)
     summary = {}
-    if "choice" in outputs:
+    if "choice" in names:
         summary["choice"] = _choice_summary(np.stack(choice_totals, axis=-1))
-    if "dopamine" in outputs and sessions.num_signals:
-        totals = _dopamine_totals(outputs["dopamine"], sessions)
+    if totals is not None:
         n, sse = totals[..., 0], totals[..., 1]
         columns["n_dopamine"] = n.sum(axis=1).astype(int)
         columns["sse"] = sse.sum(axis=1)
@@ -168,7 +165,7 @@ def compute_dopamine_predictions(
     session  trial   signal  recorded  predicted
           0      0 dopamine       0.5        1.0
     """
-    outputs = _predict(model, sessions, batch_size)
+    outputs = predict_sessions(model, sessions, batch_size)
     if "dopamine" not in outputs:
         raise ValueError("model: expected a model with a dopamine output, got one without")
     tables = []
@@ -204,13 +201,26 @@ def session_totals(
     """
     if isinstance(model, SessionTotals):
         return model.choice, model.dopamine
-    outputs = _predict(model, sessions, batch_size)
-    counted = sessions.choice_weight > 0
-    log_likelihood = _log_likelihood(outputs.get("choice"), sessions.choice, counted)
-    dopamine = None
-    if "dopamine" in outputs and sessions.num_signals:
-        dopamine = _dopamine_totals(outputs["dopamine"], sessions)
-    return np.stack([log_likelihood, counted.sum(axis=1)], axis=-1), dopamine
+    _, choice, dopamine = _totals(model, sessions, batch_size)
+    return choice, dopamine
+
+
+def _totals(
+    model: Any, sessions: Sessions, batch_size: int | None
+) -> tuple[set[str], np.ndarray, np.ndarray | None]:
+    """Computes the totals of `session_totals`, and the names of the outputs of the model."""
+    names: set[str] = set()
+    choice = np.zeros((len(sessions), 2))
+    means = _mean_responses(sessions)
+    dopamine = np.zeros((len(sessions), sessions.num_signals, 4))
+    for where, outputs in predict_parts(model, sessions, batch_size):
+        names |= outputs.keys()
+        counted = sessions.choice_weight[where] > 0
+        choice[where, 0] = _log_likelihood(outputs.get("choice"), sessions.choice[where], counted)
+        choice[where, 1] = counted.sum(axis=1)
+        if "dopamine" in outputs and sessions.num_signals:
+            dopamine[where] = _dopamine_totals(outputs["dopamine"], sessions, where, means)
+    return names, choice, dopamine if "dopamine" in names and sessions.num_signals else None
 
 
 def stored_totals(
@@ -241,7 +251,9 @@ def stored_totals(
         if sessions.num_signals > 1:
             names = [f"sse_{name}" for name in sessions.signal_names]
         # Only the squared errors depend on the model; the other sums are those of the recording.
-        dopamine = _dopamine_totals(sessions.dopamine, sessions)
+        whole = slice(None)
+        means = _mean_responses(sessions)
+        dopamine = _dopamine_totals(sessions.dopamine, sessions, whole, means)
         dopamine[..., 1] = rows[names].to_numpy()
     choice = rows[["log_likelihood", "n_choices"]].to_numpy(np.float64)
     return SessionTotals(choice, dopamine, parameter_count)
@@ -270,35 +282,6 @@ def jackknife_se(estimate: Callable[[np.ndarray], np.ndarray], totals: np.ndarra
         return float("nan")
     without = estimate(totals.sum(axis=0) - totals)
     return float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
-
-
-def _predict(model: Any, sessions: Sessions, batch_size: int | None) -> dict[str, np.ndarray]:
-    """Predicts all sessions with one model, or each session with the model of its subject."""
-    if isinstance(model, Predictions):
-        given = {"choice": model.choice, "dopamine": model.dopamine}
-        return {name: values for name, values in given.items() if values is not None}
-    if not isinstance(model, Mapping):
-        check_weights(model)
-        read = sessions.for_model(model)
-        return without_untrained(model, model.predict(read.dataset(batch_size), verbose=0))
-    model = dict(zip(id_texts("model", model), model.values(), strict=True))
-    missing = [subject for subject in sessions.subjects if subject not in model]
-    if missing:
-        raise ValueError(
-            f"model: expected a model of every subject of the sessions, got none of {missing[0]!r};"
-            f" there are models of {', '.join(map(repr, model))}"
-        )
-    subjects = np.asarray(sessions.subjects, dtype=object)
-    outputs: dict[str, np.ndarray] = {}
-    for subject in dict.fromkeys(sessions.subjects):
-        where = np.flatnonzero(subjects == subject)
-        check_weights(model[subject])
-        own = sessions.subset(where).for_model(model[subject])
-        part = model[subject].predict(own.dataset(batch_size), verbose=0)
-        for name, values in without_untrained(model[subject], part).items():
-            all_values = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
-            all_values[where] = values
-    return outputs
 
 
 def ratio_likelihood(log_likelihood: ArrayLike, n: ArrayLike) -> np.ndarray:
@@ -369,19 +352,42 @@ def _choice_summary(totals: np.ndarray) -> dict[str, Any]:
     return summary
 
 
-def _dopamine_totals(prediction: np.ndarray, sessions: Sessions) -> np.ndarray:
-    """Computes `SessionTotals.dopamine`.
+def _mean_responses(sessions: Sessions) -> np.ndarray:
+    """Computes the mean `[K]` of the recorded responses of each signal; 0 if there are none."""
+    sums, n = np.zeros(sessions.num_signals), np.zeros(sessions.num_signals)
+    for part in parts_of(len(sessions), 8 * sessions.dopamine[0].size):
+        counted = sessions.dopamine_weight[part] > 0
+        recorded = sessions.dopamine[part].astype(np.float64)
+        sums += np.where(counted, recorded, 0.0).sum(axis=(0, 1))
+        n += counted.sum(axis=(0, 1))
+    return sums / np.maximum(n, 1)
+
+
+def _dopamine_totals(
+    prediction: np.ndarray, sessions: Sessions, where: slice, means: np.ndarray
+) -> np.ndarray:
+    """Computes `SessionTotals.dopamine` of some sessions.
 
     Responses are taken relative to their mean, so that their squares lose no digits.
+
+    Args:
+        prediction: `[sessions, T, K]`, of these sessions.
+        sessions: All sessions.
+        where: Which ones these are.
+        means: The mean response of each signal, over all sessions.
     """
-    counted = sessions.dopamine_weight > 0
-    recorded = np.asarray(sessions.dopamine, np.float64)
+    counted = sessions.dopamine_weight[where] > 0
+    recorded = np.asarray(sessions.dopamine[where], np.float64)
     error = np.where(counted, np.asarray(prediction, np.float64) - recorded, 0.0)
-    n = counted.sum(axis=1)
-    mean = np.where(counted, recorded, 0.0).sum(axis=(0, 1)) / np.maximum(n.sum(axis=0), 1)
-    centred = np.where(counted, recorded - mean, 0.0)
+    centred = np.where(counted, recorded - means, 0.0)
     return np.stack(
-        [n, (error**2).sum(axis=1), centred.sum(axis=1), (centred**2).sum(axis=1)], axis=-1
+        [
+            counted.sum(axis=1),
+            (error**2).sum(axis=1),
+            centred.sum(axis=1),
+            (centred**2).sum(axis=1),
+        ],
+        axis=-1,
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_disrnn.models.finite import check_weights
+from keras_disrnn.utils.ids import id_texts
 from keras_disrnn.utils.tables import summarized
 
 if TYPE_CHECKING:
     from keras_disrnn.data import Sessions
+
+_STEPS_AT_ONCE = 2**20
+"""Time steps whose predictions are held at the same time."""
 
 
 @summarized
@@ -103,3 +108,71 @@ def true_predictions(sessions: Sessions, chosen_probability: ArrayLike) -> Predi
     logits = np.zeros((count, steps, sessions.num_arms))
     logits[:, :-1] = np.log(np.where(chosen, p, (1 - p) / (sessions.num_arms - 1)))
     return Predictions(logits, sessions.dopamine)
+
+
+def predict_parts(
+    model: Any, sessions: Sessions, batch_size: int | None
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Predicts as `predict_sessions`, but some sessions at a time, so that memory is limited.
+
+    Args:
+        model: See `compute_evaluation`.
+        sessions: See `compute_evaluation`.
+        batch_size: Sessions in a batch; `None` for all in one.
+
+    Yields:
+        The slice of the sessions, and the name of each output to its values.
+    """
+    if isinstance(model, Predictions | Mapping) or batch_size is None:
+        yield slice(None), predict_sessions(model, sessions, batch_size)
+        return
+    check_weights(model)
+    read = sessions.for_model(model)
+    count, steps = read.choice.shape
+    batches = -(-count // batch_size)
+    at_once = max(1, _STEPS_AT_ONCE // (batch_size * steps))
+    for first in range(0, batches, at_once):
+        taken = min(at_once, batches - first)
+        data = read.dataset(batch_size, start_step=first, steps=taken)
+        where = slice(first * batch_size, (first + taken) * batch_size)
+        yield where, without_untrained(model, model.predict(data, verbose=0))
+
+
+def predict_sessions(
+    model: Any, sessions: Sessions, batch_size: int | None
+) -> dict[str, np.ndarray]:
+    """Predicts all sessions with one model, or each session with the model of its subject.
+
+    Args:
+        model: See `compute_evaluation`.
+        sessions: See `compute_evaluation`.
+        batch_size: Sessions in a batch; `None` for all in one.
+
+    Returns:
+        The name of each output to its values.
+    """
+    if isinstance(model, Predictions):
+        given = {"choice": model.choice, "dopamine": model.dopamine}
+        return {name: values for name, values in given.items() if values is not None}
+    if not isinstance(model, Mapping):
+        check_weights(model)
+        read = sessions.for_model(model)
+        return without_untrained(model, model.predict(read.dataset(batch_size), verbose=0))
+    model = dict(zip(id_texts("model", model), model.values(), strict=True))
+    missing = [subject for subject in sessions.subjects if subject not in model]
+    if missing:
+        raise ValueError(
+            f"model: expected a model of every subject of the sessions, got none of {missing[0]!r};"
+            f" there are models of {', '.join(map(repr, model))}"
+        )
+    subjects = np.asarray(sessions.subjects, dtype=object)
+    outputs: dict[str, np.ndarray] = {}
+    for subject in dict.fromkeys(sessions.subjects):
+        where = np.flatnonzero(subjects == subject)
+        check_weights(model[subject])
+        own = sessions.subset(where).for_model(model[subject])
+        part = model[subject].predict(own.dataset(batch_size), verbose=0)
+        for name, values in without_untrained(model[subject], part).items():
+            all_values = outputs.setdefault(name, np.empty((len(subjects), *values.shape[1:])))
+            all_values[where] = values
+    return outputs

@@ -78,17 +78,48 @@ def make_batches(
     inputs: Any = sessions.features
     if sessions.latents is not None:
         inputs = {"features": sessions.features, "latents": sessions.latents}
-    # tf.data runs on the host, which can read the arrays in place.
+    everything = (inputs, target, weight)
+    # tf.data runs on the host, which can read aligned arrays in place.
     with tf.device("CPU:0"):
-        everything = tf.nest.map_structure(tf.convert_to_tensor, (inputs, target, weight))
         if per_pass == 1:
-            return tf.data.Dataset.from_tensors(everything).repeat(steps)
+            tensors = tf.nest.map_structure(tf.convert_to_tensor, everything)
+            return tf.data.Dataset.from_tensors(tensors).repeat(steps)
         permute = _permutation(seed) if shuffle else lambda values, _: values
         if buckets > 1:
             batch = _bucketed(sessions.trials_per_session, everything, size, buckets, permute)
         else:
             batch = _plain(count, everything, size, permute)
         return tf.data.Dataset.range(start_step, start_step + steps).map(batch).prefetch(2)
+
+
+def _gather(
+    everything: Any, picked: tf.Tensor, size: int | None, time_steps: tf.Tensor | None = None
+) -> Any:
+    """Return the batch of some sessions.
+
+    NumPy picks them. A tensor of all sessions would be a copy of them, one for each data set that
+    is made, and TensorFlow would keep it for as long as a trace that read the data set.
+
+    Args:
+        everything: Structure of arrays of all sessions.
+        picked: The positions of the sessions.
+        size: Their number, if it is always the same.
+        time_steps: The number of time steps of the batch; all if None.
+    """
+    import tensorflow as tf
+
+    arrays = tf.nest.flatten(everything)
+    most = arrays[0].shape[1]
+
+    def pick(picked: np.ndarray, time_steps: np.ndarray) -> list[np.ndarray]:
+        return [array[picked, :time_steps] for array in arrays]
+
+    given = most if time_steps is None else time_steps
+    types = [tf.as_dtype(array.dtype) for array in arrays]
+    batch = tf.numpy_function(pick, [picked, given], types, stateful=False)
+    for tensor, array in zip(batch, arrays, strict=True):
+        tensor.set_shape([size, most if time_steps is None else None, *array.shape[2:]])
+    return tf.nest.pack_sequence_as(everything, batch)
 
 
 def _permutation(seed: int) -> Callable:
@@ -113,9 +144,7 @@ def _plain(count: int, everything: Any, size: int, permute: Callable) -> Callabl
         order = permute(tf.range(count), step // per_pass)
         first = (step % per_pass) * size
         picked = order[first : first + size]
-        if count % size == 0:
-            picked = tf.ensure_shape(picked, [size])
-        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), everything)
+        return _gather(everything, picked, None if count % size else size)
 
     return batch
 
@@ -146,8 +175,6 @@ def _bucketed(
         first = firsts[bucket]
         inside = permute(by_length[first : ends[bucket]], number + bucket + 1)
         picked = inside[index * size - first :][:size]
-        return tf.nest.map_structure(
-            lambda tensor: tf.gather(tensor, picked)[:, : time_steps[bucket]], everything
-        )
+        return _gather(everything, picked, None, time_steps[bucket])
 
     return batch

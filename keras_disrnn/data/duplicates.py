@@ -18,6 +18,7 @@ FEW_TRIALS = 20
 """Fewer choices and rewards than these can be the same by chance."""
 _FEW_RESPONSES = 3
 _MOST_NAMED = 5
+_FIRST_TRIALS = 64
 
 
 def warn_of_duplicates(sessions: Sessions, stacklevel: int = 3) -> None:
@@ -27,7 +28,9 @@ def warn_of_duplicates(sessions: Sessions, stacklevel: int = 3) -> None:
         sessions: The data set.
         stacklevel: Frames between the user's call and `warnings.warn`.
     """
-    digests = _digests(sessions)
+    codes = _codes(sessions)
+    _, which, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    digests = _digests(sessions, counts[which] > 1)
     first: dict[bytes, str] = {}
     pairs = []
     for name, digest in zip(sessions.ids, digests, strict=True):
@@ -49,14 +52,17 @@ def warn_of_shared(train: Sessions, held_out: Sessions, stacklevel: int = 3) -> 
         held_out: The held-out sessions.
         stacklevel: Frames between the user's call and `warnings.warn`.
     """
+    codes, held_out_codes = _codes(train), _codes(held_out)
+    train_digests = _digests(train, np.isin(codes, held_out_codes))
+    held_out_digests = _digests(held_out, np.isin(held_out_codes, codes))
     known = {
         digest: name
-        for name, digest in zip(train.ids, _digests(train), strict=True)
+        for name, digest in zip(train.ids, train_digests, strict=True)
         if digest is not None
     }
     pairs = [
         f"{known[digest]!r} (training) and {name!r} (held out)"
-        for name, digest in zip(held_out.ids, _digests(held_out), strict=True)
+        for name, digest in zip(held_out.ids, held_out_digests, strict=True)
         if digest in known
     ]
     if pairs:
@@ -116,20 +122,42 @@ def _list(pairs: Sequence[str]) -> str:
     return ", ".join(pairs[:_MOST_NAMED]) + (f" and {more} more pairs" if more > 0 else "")
 
 
-def _digests(sessions: Sessions) -> list[bytes | None]:
-    """Return a digest of each session's trials; None for those too short to be told apart."""
+def _codes(sessions: Sessions) -> np.ndarray:
+    """Return a number for each session, uint64 `(S,)`, which is the same if the trials are.
+
+    The first trials give it. Few sessions share a number by chance, and only those that do need a
+    digest of all their trials. A digest of each session takes seconds in a cohort.
+    """
+    last = 1 + min(_FIRST_TRIALS, int(sessions.trials_per_session.max()))
+    there = np.arange(last - 1) < sessions.trials_per_session[:, None]
     own = sessions.num_observations - bool(sessions.subject_names)
-    digests: list[bytes | None] = []
-    for index, trials in enumerate(sessions.trials_per_session):
+    codes = np.zeros(len(sessions), np.uint64)
+    factors = np.random.Generator(np.random.SFC64(0))
+    for array, columns in ((sessions.features, own), (sessions.dopamine, sessions.num_signals)):
+        for column in range(columns):
+            bits = np.ascontiguousarray(array[:, 1:last, column]).view(np.uint32)
+            factor = factors.integers(2**64, size=_FIRST_TRIALS, dtype=np.uint64)[: last - 1]
+            codes += (np.where(there, bits, 0) * factor).sum(axis=1, dtype=np.uint64)
+    return codes
+
+
+def _digests(sessions: Sessions, wanted: np.ndarray) -> list[bytes | None]:
+    """Return a digest of each session's trials.
+
+    It is None for sessions that are not wanted or too short to be told apart.
+    """
+    own = sessions.num_observations - bool(sessions.subject_names)
+    digests: list[bytes | None] = [None] * len(sessions)
+    for index in np.flatnonzero(wanted):
+        trials = sessions.trials_per_session[index]
         values = sessions.dopamine[index, 1 : trials + 1]
         responses = values[sessions.dopamine_weight[index, 1 : trials + 1] > 0]
         if trials < FEW_TRIALS and len(np.unique(responses)) < _FEW_RESPONSES:
-            digests.append(None)
             continue
         digest = hashlib.blake2b(digest_size=16)
         shown = sessions.features[index, 1 : trials + 1, :own]
         free = sessions.choice_weight[index, :trials]
         for array in (shown, free, values):
             digest.update(np.ascontiguousarray(array).tobytes())
-        digests.append(digest.digest())
+        digests[index] = digest.digest()
     return digests

@@ -10,6 +10,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,12 @@ _EMPTY = [
 _FORMATS = ".csv, .tsv, .htsv (each also as .gz) and .parquet"
 
 
-def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    text: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
     r"""Read every line of a table file, or raise an error.
 
     Args:
@@ -33,6 +39,9 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
             column names, plain or compressed as .gz. Or a .parquet file, which needs pyarrow.
         text: Columns of a text file to keep as they are written, so that an id "007" stays "007",
             and a subject "NA" is not an empty cell.
+        columns: Columns of a Parquet file to read, those in `text` as categories, so that a large
+            table needs less memory. If one is absent, or None, the whole table is read, as it is
+            from a text file.
 
     Returns:
         The table.
@@ -62,7 +71,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     zipped = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if zipped else suffixes)[-1:]
     if suffix == [".parquet"] and not zipped:
-        return _read_parquet(path)
+        return _read_parquet(path, text, columns)
     if not suffix or suffix[0] not in _SEPARATORS:
         raise ValueError(
             f"{path}: expected a table file ({_FORMATS}), got a name ending in "
@@ -71,9 +80,11 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
     return _read_text(path, _SEPARATORS[suffix[0]], zipped, text)
 
 
-def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
+def _read_parquet(
+    path: pathlib.Path, text: Sequence[str], columns: Sequence[str] | None
+) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(path) if columns is None else _read_columns(path, text, columns)
     except ImportError as error:
         raise ImportError(
             f"{path}: expected the package pyarrow to read .parquet, got none; install it with pip "
@@ -87,6 +98,42 @@ def _read_parquet(path: pathlib.Path) -> pd.DataFrame:
     if not len(table):
         raise ValueError(f"{path}: expected at least one row, got a table without rows")
     return table
+
+
+def _read_columns(path: pathlib.Path, text: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Read some columns of a Parquet file, one group of rows at a time."""
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError:
+        return pd.read_parquet(path)  # It says what is missing.
+    with parquet.ParquetFile(path, read_dictionary=list(text)) as file:
+        names, count = file.schema_arrow.names, file.num_row_groups
+        plain = not any("." in name for name in columns)  # A dot would mean a part of a column.
+        known = set(columns) <= set(names) and len(set(names)) == len(names)
+        if not (plain and known and count and _has_plain_index(file.schema_arrow)):
+            return pd.read_parquet(path)  # The checks of the columns name the others.
+        parts = [
+            file.read_row_group(group, columns=list(columns)).to_pandas(ignore_metadata=True)
+            for group in range(count)
+        ]
+    pieces = {name: [part[name] for part in parts] for name in columns}
+    del parts
+    joined = {name: _join_pieces(pieces.pop(name)) for name in columns}
+    pyarrow.default_memory_pool().release_unused()
+    return pd.DataFrame(joined, copy=False)
+
+
+def _has_plain_index(schema: Any) -> bool:
+    """Return whether the rows of a Parquet file have no labels but their numbers."""
+    levels = (schema.pandas_metadata or {}).get("index_columns", [])
+    return all(isinstance(level, dict) and level.get("start") == 0 for level in levels)
+
+
+def _join_pieces(pieces: list[pd.Series]) -> pd.Series:
+    if len(pieces) > 1 and isinstance(pieces[0].dtype, pd.CategoricalDtype):
+        return pd.Series(pd.api.types.union_categoricals(pieces))
+    return pd.concat(pieces, ignore_index=True)
 
 
 def _read_text(

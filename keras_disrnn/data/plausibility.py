@@ -93,12 +93,14 @@ def find_outliers(values: np.ndarray) -> Outliers | None:
     [20]
     """
     there = values[np.isfinite(values)]
-    if len(there) < _FEWEST:
+    if len(there) < _FEWEST or _are_binary(there):
         return None
-    median = float(np.median(there))
+    median = float(np.median(there, overwrite_input=True))
     distance = np.abs(there - median)
     farthest = distance.max()
-    spread = _spread(there[distance < farthest])
+    inner = there[distance < farthest]
+    del there, distance  # Of a large cohort they are large.
+    spread = _spread(inner)
     if not spread or farthest <= MOST_DEVIATIONS * spread:
         return None
     where = np.abs(values - median) > MOST_DEVIATIONS * spread
@@ -126,7 +128,7 @@ def describe_scale(values: np.ndarray, *, least: float = 0.0, whole: bool = True
     ''
     """
     there = values[np.isfinite(values)]
-    if not len(there) or ((there == 0) | (there == 1)).all():
+    if not len(there) or _are_binary(there):
         return ""
     mean, deviation = float(there.mean()), float(there.std())
     # A constant has no deviation: what counts is its size.
@@ -176,9 +178,16 @@ def find_doubts(
         )
 
 
+def _are_binary(values: np.ndarray) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
 def _spread(values: np.ndarray) -> float:
-    """Return the deviation that the middle half of the values shows, or else their range."""
+    """Return the deviation that the middle half of the values shows, or else their range.
+
+    The values lose their order.
+    """
     if not len(values):
         return 0.0
-    low, high = np.quantile(values, (0.25, 0.75))
+    low, high = np.quantile(values, (0.25, 0.75), overwrite_input=True)
     return float((high - low) / 1.349 or np.ptp(values))

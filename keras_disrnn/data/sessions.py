@@ -22,6 +22,7 @@ from keras_disrnn.data.trials import (
 )
 from keras_disrnn.utils.checks import suggest
 from keras_disrnn.utils.ids import id_text, id_texts
+from keras_disrnn.utils.memory import take_aligned
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -274,16 +275,16 @@ class Sessions:
         picked = check_indices(indices, self.num_sessions)
         return dataclasses.replace(
             self,
-            features=self.features[picked],
-            choice=self.choice[picked],
-            choice_weight=self.choice_weight[picked],
-            dopamine=self.dopamine[picked],
-            dopamine_weight=self.dopamine_weight[picked],
+            features=take_aligned(self.features, picked),
+            choice=take_aligned(self.choice, picked),
+            choice_weight=take_aligned(self.choice_weight, picked),
+            dopamine=take_aligned(self.dopamine, picked),
+            dopamine_weight=take_aligned(self.dopamine_weight, picked),
             subjects=tuple(self.subjects[i] for i in picked),
             ids=tuple(self.ids[i] for i in picked),
             trials_per_session=self.trials_per_session[picked],
             rows=None if self.rows is None else tuple(self.rows[i] for i in picked),
-            latents=None if self.latents is None else self.latents[picked],
+            latents=None if self.latents is None else take_aligned(self.latents, picked),
         )
 
     def of_subjects(self, names: Collection[Any]) -> Sessions:

@@ -246,12 +246,36 @@ def leave_one_subject_out(sessions: Sessions) -> Iterator[Split]:
     return (split_by_subject(sessions, [subject]) for subject in subjects)
 
 
+def spread_sessions(sessions: Sessions, most_trials: int) -> Sessions:
+    """Pick evenly spaced sessions if there are too many.
+
+    Args:
+        sessions: The data set.
+        most_trials: The largest number of trials to keep, if sessions have about the same length.
+
+    Returns:
+        All sessions if they have at most that many trials. Otherwise those sessions, at least one.
+
+    Example:
+        >>> from keras_disrnn.data import Sessions
+        >>> from keras_disrnn.data.splits import spread_sessions
+        >>> sessions = Sessions.from_trials([[0, 1]] * 5, [[1, 0]] * 5)
+        >>> spread_sessions(sessions, 6).ids
+        ('0', '2', '4')
+    """
+    if sessions.num_trials <= most_trials:
+        return sessions
+    count = max(1, most_trials * len(sessions) // sessions.num_trials)
+    return sessions.subset(np.linspace(0, len(sessions) - 1, count).round().astype(int))
+
+
 def _split_by_name(
     sessions: Sessions, kind: str, names: Collection[str], held_out: Collection[Any]
 ) -> Split:
     held_out = id_texts("held_out", held_out)
+    there = set(names)
     for name in held_out:
-        if name not in names:
+        if name not in there:
             known = list(dict.fromkeys(names))
             listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
             raise ValueError(

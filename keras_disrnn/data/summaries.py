@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from keras_disrnn.utils.checks import suggest
 from keras_disrnn.utils.ids import id_texts
 
 _OF_A_SIGNAL = {"mean": "mean", "sd": "std", "missing": "sum", "min": "min", "max": "max"}
+_COUNT = " count"
+_TRIALS_IN_PART = 2**19
 
 
 def summary(sessions: Sessions) -> pd.DataFrame:
@@ -40,8 +42,47 @@ def summary(sessions: Sessions) -> pd.DataFrame:
         >>> int(keras_disrnn.data.summary(sessions).loc["(all)", "trials"])
         3
     """
-    steps = sessions.features.shape[1]
-    session, trial = np.nonzero(np.arange(steps) < sessions.trials_per_session[:, None])
+    place = {name: index for index, name in enumerate(dict.fromkeys(sessions.subjects))}
+    order = np.argsort([place[name] for name in sessions.subjects], kind="stable")
+    parts = []
+    # A table of all trials of a cohort would need more memory than the cohort.
+    for part in _parts_by_subject(sessions, order):
+        table, statistic = _tabulate(sessions, part)
+        groups = table.groupby("subject", sort=False)
+        parts.append(groups.agg(statistic).join(groups.count().add_suffix(_COUNT)))
+    by_subject = pd.concat(parts)
+    everyone = _pool(by_subject, statistic)
+    by_subject = by_subject[list(statistic)]
+    counts = pd.Series(sessions.subjects).value_counts()
+    by_subject.insert(0, "sessions", counts.reindex(by_subject.index))
+    everyone.insert(0, "sessions", len(sessions))
+    counted = pd.concat([by_subject, everyone])
+    counted.index.name = "subject"
+    return _with_dropped(counted, sessions.dropped) if sessions.dropped else counted
+
+
+def _parts_by_subject(sessions: Sessions, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the positions of sessions, whole subjects at a time.
+
+    Args:
+        sessions: The data set.
+        order: Positions of all sessions, with those of a subject together.
+    """
+    trials, start = 0, 0
+    for index, session in enumerate(order):
+        new = index > 0 and sessions.subjects[session] != sessions.subjects[order[index - 1]]
+        if new and trials >= _TRIALS_IN_PART:
+            yield order[start:index]
+            trials, start = 0, index
+        trials += int(sessions.trials_per_session[session])
+    yield order[start:]
+
+
+def _tabulate(sessions: Sessions, part: np.ndarray) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a table of the trials of some sessions, and the statistic of each of its columns."""
+    longest = int(sessions.trials_per_session[part].max())
+    within, trial = np.nonzero(np.arange(longest) < sessions.trials_per_session[part][:, None])
+    session = part[within]
     described = sessions.features[session, trial + 1]  # Time step k + 1 describes trial k.
     made = ~np.isnan(described[:, 0])
     free = sessions.choice_weight[session, trial] > 0
@@ -62,24 +103,35 @@ def summary(sessions: Sessions) -> pd.DataFrame:
     for index in range(2, own):
         name = sessions.observation_names[index]
         name = f"observation_{name}" if name in sessions.signal_names else name
-        for part, function in _OF_A_SIGNAL.items():
-            if part != "missing":  # Only a missed trial has no observation.
-                table[f"{name}_{part}"] = described[:, index].astype(float)
-                statistic[f"{name}_{part}"] = function
+        for kind, function in _OF_A_SIGNAL.items():
+            if kind != "missing":  # Only a missed trial has no observation.
+                table[f"{name}_{kind}"] = described[:, index].astype(float)
+                statistic[f"{name}_{kind}"] = function
     for index, name in enumerate(sessions.signal_names):
         present = sessions.dopamine_weight[session, trial + 1, index] > 0
         values = sessions.dopamine[session, trial + 1, index].astype(float)
         missing = (made & ~present).astype(int)
-        for part, function in _OF_A_SIGNAL.items():
-            column = missing if part == "missing" else np.where(present, values, np.nan)
-            table[f"{name}_{part}"], statistic[f"{name}_{part}"] = column, function
-    by_subject = table.groupby("subject", sort=False).agg(statistic)
-    counts = pd.Series(sessions.subjects).value_counts()
-    by_subject.insert(0, "sessions", counts.reindex(by_subject.index))
-    everyone = table.assign(subject="(all)").groupby("subject").agg(statistic)
-    everyone.insert(0, "sessions", len(sessions))
-    counted = pd.concat([by_subject, everyone])
-    return _with_dropped(counted, sessions.dropped) if sessions.dropped else counted
+        for kind, function in _OF_A_SIGNAL.items():
+            column = missing if kind == "missing" else np.where(present, values, np.nan)
+            table[f"{name}_{kind}"], statistic[f"{name}_{kind}"] = column, function
+    return table, statistic
+
+
+def _pool(by_subject: pd.DataFrame, statistic: Mapping[str, str]) -> pd.DataFrame:
+    """Compute the statistics of all trials from those of the subjects, with their counts."""
+    pooled: dict[str, Any] = {}
+    for name, function in statistic.items():
+        values, counts = by_subject[name], by_subject[f"{name}{_COUNT}"]
+        if function != "std":
+            means = (values * counts).sum() / counts.sum() if counts.sum() else np.nan
+            pooled[name] = means if function == "mean" else values.agg(function)
+            continue
+        means = by_subject[f"{name.removesuffix('_sd')}_mean"]
+        squares = values.fillna(0.0) ** 2 * (counts - 1).clip(lower=0)
+        total = (means * counts).sum() / max(counts.sum(), 1)
+        scatter = squares.sum() + (counts * (means - total) ** 2).sum()
+        pooled[name] = np.sqrt(scatter / (counts.sum() - 1)) if counts.sum() > 1 else np.nan
+    return pd.DataFrame(pooled, index=["(all)"])
 
 
 def _with_dropped(counted: pd.DataFrame, dropped: tuple[Dropped, ...]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from keras_disrnn.data.columns import Columns
 from keras_disrnn.data.rows import TableSource
 from keras_disrnn.data.sessions import Sessions, assemble
-from keras_disrnn.data.table_reader import open_table
+from keras_disrnn.data.table_reader import TableReader, open_table
 from keras_disrnn.data.trials import Trials
 
 
@@ -58,23 +58,49 @@ def sessions_from_table(
     if not isinstance(columns, Columns):
         raise ValueError(f"columns: expected a Columns, got {columns!r}")
     reader = open_table("table", table, columns)
+    source = TableSource(
+        index=reader.table.index,
+        session=columns.session,
+        choice=columns.choice,
+        reward=columns.reward,
+    )
+    trials, subjects = _read_trials(reader, columns)
+    # A large table would need memory while the sessions are made.
+    del reader, table
+    rows = np.arange(len(trials.choice), dtype=np.int32)
+    return assemble(
+        trials,
+        subjects=subjects,
+        num_arms=num_arms,
+        reward_kind=reward_kind,
+        rows=tuple(np.split(rows, np.cumsum(trials.lengths)[:-1])),
+        source=source,
+    )
+
+
+def _read_trials(reader: TableReader, columns: Columns) -> tuple[Trials, list[str]]:
+    """Read the trials of a table, and the subject of each session."""
     codes, ids, subjects = reader.sessions()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     if columns.trial is not None:
         reader.ordered("trial", columns.trial, codes, ids, strict=True)
+    lengths = np.diff(starts, append=len(codes))
+    del codes
 
     missed = reader.flags("missed")
     choice = reader.numbers("choice", columns.choice, missed)
     skipped = None if missed is None else missed | np.isnan(choice)
 
     def read(role: str, names: Sequence[str]) -> np.ndarray:
+        if len(names) == 1:
+            return reader.numbers(role, names[0], skipped)[:, None]
         read = [reader.numbers(role, name, skipped) for name in names]
         return np.column_stack(read) if read else np.empty((len(choice), 0))
 
     trials = Trials(
         choice=choice,
         reward=read("reward", [columns.reward])[:, 0],
-        lengths=np.diff(starts, append=len(choice)),
+        lengths=lengths,
         ids=ids,
         dopamine=read("dopamine", columns.signal_names),
         observations=read("observation", columns.observation_names),
@@ -84,16 +110,4 @@ def sessions_from_table(
         observation_names=columns.observation_names,
         origin=reader.origin,
     )
-    return assemble(
-        trials,
-        subjects=subjects,
-        num_arms=num_arms,
-        reward_kind=reward_kind,
-        rows=tuple(np.split(np.arange(len(choice)), starts[1:])),
-        source=TableSource(
-            index=reader.table.index,
-            session=columns.session,
-            choice=columns.choice,
-            reward=columns.reward,
-        ),
-    )
+    return trials, subjects

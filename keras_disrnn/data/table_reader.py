@@ -53,7 +53,12 @@ def open_table(
                 f"{type(table).__name__}; make it a DataFrame first"
             )
         source = os.fspath(table)
-        table = read_table(table, text=[name for role, name in columns.roles() if role in _TEXT])
+        roles = columns.roles()
+        table = read_table(
+            table,
+            text=[name for role, name in roles if role in _TEXT],
+            columns=[name for _, name in roles],
+        )
     elif table.columns.nlevels == 1 and not all(isinstance(name, str) for name in table.columns):
         table = table.set_axis([str(name) for name in table.columns], axis=1)
     names = [role for role, _ in columns.roles()]
@@ -121,7 +126,8 @@ class TableReader:
             owners = ["unnamed"] * len(ids)
         else:
             subject_codes, subjects = self._ids("subject")
-            firsts = np.unique(codes, return_index=True)[1]
+            # Codes count up in order of appearance.
+            firsts = np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1))
             differs = subject_codes != subject_codes[firsts][codes]
             if differs.any():
                 row = int(np.flatnonzero(differs)[0])

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_disrnn.data.plausibility import find_codes, find_doubts
 from keras_disrnn.utils.checks import check_integer, suggest
+from keras_disrnn.utils.memory import empty_aligned, full_aligned
 
 REWARD_KINDS = ("binary", "real")
 SUBJECT = "subject"
@@ -22,6 +23,7 @@ LARGEST_RESPONSE = 1e4
 """Larger than any dopamine response in dF/F, percent or standard deviations."""
 LARGEST_REWARD = 1e4
 """Larger than any reward that a network can read."""
+_MOST_COUNTED = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,30 +79,18 @@ class Trials:
     signal_names: Sequence[str] = ()
     observation_names: Sequence[str] = ()
     origin: Origin = Origin()
-    _session: np.ndarray = dataclasses.field(init=False)
-    _trial: np.ndarray = dataclasses.field(init=False)
     _made: np.ndarray = dataclasses.field(init=False)
     _free: np.ndarray = dataclasses.field(init=False)
-    _observed: np.ndarray = dataclasses.field(init=False)
     _response: np.ndarray = dataclasses.field(init=False)
     _recorded: np.ndarray = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.choice)
-        session = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        trial = np.arange(count) - (np.cumsum(self.lengths) - self.lengths)[session]
         absent = np.isnan(self.choice)
         missed = absent if self.missed is None else self.missed | absent
-        forced = np.zeros(count, bool) if self.forced is None else self.forced
-        with np.errstate(over="ignore"):  # A value too large for float32 becomes infinite.
-            observed = np.column_stack([self.choice, self.reward, self.observations])
-            observed, response = observed.astype(np.float32), self.dopamine.astype(np.float32)
+        response = _to_single(self.dopamine)
         derived = {
-            "_session": session,
-            "_trial": trial,
             "_made": ~missed,
-            "_free": ~missed & ~forced,
-            "_observed": observed,
+            "_free": ~missed if self.forced is None else ~missed & ~self.forced,
             "_response": response,
             "_recorded": ~missed[:, None] & ~np.isnan(response),
         }
@@ -127,7 +117,7 @@ class Trials:
             way = "name a column for missed" if self.origin.columns else "pass missed"
             hint = f"if no choice was made, {way} (True where the trial was missed)"
             self._refuse(label("choice"), self.choice, ~made, "a value in every trial", hint)
-        empty = np.bincount(self._session, weights=made, minlength=len(self.lengths)) == 0
+        empty = ~np.logical_or.reduceat(made, np.cumsum(self.lengths) - self.lengths)
         if empty.any():
             first = int(np.flatnonzero(empty)[0])
             raise self.origin.error(
@@ -137,7 +127,7 @@ class Trials:
         self._check_choices(num_arms)
         reward = (label("reward"), self.reward)
         hint = "a trial without an outcome can be marked as missed"
-        self._refuse(*reward, made & ~np.isfinite(self._observed[:, 1]), "a finite number", hint)
+        self._refuse(*reward, made & ~np.isfinite(_to_single(self.reward)), "a finite number", hint)
         for role, column_name, measured in self._measured():
             self._refuse_codes(role, column_name, measured)
         if reward_kind == "binary":
@@ -149,7 +139,7 @@ class Trials:
         self._refuse(*reward, large, expected, "divide all rewards by the usual one")
         for column, name in enumerate(self.observation_names):
             values = (label("observation", name), self.observations[:, column])
-            wrong = made & ~np.isfinite(self._observed[:, 2 + column])
+            wrong = made & ~np.isfinite(_to_single(values[1]))
             self._refuse(*values, wrong, "a finite number", "only a missed trial needs none")
         for column, name in enumerate(self.signal_names):
             values = (label("dopamine", name), self.dopamine[:, column])
@@ -202,7 +192,7 @@ class Trials:
                 warnings.warn(str(self.origin.error(message)), stacklevel=5)
 
     def _doubt_arms(self) -> tuple[str, str]:
-        arms, counts = np.unique(self.choice[self._made].astype(int), return_counts=True)
+        arms, counts = _count_codes(self.choice[self._made].astype(np.int32))
         each = [f"{arm} in {n} trials" for arm, n in zip(arms[:6], counts, strict=False)]
         return (
             "arms",
@@ -238,7 +228,7 @@ class Trials:
             return
         hint = "if no choice was made, mark the trial as missed" if (choice[made] < 0).any() else ""
         self._refuse(label, choice, made & ~whole, "a whole number (arms count from 0)", hint)
-        codes = np.unique(choice[made]).astype(int)
+        codes = _count_codes(choice[made].astype(np.int32))[0]
         # Otherwise choices coded 1 and 2 would pass as three arms, with the first one never chosen.
         if codes[-1] > 1 and len(codes) <= codes[-1]:
             raise self.origin.error(
@@ -261,8 +251,10 @@ class Trials:
     def _name_places(self, values: np.ndarray, there: np.ndarray) -> str:
         """Name the first of some values with its trial, and count the others."""
         first, more = int(np.flatnonzero(there)[0]), int(there.sum()) - 1
-        session = self.ids[self._session[first]]
-        where = f"trial {self._trial[first]} of session {session!r}"
+        ends = np.cumsum(self.lengths)
+        index = int(np.searchsorted(ends, first, side="right"))
+        session = self.ids[index]
+        where = f"trial {first - (ends[index] - self.lengths[index])} of session {session!r}"
         if self.origin.columns:
             where = f"row {first} (session {session!r})"
         return f"{values[first]:g} in {where}" + (f" and in {more} more" if more else "")
@@ -294,19 +286,25 @@ class Trials:
                 f"num_trials: expected at least the trials of every session, got {num_trials}, but "
                 f"session {self.ids[longest]!r} has {self.lengths[longest]}"
             )
-        session, trial, made = self._session, self._trial, self._made
-        shape = (len(self.lengths), num_trials + 1)
-        features = np.full((*shape, self._observed.shape[1]), np.nan, np.float32)
+        made, shape = self._made, (len(self.lengths), num_trials + 1)
+        # The trials of all sessions in a row are the places of this mask in a row.
+        there = np.arange(num_trials) < np.asarray(self.lengths)[:, None]
+        observed = [self.choice, self.reward, *self.observations.T]
+        features = full_aligned((*shape, len(observed)), np.nan, np.float32)
         features[:, 0] = 0
-        features[session[made], trial[made] + 1] = self._observed[made]
-        choice = np.zeros(shape, np.int32)
-        choice[session, trial] = np.where(self._free, self.choice, 0)
-        choice_weight = np.zeros(shape, np.float32)
-        choice_weight[session, trial] = self._free
-        dopamine = np.zeros((*shape, self._response.shape[1]), np.float32)
-        dopamine[session, trial + 1] = np.where(self._recorded, self._response, 0)
-        dopamine_weight = np.zeros_like(dopamine)
-        dopamine_weight[session, trial + 1] = self._recorded
+        for column, values in enumerate(observed):
+            features[:, 1:, column][there] = np.where(made, _to_single(values), np.float32(np.nan))
+        choice = full_aligned(shape, 0, np.int32)
+        choice[:, :-1][there] = np.where(self._free, self.choice, 0)
+        choice_weight = full_aligned(shape, 0, np.float32)
+        choice_weight[:, :-1][there] = self._free
+        dopamine = full_aligned((*shape, self._response.shape[1]), 0, np.float32)
+        dopamine_weight = full_aligned(dopamine.shape, 0, np.float32)
+        for column in range(dopamine.shape[2]):
+            recorded = self._recorded[:, column]
+            values = np.where(recorded, self._response[:, column], np.float32(0))
+            dopamine[:, 1:, column][there] = values
+            dopamine_weight[:, 1:, column][there] = recorded
         return {
             "features": features,
             "choice": choice,
@@ -314,6 +312,20 @@ class Trials:
             "dopamine": dopamine,
             "dopamine_weight": dopamine_weight,
         }
+
+
+def _to_single(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # A value too large for float32 becomes infinite.
+        return values.astype(np.float32)
+
+
+def _count_codes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different whole numbers of at least 0, in order, and how often there is each."""
+    if codes.max() > _MOST_COUNTED:
+        return np.unique(codes, return_counts=True)
+    counts = np.bincount(codes)  # Much faster than sorting.
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def check_reward_kind(reward_kind: str) -> None:
@@ -358,5 +370,8 @@ def add_subject(features: np.ndarray, index: np.ndarray) -> np.ndarray:
     Returns:
         float32 `(S, R, O + 1)`, NaN on skipped time steps.
     """
-    column = np.where(np.isnan(features[..., :1]), np.nan, index[:, None, None])
-    return np.concatenate([features, column.astype(np.float32)], axis=-1)
+    with_subject = empty_aligned((*features.shape[:2], features.shape[2] + 1), np.float32)
+    with_subject[..., :-1] = features
+    with_subject[..., -1] = np.asarray(index, np.float32)[:, None]
+    with_subject[..., -1][np.isnan(features[..., 0])] = np.nan
+    return with_subject

@@ -10,8 +10,6 @@ import keras
 import networkx
 import numpy as np
 import pandas as pd
-import scipy.optimize
-import tensorflow as tf
 
 from keras_disrnn.analysis.bottlenecks import embedding_names
 from keras_disrnn.analysis.evaluation import compute_evaluation
@@ -19,13 +17,12 @@ from keras_disrnn.analysis.graph import READOUTS, compute_graph
 from keras_disrnn.analysis.subjects import compute_embeddings
 from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_data
+from keras_disrnn.experiments.embedding_search import fit_embedding, make_losses
 from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step
 from keras_disrnn.experiments.settings import BATCH_SIZE, TableData, plain_config
 from keras_disrnn.experiments.stored_run import digest_model, load_run
 from keras_disrnn.io.keras_file import save_model
-from keras_disrnn.models.baselines.fitting import NOISE_FLOOR
 from keras_disrnn.models.disrnn_model import DisRNNModel
-from keras_disrnn.objectives.losses import log_likelihood
 from keras_disrnn.utils.files import absolute_path, write_json
 from keras_disrnn.utils.tables import write_csv
 
@@ -63,7 +60,8 @@ def adapt(
 
     The embedding of a new subject maximizes the likelihood of its sessions under the model without
     noise. L-BFGS-B with exact gradients finds it. The search starts from the mean embedding of the
-    old subjects, or from the embedding of an old subject if that has a higher likelihood.
+    old subjects, or from the embedding of an old subject if that has a higher likelihood. Of many
+    old subjects, some that cover the range are tried.
 
     With `"choice"` the likelihood is that of the choices alone, so that the model's dopamine is a
     prediction. With `"joint"` it is that of choices and dopamine. The dopamine is then normal
@@ -98,12 +96,13 @@ def adapt(
     adapted = add_subjects(model, names)
     assert adapted.subject_embedding is not None
     kernel = adapted.subject_embedding.kernel
+    losses = make_losses(adapted, targets)
     rows = []
     for name, part in own.items():
         index = adapted.subjects.index(name)
 
         def compute(name: str = name, part: Sessions = part, index: int = index) -> dict[str, Any]:
-            row = _fit(adapted, part, name, table, searched, dimensions, targets)
+            row = fit_embedding(adapted, part, name, table, searched, dimensions, targets, losses)
             return {"row": row, "kernel": keras.ops.convert_to_numpy(kernel)[index]}
 
         fitted = step(f"subject-{index}", compute)
@@ -283,110 +282,6 @@ def _read_dimensions(model: DisRNNModel, readouts: Sequence[str]) -> list[str]:
         for name in embedding_names(model.subject_units)
         if name in graph and any(networkx.has_path(graph, name, end) for end in ends)
     ]
-
-
-def _fit(
-    model: DisRNNModel,
-    sessions: Sessions,
-    name: str,
-    table: np.ndarray,
-    searched: list[int],
-    dimensions: Sequence[str],
-    targets: str,
-) -> dict[str, Any]:
-    """Find the embedding of one subject, and leave it in the model.
-
-    Args:
-        model: The model with the new subjects.
-        sessions: The sessions of the subject.
-        name: Its name.
-        table: `(subjects, units)`, the embeddings of the old subjects.
-        searched: Indices of the dimensions to search.
-        dimensions: Names of all dimensions.
-        targets: As for `adapt`.
-
-    Returns:
-        The subject's row of `Adaptation.subjects`, without its name.
-    """
-    sessions = sessions.for_model(model)
-    index = model.subjects.index(name)
-    embedding = model.subject_embedding
-    assert embedding is not None
-    kernel = embedding.kernel
-    bias = keras.ops.convert_to_numpy(embedding.bias)
-    count = float(sessions.choice_weight.sum())
-    # The noise of a signal that was not recorded in this subject is unknown.
-    recorded = np.flatnonzero(sessions.dopamine_weight.any(axis=(0, 1)))
-    responses, response_weight = (
-        array[..., recorded] for array in (sessions.dopamine, sessions.dopamine_weight)
-    )
-    responses_count = response_weight.sum(axis=(0, 1))
-    floor = [
-        NOISE_FLOOR * np.var(responses[..., k][response_weight[..., k] > 0])
-        for k in range(len(recorded))
-    ]
-    features, choice, weight, responses, response_weight = map(
-        tf.constant,
-        (sessions.features, sessions.choice, sessions.choice_weight, responses, response_weight),
-    )
-
-    @tf.function
-    def differentiate() -> tuple[Any, Any, Any, Any]:
-        with tf.GradientTape() as tape:
-            tape.watch(kernel.value)
-            outputs = model(features)
-            log_p = log_likelihood(choice, outputs["choice"])
-            surprise = -tf.reduce_sum(tf.cast(weight, log_p.dtype) * log_p) / count
-            loss, mse = surprise, tf.zeros(0)
-            if targets == "joint":
-                error = tf.gather(outputs["dopamine"], recorded, axis=-1) - responses
-                mse = tf.reduce_sum(response_weight * error**2, axis=(0, 1)) / responses_count
-                loss += tf.reduce_sum(0.5 * responses_count * tf.math.log(mse + floor)) / count
-        return loss, tape.gradient(loss, kernel.value), surprise, mse
-
-    def place(embedding: np.ndarray) -> None:
-        value = keras.ops.convert_to_numpy(kernel).copy()
-        value[index] = embedding - bias
-        kernel.assign(value)
-
-    mean = table.mean(axis=0)
-
-    def loss_at(point: np.ndarray) -> tuple[float, np.ndarray]:
-        embedding = mean.copy()
-        embedding[searched] = point
-        place(embedding)
-        loss, gradient, _, _ = differentiate()
-        return float(loss), np.asarray(gradient, np.float64)[index, searched]
-
-    found, at_limit = mean, False
-    if searched:
-        first = loss_at(mean[searched])[0]
-        candidates = [mean[searched], *table[:, searched]]
-        start = min(candidates, key=lambda point: loss_at(point)[0])
-        low, high = table[:, searched].min(axis=0), table[:, searched].max(axis=0)
-        reach = (high - low) / 2
-        bounds = np.stack([low - reach, high + reach], axis=1)
-        result = scipy.optimize.minimize(loss_at, start, jac=True, method="L-BFGS-B", bounds=bounds)
-        # Single precision may end the search early. The best point seen so far still counts.
-        if np.isfinite(result.fun) and result.fun <= first:
-            found = mean.copy()
-            found[searched] = result.x
-            at_limit = bool(np.isclose(result.x[:, None], bounds, rtol=0, atol=1e-6).any())
-    scores = []
-    for embedding in (mean, found):
-        place(embedding)
-        _, _, surprise, mse = differentiate()
-        scores.append((float(np.exp(-surprise)), float(np.mean(mse)) if len(mse) else np.nan))
-    (likelihood_before, mse_before), (likelihood, mse) = scores
-    row = {
-        **dict(zip(dimensions, found.tolist(), strict=True)),
-        "n_choices": int(count),
-        "normalized_likelihood_before": likelihood_before,
-        "normalized_likelihood": likelihood,
-    }
-    if targets == "joint":
-        row |= {"n_responses": int(responses_count.sum()), "mse_before": mse_before, "mse": mse}
-    return row | {"at_limit": at_limit}
 
 
 def adapt_run(

@@ -23,6 +23,7 @@ from keras_disrnn.analysis import (
     open_embeddings,
     open_latents,
 )
+from keras_disrnn.data.splits import spread_sessions
 from keras_disrnn.experiments.data import RunData
 from keras_disrnn.experiments.settings import BATCH_SIZE
 from keras_disrnn.models.disrnn_model import DisRNNModel
@@ -43,6 +44,9 @@ from keras_disrnn.plots import (
 
 FORMATS = ("png", "pdf")
 """File name extensions of figures."""
+
+MOST_DRAWN = 2**18
+"""Trials in the figure of predicted and recorded dopamine. Of more, evenly spaced sessions."""
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -143,7 +147,9 @@ def draw(
     if dopamine:
         figures["dopamine_rule"] = lambda: plot_dopamine_rule(dopamine_rule())
         figures["dopamine"] = lambda: plot_dopamine_scatter(
-            compute_dopamine_predictions(model, held_out, batch_size=BATCH_SIZE)
+            compute_dopamine_predictions(
+                model, spread_sessions(held_out, MOST_DRAWN), batch_size=BATCH_SIZE
+            )
         )
     if model.subjects and "subject_embedding" not in model.untrained:
         figures["subjects"] = lambda: plot_embeddings(

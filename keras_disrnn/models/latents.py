@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from keras_disrnn.utils.memory import empty_aligned
+
 if TYPE_CHECKING:
     from keras_disrnn.models.disrnn_model import DisRNNModel
 
@@ -23,7 +25,7 @@ def predict_latents(model: DisRNNModel, features: np.ndarray, batch_size: int = 
         An array `(sessions, time steps, latents)`.
 
     Raises:
-        ValueError: If the features are no real numbers.
+        ValueError: If the features are no real numbers, or of no session.
 
     Example:
         >>> import keras_disrnn
@@ -36,8 +38,13 @@ def predict_latents(model: DisRNNModel, features: np.ndarray, batch_size: int = 
     features = np.asarray(features)
     if features.dtype.kind not in "fiub":
         raise ValueError(f"features: expected real numbers, got the type {features.dtype}")
-    batches = [
-        keras.ops.convert_to_numpy(model.compute_latents(features[start : start + batch_size]))
-        for start in range(0, len(features), batch_size)
-    ]
-    return np.concatenate(batches)
+    found: np.ndarray | None = None
+    for start in range(0, len(features), batch_size):
+        part = slice(start, start + batch_size)
+        latents = keras.ops.convert_to_numpy(model.compute_latents(features[part]))
+        if found is None:
+            found = empty_aligned((len(features), *latents.shape[1:]), latents.dtype)
+        found[part] = latents
+    if found is None:
+        raise ValueError("features: expected at least one session, got none")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from keras_disrnn.data import Sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.finite import find_bad_weight
 from keras_disrnn.training.divergence import name_cause
+from keras_disrnn.training.plan import STEPS_PER_EXECUTION
 from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.state import load_state, save_state
@@ -106,7 +108,8 @@ class Decay:
         if not self.steps or step < self.begin:
             return
         if self.rate is None:
-            self.rate = float(optimizer.learning_rate)
+            # Under a strategy it is a variable with a part on each replica.
+            self.rate = float(optimizer.learning_rate.numpy())
         left = 1.0 - (step - self.begin) / self.steps
         optimizer.learning_rate = self.rate * max(left, LEAST_RATE)
 
@@ -215,7 +218,10 @@ class Progress(keras.callbacks.Callback):
         self._first_step = epoch * self._settings["steps_per_epoch"]
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._decay.apply(self.model.optimizer, self._first_step + batch)
+        # A replica takes one step at a time. The rate still changes as without a strategy.
+        steps = min(self._settings["steps_per_epoch"], self._settings["steps"][self._stage])
+        first = batch - batch % math.gcd(steps, STEPS_PER_EXECUTION)
+        self._decay.apply(self.model.optimizer, self._first_step + first)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         steps = self._settings["steps"][self._stage]

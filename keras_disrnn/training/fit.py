@@ -24,6 +24,7 @@ import pandas as pd
 from keras_disrnn.data import Sessions
 from keras_disrnn.data.batches import check_batches
 from keras_disrnn.data.duplicates import warn_of_shared
+from keras_disrnn.data.splits import spread_sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
@@ -42,6 +43,9 @@ from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.forks import check_process
 
 logger = logging.getLogger(__name__)
+
+VALIDATION_TRIALS = 100_000
+"""Held-out trials that are evaluated after each epoch."""
 
 
 def train(
@@ -77,7 +81,8 @@ def train(
         model: A `DisRNNModel`.
         sessions: The training `Sessions`. For a model with subjects, they must be sessions of its
             subjects.
-        held_out: `Sessions` to evaluate after each epoch.
+        held_out: `Sessions` to evaluate after each epoch. Of many, evenly spaced ones with about
+            `VALIDATION_TRIALS` trials are evaluated, because a cohort takes longer than the epoch.
         course: Name of the course (see `keras_disrnn.training.courses.COURSES`). It gives the value
             of each argument below that is `None` by default, except `optimizer`. "standard" takes
             batches of about 12,800 trials and a large learning rate, ends each stage when it has
@@ -163,6 +168,8 @@ def train(
         choice_weight=choice_weight,
     )
     steps = _possible_steps(model, sessions, steps)
+    if held_out is not None:
+        held_out = spread_sessions(held_out, VALIDATION_TRIALS)
     if batch_size is None:
         batch_size = plan.batch_size(
             sessions.num_sessions, float(sessions.trials_per_session.mean())
@@ -274,7 +281,8 @@ def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
         *sessions: `Sessions`, or `None`.
 
     Returns:
-        A list of `Sessions` with `latents`, computed without noise. `None` stays `None`.
+        A list of `Sessions` with `latents`, computed without noise, in float32. `None` stays
+        `None`.
 
     Example:
         >>> import keras_disrnn
@@ -288,7 +296,9 @@ def with_latents(model: DisRNNModel, *sessions: Sessions | None) -> list[Any]:
     return [
         None
         if data is None
-        else dataclasses.replace(data, latents=predict_latents(model, data.features))
+        else dataclasses.replace(
+            data, latents=predict_latents(model, data.features).astype(np.float32, copy=False)
+        )
         for data in sessions
     ]
 
@@ -310,7 +320,7 @@ def fingerprint(sessions: Sessions) -> str:
     """
     digest = hashlib.sha256()
     for name in ("features", "choice", "choice_weight", "dopamine", "dopamine_weight"):
-        digest.update(np.ascontiguousarray(getattr(sessions, name)).tobytes())
+        digest.update(np.ascontiguousarray(getattr(sessions, name)).reshape(-1).data)
     return digest.hexdigest()[:16]
 
 
