@@ -39,10 +39,6 @@ namespace disrnn {
 constexpr int64_t kUnitsMultiple = 4;
 constexpr int64_t kMostChunks = 64;
 
-#ifndef DISRNN_SLOT_BYTES
-#define DISRNN_SLOT_BYTES 262144
-#endif
-
 // Where a network's parameters are, once packed: network by network, with units padded by zeros to
 // a multiple of kUnitsMultiple (a padded unit's outgoing weights are zeros, so it has no effect).
 // Behind them, among the sums of a backward pass, the extras.

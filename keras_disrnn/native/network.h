@@ -230,7 +230,7 @@ class Arena {
 // A pass backward leaves what it needs for the gradients of the parameters in slots: `depth` of
 // them for each network of a bank. Sums of a whole bank do not fit in the first cache. So they are
 // touched once for all slots of a network, and not once for each.
-constexpr int64_t kSlotBytes = DISRNN_SLOT_BYTES, kMostSlots = 16;
+constexpr int64_t kSlotBytes = 1 << 19, kMostSlots = 16;
 
 template <typename T> struct Network {
   typedef typename Types<T>::Vector V;
