@@ -2,8 +2,11 @@
 
 import contextlib
 import logging
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import hypothesis
@@ -216,6 +219,57 @@ def test_results_do_not_depend_on_the_number_of_threads(rng):
         for result, same in zip(results, before or results, strict=True):
             np.testing.assert_array_equal(result, same)
         before = results
+
+
+@needs_library
+@pytest.mark.parametrize("sessions", [1, 8, 16, 17, 33, 40, 64, 97])
+@pytest.mark.parametrize("instructions", native.INSTRUCTIONS)
+def test_blocks_of_any_number_of_sessions_give_the_same_numbers(instructions, sessions, rng):
+    # Many more rows than the gradients are summed over at once.
+    if native.INSTRUCTIONS.index(instructions) > native.INSTRUCTIONS.index(
+        native.best_instructions()
+    ):
+        pytest.skip(f"this machine has no {instructions}")
+    core = twins(3, 2, 8, 2)[1]
+    features, mask, _, initial, weights = make_case(rng, sessions, 50, 3, 2)
+    parameters = arrays_of(core)
+    wide = type(parameters)(*(array.astype("float64") for array in parameters))
+    results = [
+        both_passes(
+            native.Recurrence("leaky_relu", 1.5, instructions=instructions),
+            *(array.astype(dtype) for array in (features, initial)),
+            values,
+            weights.astype(dtype),
+            mask,
+            seed=(1, 2),
+        )
+        for dtype, values in (("float32", parameters), ("float64", wide))
+    ]
+    for result, exact in zip(*results, strict=True):
+        scale = max(1.0, np.abs(exact).max(initial=0))
+        np.testing.assert_allclose(result, exact, rtol=0, atol=1e-4 * scale)
+
+
+@needs_library
+def test_a_forked_process_has_threads_of_its_own(rng):
+    core = twins(3, 2, 5, 2)[1]
+    features, mask, _, initial, weights = make_case(rng, 333, 7, 3, 2)
+    recurrence = native.Recurrence("leaky_relu", 1.5, threads=3)
+    arguments = (features, initial, arrays_of(core), weights, mask)
+    before = both_passes(recurrence, *arguments, seed=(1, 2))
+    process = os.fork()
+    if process == 0:
+        after = both_passes(recurrence, *arguments, seed=(1, 2))
+        os._exit(0 if all(map(np.array_equal, before, after)) else 3)
+    for _ in range(600):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            assert status == 0
+            return
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    pytest.fail("the pass in the forked process did not end")
 
 
 @needs_library

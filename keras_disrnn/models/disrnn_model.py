@@ -320,7 +320,7 @@ class DisRNNModel(PenalisedModel):
         check_observations(self, features.shape)
         reads = read_features(self, features)
         # A new tensor, without the mask that the layer attaches to its output.
-        return tf.identity(self.core(reads.core, real=reads.observed))
+        return tf.identity(self.core(reads.core, real=reads.real))
 
     def step(self, features: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Compute one time step from the latents of the one before it, for closed-loop use.
@@ -393,7 +393,7 @@ class DisRNNModel(PenalisedModel):
                 training=training,
                 return_costs=True,
                 switch=switch,
-                real=reads.observed,
+                real=reads.real,
             )
             # A new tensor, without the mask that the layer attaches to its output.
             latents = tf.identity(latents)
@@ -413,7 +413,7 @@ class DisRNNModel(PenalisedModel):
                     self.initial_latents,
                     training=training,
                     switch=switch,
-                    real=reads.observed,
+                    real=reads.real,
                 )
         separate_subject_costs(self, costs, reads)
         self._keep_costs(costs, reads.observed)

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_disrnn.layers.implementation import runs_natively
 from keras_disrnn.layers.readouts import CHOICE_AND_REWARD
-from keras_disrnn.layers.time_steps import remove_padding
+from keras_disrnn.layers.time_steps import find_real_time_steps, remove_padding
 from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Reads(NamedTuple):
         choice: Features for the choice readout.
         dopamine: Features for the dopamine readout.
         observed: The mask; false for padding and missed trials.
+        real: The same mask if padding was replaced by zeros. `None` if the parts read the padding,
+            and find it themselves.
         embedding: The embedding, with zeros where masked; `None` without subjects.
         cost: The cost of the embedding's own bottleneck; `None` without subjects.
     """
@@ -34,6 +37,7 @@ class Reads(NamedTuple):
     choice: Tensor
     dopamine: Tensor
     observed: Tensor
+    real: Tensor | None
     embedding: Tensor | None = None
     cost: Tensor | None = None
 
@@ -49,9 +53,14 @@ def read_features(
         training: Whether to add noise to the embedding.
         switch: A boolean tensor; false turns the noise off.
     """
-    seen, observed = remove_padding(features[..., : model.num_trial_observations])
     if model.subject_embedding is None:
-        return Reads(seen, seen, seen, observed)
+        readouts = (model.choice_readout, model.dopamine_readout)
+        if all(runs_natively(part) for part in (model.core, *readouts) if part is not None):
+            # The library passes over padding, and TensorFlow takes longer to replace it.
+            return Reads(features, features, features, find_real_time_steps(features), None)
+        seen, observed = remove_padding(features)
+        return Reads(seen, seen, seen, observed, observed)
+    seen, observed = remove_padding(features[..., : model.num_trial_observations])
     index = features[..., -1]
     check_subject_index(model, index)
     embedding, cost = model.subject_embedding.read_sessions(
@@ -62,7 +71,7 @@ def read_features(
     dopamine = ops.concatenate([seen[..., :CHOICE_AND_REWARD], embedding], axis=-1)
     masked = ops.where(observed[..., None], embedding, ops.zeros_like(embedding))
     core = ops.concatenate([seen, masked], axis=-1)
-    return Reads(core, embedding, dopamine, observed, masked, cost)
+    return Reads(core, embedding, dopamine, observed, observed, masked, cost)
 
 
 def separate_subject_costs(model: DisRNNModel, costs: dict[str, Tensor], reads: Reads) -> None:

@@ -204,6 +204,16 @@ INLINE void draw_lanes(const uint32_t (&seed)[2], const uint32_t* rows, const ui
     for (int i = 0; i < 4 * kLanes; i++) out[i] = T(drawn[i]);
 }
 
+// The sum of all lanes.
+template <typename T> INLINE double sum_of(typename Types<T>::Vector x) {
+  constexpr int lanes = DISRNN_BYTES / sizeof(T), parts = lanes < 4 ? lanes : 4;
+  double sum[parts] = {};
+  for (int lane = 0; lane < lanes; lane += parts)
+    for (int i = 0; i < parts; i++) sum[i] += x[lane + i];
+  for (int i = 1; i < parts; i++) sum[0] += sum[i];
+  return sum[0];
+}
+
 // What a bottleneck costs with nothing passing, twice: sigma^2 - 1 - log sigma^2.
 template <typename T> INLINE T closed_cost(T sigma) {
   return sigma * sigma - 1 - 2 * std::log(sigma);

@@ -1,6 +1,7 @@
 // The computations for one instruction set. library.cpp includes this file once for each, after
-// defining DISRNN_NAMESPACE, DISRNN_BYTES (width of a vector register) and, on x86,
-// DISRNN_INTRINSIC(name) (the intrinsics of that width). No include guards, hence.
+// defining DISRNN_NAMESPACE, DISRNN_BYTES (width of a vector register), DISRNN_REGISTERS (how many
+// of them hold a number of all lanes) and, on x86, DISRNN_INTRINSIC(name) (the intrinsics of that
+// width). No include guards, hence.
 
 namespace DISRNN_NAMESPACE {
 
@@ -29,4 +30,5 @@ template <typename T> constexpr Versions<T> versions() {
 
 #undef DISRNN_BYTES
 #undef DISRNN_NAMESPACE
+#undef DISRNN_REGISTERS
 #undef DISRNN_INTRINSIC

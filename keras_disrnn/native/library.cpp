@@ -10,10 +10,13 @@
 
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -22,6 +25,9 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
 #endif
 
 #include "library.h"
@@ -134,7 +140,7 @@ struct Worker {
   virtual void forward(int64_t block) = 0;
   virtual void backward(int64_t block) = 0;
   virtual void clear_sums() = 0;
-  virtual void sum_lanes(double* out) const = 0;  // the sums since clear_sums
+  virtual void sum_lanes(double* out) = 0;  // the sums since clear_sums
   virtual void noise(int64_t block, void* obs, void* update, void* latent) = 0;
 };
 
@@ -148,8 +154,12 @@ template <typename T> struct Versions {
 
 // ---- The kernel, once for each instruction set ----
 
+// Blocks of two registers a number give the processor more independent sums, those of one leave
+// fewer lanes without a session.
+
 #define DISRNN_NAMESPACE baseline
 #define DISRNN_BYTES 16
+#define DISRNN_REGISTERS 2
 #if defined(__x86_64__)
 #define DISRNN_INTRINSIC(name) _mm_##name
 #endif
@@ -164,6 +174,12 @@ template <typename T> struct Versions {
 #endif
 #define DISRNN_NAMESPACE avx2
 #define DISRNN_BYTES 32
+#define DISRNN_REGISTERS 2
+#define DISRNN_INTRINSIC(name) _mm256_##name
+#include "kernel.h"
+#define DISRNN_NAMESPACE avx2_narrow
+#define DISRNN_BYTES 32
+#define DISRNN_REGISTERS 1
 #define DISRNN_INTRINSIC(name) _mm256_##name
 #include "kernel.h"
 #if defined(__clang__)
@@ -177,6 +193,12 @@ template <typename T> struct Versions {
 #endif
 #define DISRNN_NAMESPACE avx512
 #define DISRNN_BYTES 64
+#define DISRNN_REGISTERS 2
+#define DISRNN_INTRINSIC(name) _mm512_##name
+#include "kernel.h"
+#define DISRNN_NAMESPACE avx512_narrow
+#define DISRNN_BYTES 64
+#define DISRNN_REGISTERS 1
 #define DISRNN_INTRINSIC(name) _mm512_##name
 #include "kernel.h"
 #if defined(__clang__)
@@ -195,6 +217,24 @@ template <typename T> Versions<T> versions_of(int64_t instructions) {
   return baseline::versions<T>();
 }
 
+// The version for a pass of one kind over these sessions.
+template <typename T> Versions<T> versions_for(const Problem& p, bool readout) {
+  const Versions<T> wide = versions_of<T>(p.instructions);
+#if defined(__x86_64__)
+  // Draws come in registers of floats, which a single register of doubles would not fill.
+  if constexpr (std::is_same<T, float>::value) {
+    if (readout || p.instructions == kBaseline) return wide;
+    const Versions<T> narrow =
+        p.instructions == kAvx512 ? avx512_narrow::versions<T>() : avx2_narrow::versions<T>();
+    const auto lanes = [&](int64_t a) { return (p.sessions + a - 1) / a * a; };
+    // Two narrow blocks also have work for two threads.
+    if (p.sessions <= wide.lanes || 8 * lanes(narrow.lanes) < 7 * lanes(wide.lanes)) return narrow;
+  }
+#endif
+  (void)readout;
+  return wide;
+}
+
 int64_t best_instructions() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -208,31 +248,99 @@ int64_t best_instructions() {
   return kBaseline;
 }
 
+// Threads that wait for work. They are never ended: the process ends with them. A call takes part in
+// its own work and waits only for threads that have begun with it. So a thread that gets no processor
+// in time costs nothing.
+class Helpers {
+ public:
+  struct Job {
+    std::function<void(int64_t)> run;
+    int64_t joined, most, active;
+  };
+
+  // Runs job(thread) in this thread, and in up to `threads` - 1 others beside it.
+  static void run(int64_t threads, std::function<void(int64_t)> body) {
+    Job job{std::move(body), 0, threads - 1, 0};
+    if (job.most < 1) return job.run(0);
+    Helpers& helpers = get();
+    helpers.open(job);
+    job.run(0);
+    helpers.close(job);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::deque<Job*> jobs_;  // those that want more threads
+  int64_t count_ = 0;
+
+  static Helpers*& instance() {
+    static Helpers* helpers = new Helpers;
+    return helpers;
+  }
+
+  static Helpers& get() {
+#if defined(__unix__) || defined(__APPLE__)
+    // A fork has none of the threads, and the mutex may be locked in it.
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { instance() = new Helpers; });
+    (void)registered;
+#endif
+    return *instance();
+  }
+
+  void open(Job& job) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    jobs_.push_back(&job);
+    try {
+      for (; count_ < job.most; count_++) std::thread([this] { serve(); }).detach();
+    } catch (const std::system_error&) {
+      // No more threads to be had: those there are, the caller at least, do all of it.
+    }
+    job.most > 1 ? wake_.notify_all() : wake_.notify_one();
+  }
+
+  void close(Job& job) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (auto at = jobs_.begin(); at != jobs_.end(); ++at)
+      if (*at == &job) {
+        jobs_.erase(at);
+        break;
+      }
+    done_.wait(lock, [&] { return job.active == 0; });
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return !jobs_.empty(); });
+      Job& job = *jobs_.front();
+      const int64_t thread = ++job.joined;
+      job.active++;
+      if (job.joined == job.most) jobs_.pop_front();
+      lock.unlock();
+      job.run(thread);
+      lock.lock();
+      if (--job.active == 0) done_.notify_all();
+    }
+  }
+};
+
 // Runs task(thread, i) for i below `tasks`, on as many threads.
 template <typename Task> void share_out(int64_t threads, int64_t tasks, const Task& task) {
   std::atomic<int64_t> next(0);
-  const auto run = [&](int64_t thread) {
+  Helpers::run(threads, [&](int64_t thread) {
     for (int64_t i = next++; i < tasks; i = next++) task(thread, i);
-  };
-  std::vector<std::thread> others;
-  others.reserve(threads);
-  try {
-    for (int64_t i = 1; i < threads; i++) others.emplace_back(run, i);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those there are, this one at least, do all of it.
-  }
-  run(0);
-  for (auto& thread : others) thread.join();
+  });
 }
 
 template <typename T> int64_t blocks_of(const Problem& p, bool readout) {
-  const int64_t lanes = versions_of<T>(p.instructions).lanes;
+  const int64_t lanes = versions_for<T>(p, readout).lanes;
   return ((readout ? p.sessions * p.rows : p.sessions) + lanes - 1) / lanes;
 }
 
 // How many numbers of drawn noise a pass keeps.
 template <typename T> int64_t kept_size(const Problem& p, bool readout) {
-  const int64_t lanes = blocks_of<T>(p, readout) * versions_of<T>(p.instructions).lanes;
+  const int64_t lanes = blocks_of<T>(p, readout) * versions_for<T>(p, readout).lanes;
   const int64_t draws = lanes * Layout(p, readout).groups * 4;
   return readout ? draws : draws * p.rows * p.latents;
 }
@@ -248,7 +356,7 @@ template <typename T> struct Pass {
       : problem(p), layout(p, readout), blocks(blocks_of<T>(p, readout)),
         chunks(blocks < kMostChunks ? blocks : kMostChunks), packed(layout.parameters()) {
     layout.template match<T>(p, p.parameters, [&](T& from, int64_t to) { packed[to] = from; });
-    const Versions<T> versions = versions_of<T>(p.instructions);
+    const Versions<T> versions = versions_for<T>(p, readout);
     const auto make = readout ? versions.readout : versions.recurrence;
     const int64_t threads = p.threads < chunks ? p.threads : chunks;
     for (int64_t i = 0; i == 0 || i < threads; i++)

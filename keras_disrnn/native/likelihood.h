@@ -2,6 +2,7 @@
 
 template <typename T> struct ChoiceLikelihood {
   typedef typename Types<T>::Vector V;
+  typedef typename Types<T>::Mask M;
   static constexpr int kWidth = DISRNN_BYTES / sizeof(T);
 
   const Likelihood& problem;
@@ -21,6 +22,65 @@ template <typename T> struct ChoiceLikelihood {
   static INLINE void store(V value, T* to, int64_t stride, int64_t present) {
     for (int lane = 0; lane < kWidth; lane++)
       if (kFull || lane < present) to[lane * stride] = value[lane];
+  }
+
+  // The lanes of two registers, picked by their number.
+  static INLINE V pick(V low, V high, M lanes) {
+#if defined(__clang__)
+    V picked{};
+    for (int i = 0; i < kWidth; i++)
+      picked[i] = lanes[i] < kWidth ? low[lanes[i]] : high[lanes[i] - kWidth];
+    return picked;
+#else
+    return __builtin_shuffle(low, high, lanes);
+#endif
+  }
+
+  // Two arms alternate in memory. Shuffles are faster than one number at a time.
+  static INLINE void load_pairs(const T* from, V& first, V& second) {
+    V low, high;
+    M even{}, odd{};
+    for (int i = 0; i < kWidth; i++) even[i] = 2 * i, odd[i] = 2 * i + 1;
+    std::memcpy(&low, from, sizeof(V));
+    std::memcpy(&high, from + kWidth, sizeof(V));
+    first = pick(low, high, even);
+    second = pick(low, high, odd);
+  }
+
+  static INLINE void store_pairs(V first, V second, T* to) {
+    M low{}, high{};
+    for (int i = 0; i < kWidth; i++) {
+      low[i] = i / 2 + i % 2 * kWidth;
+      high[i] = kWidth / 2 + low[i];
+    }
+    const V pairs[2] = {pick(first, second, low), pick(first, second, high)};
+    std::memcpy(to, pairs, sizeof pairs);
+  }
+
+  static INLINE V load_row(const T* from) {
+    V lanes;
+    std::memcpy(&lanes, from, sizeof(V));
+    return lanes;
+  }
+
+  // As `some` below, for kWidth choices between two arms.
+  INLINE void pairs(int64_t at, bool backward) const {
+    const V chosen = load_row(static_cast<const T*>(problem.choice) + at);
+    V first, second;
+    load_pairs(static_cast<const T*>(problem.logits) + at * 2, first, second);
+    const V top = second > first ? second : first;
+    const V e0 = exp_of(first - top), e1 = exp_of(second - top), total = e0 + e1;
+    if (!backward) {
+      const V own = chosen == T(1) ? second : first;
+      const V log_p = own - top - log_of(total), whole = total == total ? log_p : total;
+      std::memcpy(static_cast<T*>(problem.log_p) + at, &whole, sizeof(V));
+      return;
+    }
+    const V upstream = load_row(static_cast<const T*>(problem.dlog_p) + at);
+    const V scale = upstream / total, none{};
+    store_pairs((chosen == T(1) ? none : upstream) - scale * e0,
+                (chosen == T(1) ? upstream : none) - scale * e1,
+                static_cast<T*>(problem.dlogits) + at * 2);
   }
 
   template <bool kFull> INLINE void some(int64_t at, int64_t present, bool backward) const {
@@ -56,6 +116,8 @@ template <typename T> struct ChoiceLikelihood {
   // For the choices from `begin` to `end`.
   void run(int64_t begin, int64_t end, bool backward) const {
     int64_t at = begin;
+    if (arms == 2)
+      for (; at + kWidth <= end; at += kWidth) pairs(at, backward);
     for (; at + kWidth <= end; at += kWidth) some<true>(at, kWidth, backward);
     if (at < end) some<false>(at, end - at, backward);
   }

@@ -176,8 +176,7 @@ class Pass:
         results = [empty(array.shape, dtype) for array in inputs]
         for field, result in zip(self.inputs, results, strict=True):
             setattr(problem, _GRADIENTS[field], address(result))
-        # These are small: a copy by TensorFlow is faster than aligned memory.
-        gradients = type(parameters)(*(np.empty_like(array, order="C") for array in parameters))
+        gradients = _split(np.empty(sum(array.size for array in parameters), dtype), parameters)
         problem.gradients = library.ParameterFields(*map(address, gradients))
         self._call("backward", problem, dtype)
         return results, gradients
@@ -243,6 +242,15 @@ class Pass:
     def _call(self, name: str, problem: Any, dtype: np.dtype, *arguments: Any) -> None:
         function = getattr(self._library, f"disrnn_{name}")
         library.check(function(ctypes.byref(problem), _wide(dtype), self.readout, *arguments))
+
+
+def _split(flat: np.ndarray, like: Any) -> Any:
+    """Return views of a vector with the shapes of a NamedTuple of arrays."""
+    views, start = [], 0
+    for array in like:
+        views.append(flat[start : start + array.size].reshape(array.shape))
+        start += array.size
+    return type(like)(*views)
 
 
 def _wide(dtype: np.dtype) -> int:
@@ -318,7 +326,8 @@ def run(
             cost_gradients=cost_gradients,
             kept=kept,
         )
-        return [*results, *gradients]
+        # All gradients of parameters are parts of one vector.
+        return [*results, gradients[0].base]
 
     sessions_and_time_steps = inputs[native.inputs.index("features")].shape[:2]
     outputs, *found = differentiable(
@@ -331,5 +340,6 @@ def run(
             *(sessions_and_time_steps for _ in native.costs if costs),
         ],
         saved=1,
+        flat=len(parameters),
     )
     return outputs, found

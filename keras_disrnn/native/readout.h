@@ -23,6 +23,7 @@ template <typename T> struct Readout final : Worker {
   T real[kLanes];        // 1 or 0
   const T* read[kLanes]; // the lanes' latents
   int64_t block, first, present;  // the block, its first row of all, and how many rows it has
+  int64_t slot = 0;               // how many slots of the network are filled
 
   Readout(const Problem& p, const Layout& where, const T* parameters, bool backward)
       : problem(p), layout(where), packed(parameters), latents(p.latents), observed(p.observed),
@@ -126,16 +127,20 @@ template <typename T> struct Readout final : Worker {
 
   void clear_sums() override { std::memset(sums, 0, layout.total() * sizeof(V)); }
 
-  void sum_lanes(double* out) const override {
-    for (int64_t i = 0; i < layout.total(); i++) {
-      double sum = 0;
-      for (int lane = 0; lane < kWidth; lane++) sum += sums[i][lane];
-      out[i] = sum;
-    }
+  void sum_lanes(double* out) override {
+    collect_slots();
+    for (int64_t i = 0; i < layout.total(); i++) out[i] = sum_of<T>(sums[i]);
+  }
+
+  void collect_slots() {
+    if (slot) network.collect_from(0, slot, sums);
+    slot = 0;
   }
 
   void backward(int64_t which) override {
     begin(which);
+    if (slot == network.depth) collect_slots();
+    network.use(0, slot++);
     const V* drawn = noise_of(true);
     for (int64_t i = 0; i < inputs; i++) network.enter(packed, i, x + i * kRegisters, drawn);
     network.template forward<true>(packed, y);
@@ -144,7 +149,7 @@ template <typename T> struct Readout final : Worker {
     for (int64_t lane = 0; lane < kLanes; lane++)
       for (int64_t k = 0; k < outputs; k++)
         dy[k * kLanes + lane] = lane < present ? from[lane * outputs + k] : T(0);
-    network.backward(packed, y, sums);
+    network.backward(packed, y);
     std::memset(dx, 0, inputs * kRegisters * sizeof(V));
     for (int64_t i = 0; i < inputs; i++)
       network.leave(packed, i, x + i * kRegisters, drawn, sums, dx + i * kRegisters);

@@ -64,11 +64,15 @@ template <typename T> struct Recurrence final : Worker {
 
   // ---- Between [sessions, rows, n] arrays and registers ----
 
+  template <bool kBackward>
   void load(const void* array, int64_t n, int64_t row, V* out) const {
     const T* from = static_cast<const T*>(array) + (first * problem.rows + row) * n;
     T* to = reinterpret_cast<T*>(out);
-    for (int64_t lane = 0; lane < present; lane++, from += problem.rows * n)
+    for (int64_t lane = 0; lane < present; lane++, from += problem.rows * n) {
+      // Each session is a stream of its own, and the processor does not follow as many.
+      if (kBackward) __builtin_prefetch(reinterpret_cast<const char*>(from) - 64);
       for (int64_t i = 0; i < n; i++) to[i * kLanes + lane] = from[i];
+    }
   }
 
   void store(const V* in, int64_t n, int64_t row, void* array) const {
@@ -97,8 +101,8 @@ template <typename T> struct Recurrence final : Worker {
   }
 
   // The row's features, with zeros for a row to pass over, and which lanes have a real row.
-  void load_features(int64_t row) {
-    load(problem.features, observations, row, feature);
+  template <bool kBackward> void load_features(int64_t row) {
+    load<kBackward>(problem.features, observations, row, feature);
     T* x = reinterpret_cast<T*>(feature);
     alignas(64) typename Types<T>::Integer lanes[kLanes] = {};
     const uint8_t* mask = problem.mask ? problem.mask + first * problem.rows + row : nullptr;
@@ -125,6 +129,14 @@ template <typename T> struct Recurrence final : Worker {
   V* kept(int64_t row, int64_t latent) const {
     const int64_t slot = (block * problem.rows + row) * latents + latent;
     return static_cast<V*>(problem.kept) + slot * groups * 4 * kRegisters;
+  }
+
+  // Fetches ahead what `noise_of` will read.
+  void fetch_kept(int64_t row, int64_t latent) const {
+    if (row < 0) return;
+    const char* from = reinterpret_cast<const char*>(kept(row, latent));
+    for (int64_t at = 0; at < groups * 4 * kRegisters * int64_t(sizeof(V)); at += 64)
+      __builtin_prefetch(from + at);
   }
 
   // The draws of one latent for a row; null without noise.
@@ -189,7 +201,7 @@ template <typename T> struct Recurrence final : Worker {
     begin(which);
     load_initial(z);
     for (int64_t row = 0; row < problem.rows; row++) {
-      load_features(row);
+      load_features<false>(row);
       if (any_real) {
         for (int64_t l = 0; l < latents; l++) {
           const T* w = packed + l * layout.size;
@@ -234,23 +246,20 @@ template <typename T> struct Recurrence final : Worker {
 
   void clear_sums() override { std::memset(sums, 0, layout.total() * sizeof(V)); }
 
-  void sum_lanes(double* out) const override {
-    for (int64_t i = 0; i < layout.total(); i++) {
-      double sum = 0;
-      for (int lane = 0; lane < kWidth; lane++) sum += sums[i][lane];
-      out[i] = sum;
-    }
+  void sum_lanes(double* out) override {
+    for (int64_t i = 0; i < layout.total(); i++) out[i] = sum_of<T>(sums[i]);
   }
 
   void backward(int64_t which) override {
     begin(which);
     // The gradient of the latents after the last row, from the rows below it.
     std::memset(next_dz, 0, latents * kRegisters * sizeof(V));
+    int64_t slot = 0;
     for (int64_t row = problem.rows - 1; row >= 0; row--) {
       std::memset(dz, 0, latents * kRegisters * sizeof(V));
-      load(problem.dz, latents, row, dz);
-      load_features(row);
-      if (row) load(problem.z, latents, row - 1, z);
+      load<true>(problem.dz, latents, row, dz);
+      load_features<true>(row);
+      if (row) load<true>(problem.z, latents, row - 1, z);
       else load_initial(z);
       std::memset(dfeature, 0, observations * kRegisters * sizeof(V));
       for (int64_t l = 0; l < latents; l++)
@@ -262,21 +271,31 @@ template <typename T> struct Recurrence final : Worker {
         }
       if (any_real) {
         if (problem.dcosts[0]) backward_costs(row);
-        for (int64_t l = 0; l < latents; l++) backward_latent(row, l);
+        for (int64_t l = 0; l < latents; l++) backward_latent(row, l, slot);
+        if (++slot == network.depth) {
+          collect_from(slot);
+          slot = 0;
+        }
       }
       store(dfeature, observations, row, problem.dfeatures);
     }
+    if (slot) collect_from(slot);
     T* to = static_cast<T*>(problem.dinitial) + first * latents;
     const T* from = reinterpret_cast<const T*>(next_dz);
     for (int64_t lane = 0; lane < present; lane++, to += latents)
       for (int64_t i = 0; i < latents; i++) to[i] = from[i * kLanes + lane];
   }
 
+  void collect_from(int64_t slots) {
+    for (int64_t l = 0; l < latents; l++)
+      network.collect_from(l, slots, sums + l * layout.size);
+  }
+
   // What the costs of observations and previous latents have for their inputs, and the sums that
   // finish the gradients of their bottlenecks.
   void backward_costs(int64_t row) {
     std::memset(cost, 0, 3 * kRegisters * sizeof(V));
-    for (int c = 0; c < 3; c++) load(problem.dcosts[c], 1, row, cost + c * kRegisters);
+    for (int c = 0; c < 3; c++) load<true>(problem.dcosts[c], 1, row, cost + c * kRegisters);
     V* squares = sums + layout.squares;
     for (int r = 0; r < kRegisters; r++) {
       V price[3];
@@ -298,10 +317,12 @@ template <typename T> struct Recurrence final : Worker {
     }
   }
 
-  void backward_latent(int64_t row, int64_t l) {
+  void backward_latent(int64_t row, int64_t l, int64_t slot) {
+    network.use(l, slot);
     const T* w = packed + l * layout.size;
     V* sum = sums + l * layout.size;
     const V* drawn = noise_of(row, l, true);
+    if (problem.kept) fetch_kept(l + 1 < latents ? row : row - 1, l + 1 < latents ? l + 1 : 0);
     if (drawn)
       sum[layout.latent_sigma] = plus(sum[layout.latent_sigma], dz + l * kRegisters,
                                       drawn + inputs * kRegisters);
@@ -317,7 +338,7 @@ template <typename T> struct Recurrence final : Worker {
       outputs[r] = dmean * towards * weight * (1 - weight);
       outputs[kRegisters + r] = dmean * weight * (1 - tanh * tanh);
     }
-    network.backward(w, outputs, sum);
+    network.backward(w, outputs);
     for (int64_t o = 0; o < observations; o++)
       network.leave(w, o, feature + o * kRegisters, drawn, sum, dfeature + o * kRegisters);
     for (int64_t i = 0; i < latents; i++)

@@ -218,7 +218,7 @@ bool check_side_by_side(int64_t instructions) {
 }  // namespace
 
 int main() {
-  const Shape shapes[] = {{1, 1, 1, 1, 1, 0}, {33, 5, 2, 3, 5, 2}, {100, 7, 4, 2, 8, 1},
+  const Shape shapes[] = {{1, 1, 1, 1, 1, 0}, {33, 40, 2, 3, 5, 2}, {100, 7, 4, 2, 8, 1},
                           {300, 3, 2, 5, 9, 3}, {70, 4, 1, 6, 4, 0}, {0, 3, 2, 2, 5, 1},
                           {3, 0, 2, 2, 5, 1}};
   for (int64_t instructions = 0; instructions <= disrnn_best_instructions(); instructions++) {
