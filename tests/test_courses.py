@@ -9,9 +9,9 @@ import yaml
 import keras_disrnn
 from keras_disrnn import bandit, train
 from keras_disrnn.cli import main
-from keras_disrnn.data import Columns, sessions_from_table
+from keras_disrnn.data import Columns, Sessions, sessions_from_table
 from keras_disrnn.experiments.settings import TrainingSettings
-from keras_disrnn.training.courses import COURSES
+from keras_disrnn.training.courses import COURSES, choose_batch_size
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_disrnn.training.verdict.FitWarning")
 
@@ -123,6 +123,13 @@ def test_a_batch_of_the_standard_course_has_as_many_trials_for_short_and_long_se
 ):
     assert COURSES["standard"].batch_size(num_sessions, num_trials) == size
     assert COURSES["reference"].batch_size(num_sessions, num_trials) is None
+
+
+def test_a_given_size_of_a_batch_replaces_that_of_the_course():
+    many = Sessions.from_trials(choice=[[0, 1]] * 20_000, reward=[[1, 0]] * 20_000)
+    sizes = {size: choose_batch_size(many, size, course="standard") for size in (None, "all", 5)}
+    assert sizes == {None: 6400, "all": None, 5: 5}
+    assert choose_batch_size(many, None, course="reference") is None
 
 
 def test_all_sessions_can_be_asked_for(sessions):

@@ -24,6 +24,7 @@ from keras_disrnn.experiments.stored_run import digest_model, load_training
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
+from keras_disrnn.training.courses import choose_batch_size
 from keras_disrnn.training.fit import with_latents
 from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, Stage
 from keras_disrnn.training.stages import compile_stage
@@ -244,6 +245,7 @@ def ablate_run(
     config = {"run": absolute_path(run), **settings}
     folder = ResultFolder(out, config, command="ablate", last="ablation.md")
     model, sessions = load_run_data(run)
+    batch = choose_batch_size(sessions.train, training.batch_size, course=training.course)
     with folder.begin(data=f"{sessions.digest}-{digest_model(run)}"):
         ablation = compute_ablation(
             model,
@@ -251,7 +253,7 @@ def ablate_run(
             sessions.held_out,
             **settings,
             learning_rate=training.learning_rate,
-            batch_size=training.batch_size,
+            batch_size=batch,
             buckets=training.buckets,
             progress=print,
             step=folder.step,
@@ -374,11 +376,9 @@ class _Copy:
         buckets: int,
         seed: int,
     ) -> None:
-        self._stage, self._learning_rate = stage, learning_rate
-        self._steps, self._batch_size, self._buckets = steps, batch_size, buckets
-        self._seed = seed
-        changes = {"seed": seed, "frozen": [], "trained": list(model.parts)}
-        config = {**model.get_config(), **changes}
+        self._stage, self._learning_rate, self._steps = stage, learning_rate, steps
+        self._batch_size, self._buckets, self._seed = batch_size, buckets, seed
+        config = {**model.get_config(), "seed": seed, "frozen": [], "trained": list(model.parts)}
         self._model = type(model).from_config(config)
         compile_stage(
             self._model,

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_disrnn.training.optimizers import LEARNING_RATE
 from keras_disrnn.training.plan import LEAST_EPOCHS
 from keras_disrnn.utils.checks import check_integer
+
+if TYPE_CHECKING:
+    from keras_disrnn.data import Sessions
 
 SMALLEST_BATCH = 16
 """The fewest sessions in a batch of a course that counts trials."""
@@ -137,3 +140,29 @@ def get_course(name: str) -> Course:
     if name not in COURSES:
         raise ValueError(f"course: expected one of {tuple(COURSES)}, got {name!r}")
     return COURSES[name]
+
+
+def choose_batch_size(
+    sessions: Sessions, batch_size: int | Literal["all"] | None, *, course: str
+) -> int | None:
+    """Return the number of sessions in a batch, or `None` for all of them.
+
+    Args:
+        sessions: The training sessions.
+        batch_size: A number, "all", or `None` for that of the course.
+        course: A name of `COURSES`.
+
+    Raises:
+        ValueError: If there is no such course.
+
+    Example:
+        >>> from keras_disrnn.data import Sessions
+        >>> from keras_disrnn.training.courses import choose_batch_size
+        >>> sessions = Sessions.from_trials(choice=[[0, 1]] * 20_000, reward=[[1, 0]] * 20_000)
+        >>> choose_batch_size(sessions, None, course="standard")
+        6400
+    """
+    if batch_size is None:
+        mean = float(sessions.trials_per_session.mean())
+        return get_course(course).batch_size(sessions.num_sessions, mean)
+    return None if batch_size == "all" else batch_size

@@ -28,7 +28,7 @@ from keras_disrnn.data.splits import spread_sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.latents import predict_latents
 from keras_disrnn.training.checkpoint import Progress, StopOnNaN
-from keras_disrnn.training.courses import Course, get_course
+from keras_disrnn.training.courses import Course, choose_batch_size, get_course
 from keras_disrnn.training.optimizers import (
     LEARNING_RATE,
     LearningRate,
@@ -170,12 +170,7 @@ def train(
     steps = _possible_steps(model, sessions, steps)
     if held_out is not None:
         held_out = spread_sessions(held_out, VALIDATION_TRIALS)
-    if batch_size is None:
-        batch_size = plan.batch_size(
-            sessions.num_sessions, float(sessions.trials_per_session.mean())
-        )
-    elif batch_size == "all":
-        batch_size = None
+    batch_size = choose_batch_size(sessions, batch_size, course=course)
     if not model.built:
         model.build((None, None, model.num_observations))
     with distribute.scope(model):
