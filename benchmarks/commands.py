@@ -6,9 +6,9 @@
 - `demo`: the synthetic experiment, as in the README.
 - `select`: penalties selected on 300 x 200 trials of a Q-learner with dopamine. Of 450 sessions
   every third is held out.
-- `study`: fits of mice x 4 penalty scales x 2 seeds, and two baselines of each mouse. `--mice` names
-  a table with the columns mouse, date, trial, right and reward. Nine sessions of each mouse count.
-  `--fits` asks for a number of DisRNNs.
+- `study`: fits of mice x 4 penalty scales x 2 seeds, and two baselines of each mouse. `--mice`
+  names a table with the columns mouse, date, trial, right and reward. Nine sessions of each mouse
+  count. `--fits` asks for a number of DisRNNs.
 
 `--small` takes few trials and steps, to see that everything runs. `--course` names the course of
 `demo` and `study`; by default it is that of the command.

@@ -8,12 +8,9 @@ this program copies them there. The clock stands still while it copies. OUT.npz 
 of each check, and a table of the times in the array `checks`.
 """
 
-import time
-
-BEGAN = time.perf_counter(), time.process_time()
-
 import argparse
 import json
+import time
 
 import numpy as np
 from reference_recovery import CONFIG
@@ -55,13 +52,14 @@ def flatten(params):
 
 def fit(arrays, course, seed, limit):
     """Return the rows of the checks, the parameters of each, and how the fit ended."""
+    began = time.perf_counter()
     import dataclasses
 
     import jax
     import optax
     from disentangled_rnns.library import disrnn, rnn_utils
 
-    imported = (time.perf_counter() - BEGAN[0], time.process_time() - BEGAN[1])
+    imports = {"imports_wall": time.perf_counter() - began, "imports_cpu": time.process_time()}
     batch_size = course["batch_size"]
     data = rnn_utils.DatasetRNNCategorical(
         arrays["features"].swapaxes(0, 1),
@@ -127,7 +125,7 @@ def fit(arrays, course, seed, limit):
             break
         finally:
             rnn_utils.nan_in_dict = look
-    return rows, kept, {"ended": ended, "imports_wall": imported[0], "imports_cpu": imported[1]}
+    return rows, kept, {"ended": ended, **imports}
 
 
 def main():
@@ -141,7 +139,9 @@ def main():
     with np.load(given.data) as arrays:
         rows, kept, about = fit(arrays, given.course, given.seed, given.limit)
     numbered = {
-        f"{number}|{name}": array for number, flat in enumerate(kept) for name, array in flat.items()
+        f"{number}|{name}": array
+        for number, flat in enumerate(kept)
+        for name, array in flat.items()
     }
     np.savez(given.out, checks=json.dumps({**about, "checks": rows}), **numbered)
 

@@ -85,14 +85,14 @@ COURSES = {
 
 
 def make_data(case, seed):
-    """Return the settings of the simulated sessions, and the sessions."""
+    """Return the simulated sessions of a case."""
     from keras_disrnn.experiments.data import simulate_data
     from keras_disrnn.experiments.settings import SyntheticData
 
     settings = SyntheticData(
         agent=case.agent, num_sessions=case.num_sessions, num_trials=case.num_trials
     )
-    return settings, simulate_data(settings, seed)
+    return simulate_data(settings, seed)
 
 
 def score(model, case, parts):
@@ -119,7 +119,7 @@ def score(model, case, parts):
 
 def fit_here(case, seed, files, limit):
     """Fit the same model once for each file, and write what each fit took."""
-    began = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     import keras
 
     import keras_disrnn
@@ -127,7 +127,7 @@ def fit_here(case, seed, files, limit):
     from keras_disrnn.training.stages import stage_of
 
     yield_processors()  # as the command line does
-    imports = time.perf_counter() - began[0], time.process_time() - began[1]
+    imports = {"imports_wall": time.perf_counter() - began, "imports_cpu": time.process_time()}
     from reference_course import Clock
 
     class Check(keras.callbacks.Callback):
@@ -146,7 +146,7 @@ def fit_here(case, seed, files, limit):
             if cpu > limit:
                 raise TimeoutError
 
-    settings, parts = make_data(case, seed)
+    parts = make_data(case, seed)
     for file in files:
         clock = Clock()
         model, check, ended = keras_disrnn.DisRNNModel(seed=seed), Check(clock), "finished"
@@ -157,8 +157,7 @@ def fit_here(case, seed, files, limit):
         except TimeoutError:
             ended = f"limit of {limit:g} processor seconds"
         wall, cpu = clock.seconds()
-        about = {"ended": ended, "wall": wall, "cpu": cpu}
-        about |= {"imports_wall": imports[0], "imports_cpu": imports[1]}
+        about = {"ended": ended, "wall": wall, "cpu": cpu, **imports}
         for row, weights in zip(check.rows, check.kept, strict=True):
             model.set_weights(weights)
             row |= score(model, case, parts)
@@ -173,7 +172,7 @@ def fit_there(python, case, seed, course, file, limit):
     from keras_disrnn.io.reference import from_haiku
     from keras_disrnn.training.courses import COURSES as OURS
 
-    settings, parts = make_data(case, seed)
+    parts = make_data(case, seed)
     sessions = parts["train"][0]
     course = dict(course)
     batch_size = None
@@ -272,7 +271,7 @@ def print_ratio(label, theirs, ours):
         f"{name} {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
         for name, values in zip(("wall", "processor"), zip(*ratios, strict=True), strict=True)
     )
-    print(f"{label} / ours: {text or 'no ratio'}; {len(failed)} of {len(both)} seeds failed")
+    print(f"{label}: {text or 'no ratio'}; {len(failed)} of {len(both)} seeds failed")
 
 
 def main():
