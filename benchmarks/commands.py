@@ -157,7 +157,8 @@ def phases_of_selection(folder, taken):
             continue
         # A line comes after the work that it tells of. The first one gives only a start.
         if before is not None:
-            name = f"of the selection: {label}"
+            rest = ", last steps" if label in ("choice", "dopamine") else ""
+            name = f"of the selection: {label}{rest}"
             paths[name] = paths.get(name, 0.0) + when - before
         before = when
     if paths:

@@ -21,8 +21,9 @@ compared with our choice alone. PYTHON has `disentangled-rnns`. Its courses are
 - `best`: the best one that we found for it: our penalties, batches of 12,800 trials, Adam at 1e-2
   with a cosine decay over the last 200 steps, 100 + 1,000 steps.
 
-Seconds without imports. Each fit is one JSON file in the folder, and is not repeated. A fit that
-has not ended after `--limit` processor seconds has failed, unless it is right at its last check.
+Seconds without imports. Each fit is one JSON file in the folder. A fit is not repeated, unless its
+course has other settings since, or it had reached a smaller limit. A fit that has not ended after
+`--limit` processor seconds has failed, unless it is right at its last check.
 """
 
 import argparse
@@ -157,7 +158,14 @@ def fit_here(case, seed, files, limit):
         except TimeoutError:
             ended = f"limit of {limit:g} processor seconds"
         wall, cpu = clock.seconds()
-        about = {"ended": ended, "wall": wall, "cpu": cpu, **imports}
+        about = {
+            "course": our_course(),
+            "limit": limit,
+            "ended": ended,
+            "wall": wall,
+            "cpu": cpu,
+            **imports,
+        }
         for row, weights in zip(check.rows, check.kept, strict=True):
             model.set_weights(weights)
             row |= score(model, case, parts)
@@ -174,7 +182,7 @@ def fit_there(python, case, seed, course, file, limit):
 
     parts = make_data(case, seed)
     sessions = parts["train"][0]
-    course = dict(course)
+    settings, course = course, dict(course)
     batch_size = None
     if trials := course.pop("batch_trials"):
         # The same rule as that of our course.
@@ -206,16 +214,35 @@ def fit_there(python, case, seed, course, file, limit):
         model.set_weights(here.get_weights())
         row |= score(model, case, parts)
     last = about["checks"][-1]
-    write(file, {**about, "wall": last["wall"], "cpu": last["cpu"], "batch_size": batch_size})
+    about |= {"wall": last["wall"], "cpu": last["cpu"], "batch_size": batch_size}
+    write(file, {"course": settings, "limit": limit, **about})
 
 
-# === The table ===
+# === Files ===
 
 
 def write(file, values):
     from keras_disrnn.utils.files import write_text
 
     write_text(file, json.dumps(values, indent=1))
+
+
+def is_done(file, course, limit):
+    """Whether a file holds a fit by a course as it is now, to its end or to the limit."""
+    if not file.exists():
+        return False
+    stored = json.loads(file.read_text())
+    whole = stored["ended"] == "finished" or stored["limit"] >= limit
+    return stored["course"] == course and whole
+
+
+def our_course():
+    from keras_disrnn.training.courses import COURSES as OURS
+
+    return dataclasses.asdict(OURS["standard"])
+
+
+# === The table ===
 
 
 def time_to(fit, tolerance, graph="choice_graph"):
@@ -296,13 +323,15 @@ def main():
     for name in given.cases:
         for seed in seeds:
             files = [out / f"{name}-ours-{place}-{seed}.json" for place in ("first", "next")]
-            if not given.no_ours and not all(file.exists() for file in files):
+            if not given.no_ours and not all(
+                is_done(file, our_course(), given.limit) for file in files
+            ):
                 command = [sys.executable, __file__, "--limit", str(given.limit)]
                 subprocess.run([*command, "--fit", name, str(seed), *files], check=True)
             for course in given.courses if given.reference_python else ():
                 file = out / f"{name}-{course}-{seed}.json"
-                if not file.exists():
-                    settings = COURSES[course]
+                settings = COURSES[course]
+                if not is_done(file, settings, given.limit):
                     python = given.reference_python
                     fit_there(python, CASES[name], seed, settings, file, given.limit)
         print_case(name, out, seeds)

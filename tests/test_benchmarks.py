@@ -105,6 +105,19 @@ def test_each_fit_leaves_a_file_with_its_checks(benchmark, tmp_path):
     assert first["cpu"] > 0
 
 
+def test_a_fit_is_repeated_if_its_course_changed_or_its_limit_grew(benchmark, tmp_path):
+    is_done = benchmark("time_to_model").is_done
+    file = tmp_path / "fit.json"
+    assert not is_done(file, {"steps": 100}, 60.0)
+    stored = {"course": {"steps": 100}, "limit": 60.0, "ended": "finished"}
+    file.write_text(json.dumps(stored))
+    assert is_done(file, {"steps": 100}, 90.0)
+    assert not is_done(file, {"steps": 200}, 60.0)
+    file.write_text(json.dumps({**stored, "ended": "limit of 60 processor seconds"}))
+    assert is_done(file, {"steps": 100}, 60.0)
+    assert not is_done(file, {"steps": 100}, 90.0)
+
+
 # === Whole commands ===
 
 
@@ -139,7 +152,7 @@ def test_phases_of_a_selection_come_from_the_times_of_its_lines(benchmark, tmp_p
         "start, report": 2.0,
         "of the selection: to the first scale": 6.5,
         "of the selection: choice, fold 1/2": 2.0,
-        "of the selection: choice": 1.0,
+        "of the selection: choice, last steps": 1.0,
         "of the selection: dopamine, fold 1/2": 0.5,
     }
 
