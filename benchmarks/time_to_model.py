@@ -11,8 +11,9 @@ still in them. Their models are scored after the fit, as `keras-disrnn recover` 
 
 Ours is `train(course="standard")`. Each seed has a process of its own, which fits the same model
 twice: the first fit traces its steps, and the second fit can use them again. "Choice" is the graph
-of choice after stage 1. "Whole" also has the graph of dopamine after stage 2. The authors' course
-has no second stage: there dopamine is trained together with choice, or not at all. So its fits are
+of choice, without latents whose own bottleneck is closed: the graph of the same model without its
+dopamine readout. "Whole" is the whole graph in stage 2, as `keras-disrnn recover` compares it. The
+authors' example has no dopamine, and their model of both trains them together. So its fits are
 compared with our choice alone. PYTHON has `disentangled-rnns`. Its courses are
 
 - `example`: that of the authors' `example.py`, with its penalties: 1,000 steps of warm-up, 3,000
@@ -98,17 +99,22 @@ def make_data(case, seed):
 
 def score(model, case, parts):
     """Return whether the graphs of a model are the agent's, and its loss of likelihood."""
-    from keras_disrnn.analysis import compute_evaluation
+    from keras_disrnn.analysis import compute_bottlenecks, compute_evaluation
     from keras_disrnn.analysis.graph import choice_part, compute_graph, describe_graph, same_graph
     from keras_disrnn.experiments.recovery import TRUTHS
+    from keras_disrnn.utils.thresholds import OPEN_BELOW
 
     truth, graph = TRUTHS[case.agent].graph, compute_graph(model)
+    # Before stage 2, the dopamine readout reads all latents, so that closed ones stay in the graph.
+    rows = compute_bottlenecks(model).query("group == 'latent'")
+    of_choice = graph.copy()
+    of_choice.remove_nodes_from(rows["target"][rows["sigma"] >= OPEN_BELOW])
     sessions, played = parts["held_out"]
     found = compute_evaluation(
         model, sessions, batch_size=256, reference=played.chosen_probability
     ).summary["choice"]
     return {
-        "choice_graph": same_graph(choice_part(graph), choice_part(truth)),
+        "choice_graph": same_graph(choice_part(of_choice), choice_part(truth)),
         "graph": same_graph(graph, truth),
         "difference": float(found["difference"]),
         "found": describe_graph(graph),

@@ -105,6 +105,27 @@ def test_each_fit_leaves_a_file_with_its_checks(benchmark, tmp_path):
     assert first["cpu"] > 0
 
 
+def test_a_closed_latent_does_not_count_before_dopamine_is_trained(benchmark):
+    module = benchmark("time_to_model")
+    case = module.Case("reward_seeking", 2, 5, 0.5)
+    parts = module.make_data(case, 0)
+    model = keras_disrnn.DisRNNModel(num_latents=2, seed=0)
+    cell = model.core.cell
+    cell.update_obs_bottleneck.raw_sigma.assign([[0.0, 0.0], [0.0, 1.0]])
+    cell.update_latent_bottleneck.raw_sigma.assign([[1.0, 1.0], [0.0, 1.0]])
+    model.choice_readout.bottleneck.raw_sigma.assign([0.0, 1.0])
+    model.dopamine_readout.bottleneck.raw_sigma.assign([0.0] * 4)
+    found = {}
+    for name, second in (("closed", 1.0), ("open", 0.0)):
+        cell.latent_bottleneck.raw_sigma.assign([0.0, second])
+        found[name] = module.score(model, case, parts)
+    assert found["closed"]["found"] == found["open"]["found"]
+    assert "choice, z1 > z2" in found["open"]["found"]
+    assert found["closed"]["choice_graph"]
+    assert not found["open"]["choice_graph"]
+    assert not found["closed"]["graph"]
+
+
 def test_a_fit_is_repeated_if_its_course_changed_or_its_limit_grew(benchmark, tmp_path):
     is_done = benchmark("time_to_model").is_done
     file = tmp_path / "fit.json"
