@@ -77,7 +77,13 @@ def test_failures_are_named_and_counted(benchmark, tmp_path, capsys):
     assert "| best, choice | 1 of 2 |" in printed
     assert "seed 8 | not reached in 9 s of the processor (limit of 9 processor seconds)" in printed
     assert "best / ours-next: wall 30.0 (30.0 to 30.0)" in printed
-    assert "1 of 2 seeds failed" in printed
+    # It had used 9 seconds where ours took 1.
+    assert "above 9.0 (processor) where only the reference failed; 1 of 2 seeds failed" in printed
+    # Ours without a right fit gives no ratio and no bound.
+    (tmp_path / "q_learning-100x100-ours-next-8.json").write_text(json.dumps(wrong))
+    (tmp_path / "q_learning-100x100-best-7.json").unlink()
+    module.print_case("q_learning-100x100", tmp_path, [7, 8])
+    assert "best / ours-next: no ratio; 1 of 1 seeds failed" in capsys.readouterr().out
 
 
 def test_the_clock_stands_still_in_a_check(benchmark):
