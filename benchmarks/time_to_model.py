@@ -310,9 +310,8 @@ def print_ratio(label, theirs, ours, spent):
     bounds = [spent[seed] / ours[seed][1] for seed in failed if ours[seed] is not None]
     if bounds:
         text += f"; above {min(bounds):.1f} (processor) where only the reference failed"
-    print(
-        f"{label}: {text.removeprefix('; ') or 'no ratio'}; {len(failed)} of {len(both)} seeds failed"
-    )
+    text = text.removeprefix("; ") or "no ratio"
+    print(f"{label}: {text}; {len(failed)} of {len(both)} seeds failed")
 
 
 def main():
