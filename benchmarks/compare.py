@@ -15,7 +15,8 @@ Shapes:
 - B: its neural notebook (50 x 100, 7 latents, 16 x 4, choice 2 x 2, dopamine 4 x 2, everything
   trained together);
 - C: the data of a laboratory (1,000 x 500, 5 latents, 16 x 5);
-- D: the dLight recordings beside the repository.
+- D: the dLight recordings beside the repository;
+- E: a batch of a cohort (64 x 500, networks as in A).
 
 Both train on the same sessions with the same penalties. Our side runs whole steps of `fit` with
 its metrics, the reference runs steps of `train_network`. Rows of the table:
@@ -68,6 +69,7 @@ SHAPES = {
     "B": Shape(50, 100, 7, (16, 4), (2, 2), (4, 2), steps=20),
     "C": Shape(1000, 500, 5, (16, 5), steps=2),
     "D": Shape(0, 0, 5, (8, 4)),
+    "E": Shape(64, 500, 5, (8, 4), steps=5),
 }
 
 
@@ -138,7 +140,7 @@ def make_model(shape, signals, implementation="auto"):
     return model
 
 
-def run_ours(shape, arrays, implementation, stage2):
+def run_ours(shape, arrays, implementation, stage2, jit="auto"):
     began = time.perf_counter()
     import tensorflow as tf
 
@@ -152,7 +154,12 @@ def run_ours(shape, arrays, implementation, stage2):
     signals = 1 if shape.dopamine or stage2 else 0
     model = make_model(shape, signals, implementation)
     stage = "stage2" if stage2 else "joint" if signals else "stage1"
-    keras_disrnn.compile_stage(model, stage, steps_per_execution=shape.steps)
+    keras_disrnn.compile_stage(
+        model,
+        stage,
+        steps_per_execution=shape.steps,
+        jit_compile={"auto": "auto", "yes": True, "no": False}[jit],
+    )
     inputs = features = arrays["features"]
     if stage2:
         inputs = {"features": features, "latents": keras_disrnn.predict_latents(model, features)}
@@ -297,15 +304,18 @@ def make_arrays(name):
 
 
 class Program:
-    """One of the programs, in its own process."""
+    """One of the programs, in its own process. By default the reference runs on the CPU."""
 
-    def __init__(self, python, side, name, folder, implementation):
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
+    def __init__(self, python, side, name, folder, implementation, *, jit="auto", platform="cpu"):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if platform:
+            environment["JAX_PLATFORMS"] = platform
         self._log = folder / f"{side}.log"
         self._process = subprocess.Popen(
             [
                 *(python, __file__, "--program", side, "--shapes", name),
                 *("--arrays", str(folder / "arrays.npz"), "--implementation", implementation),
+                *("--jit", jit),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -386,6 +396,7 @@ def main():
         "--program", choices=("ours", "stage2", "reference"), help=argparse.SUPPRESS
     )
     parser.add_argument("--arrays", help=argparse.SUPPRESS)
+    parser.add_argument("--jit", choices=("auto", "yes", "no"), default="auto", help="our XLA")
     arguments = parser.parse_args()
     if arguments.program:
         arrays = dict(np.load(arguments.arrays))
@@ -393,7 +404,8 @@ def main():
         if arguments.program == "reference":
             run_reference(shape, arrays)
         else:
-            run_ours(shape, arrays, arguments.implementation, arguments.program == "stage2")
+            stage2 = arguments.program == "stage2"
+            run_ours(shape, arrays, arguments.implementation, stage2, arguments.jit)
         return
     print("shape | what | ours | reference | reference / ours (smallest to largest)", flush=True)
     print("---|---|---|---|---")

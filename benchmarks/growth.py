@@ -41,9 +41,9 @@ def peak():
     return 2 * size**3 / min(times)
 
 
-def operations(sessions, trials, latents, units):
+def operations(sessions, trials, latents, units, layers=LAYERS):
     """Count the multiplications and additions of the update networks in one step."""
-    weights = (latents + 2) * units + LAYERS * units**2 + 2 * units
+    weights = (latents + 2) * units + layers * units**2 + 2 * units
     return 4 * 2 * weights * latents * sessions * (trials + 1)
 
 

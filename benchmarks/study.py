@@ -166,12 +166,17 @@ def measure_kills(folder, kills):
 # === Twelve mice ===
 
 
-def write_mice(folder, steps, sessions):
-    trials = pd.read_csv(MICE)
+def write_mice(folder, steps, sessions, *, table=MICE, num_mice=None, num_trials=None):
+    """Write the first sessions of mice, and the config of a study of them."""
+    trials = pd.read_csv(table)
+    trials = trials[trials["mouse"].isin(trials["mouse"].unique()[:num_mice])]
     # Dates repeat between mice.
     trials["session"] = trials["mouse"] + " " + trials["date"].astype(str)
     place = trials.groupby("mouse")["session"].transform(lambda names: pd.factorize(names)[0])
-    trials[place < sessions].to_csv(folder / "mice.csv", index=False)
+    trials = trials[place < sessions]
+    if num_trials is not None:
+        trials = trials.groupby("session", sort=False).head(num_trials)
+    trials.to_csv(folder / "mice.csv", index=False)
     columns = {"subject": "mouse", "session": "session", "choice": "right", "trial": "trial"}
     warmup, stage1 = steps
     return write_config(
