@@ -23,6 +23,14 @@ COGNITIVE = {
     "FQ": baselines.ForgettingQLearning,
     "DFQ": baselines.DifferentialForgettingQLearning,
     "actor-critic": baselines.LeakyActorCritic,
+    "two-rate Q": baselines.DualRateQLearning,
+    "kernel Q": baselines.ChoiceKernelQLearning,
+    "fast-slow Q": baselines.FastSlowQLearning,
+    "biased DFQ": baselines.BiasedForgettingQLearning,
+    "belief": baselines.BayesianBelief,
+    "logistic": baselines.RecursiveLogistic,
+    "threshold": baselines.CompareToThreshold,
+    "WSLS": baselines.WinStayLoseShift,
 }
 """The cognitive models of the table, by name."""
 

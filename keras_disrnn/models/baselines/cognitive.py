@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -55,14 +56,16 @@ class CognitiveModel(Baseline):
         **kwargs: `num_observations`, `num_arms` and `num_signals` of `Baseline`.
 
     Raises:
-        ValueError: If only some parameters are given, or one is out of range.
+        ValueError: If only some parameters are given, one is out of range, or the rule is for
+            another number of arms.
     """
 
     PARAMETERS: ClassVar[tuple[fitting.Parameter, ...]] = ()
     """The declared parameters, in order."""
 
     DOPAMINE_PARAMETERS: ClassVar[tuple[str, ...] | None] = None
-    """Names of the parameters that change the prediction error; `None` for all."""
+    """Names of the parameters that change the prediction error; `None` for all. If there are none,
+    the model has no fit to dopamine alone."""
 
     OWN_SCALE: ClassVar[bool] = True
     """Whether a parameter sets the scale of the prediction error. If not, a fit to dopamine alone
@@ -90,6 +93,9 @@ class CognitiveModel(Baseline):
                 f"{type(self).__name__}: expected all parameters or none, got {given[0]} without "
                 f"{missing[0]}"
             )
+        # Any parameters will do: a rule knows for how many arms it is.
+        some = {parameter.name: np.mean(parameter.start) for parameter in self.PARAMETERS}
+        self.make_rule(some).variable_names(self.num_arms)
         affine_map = self._pair_of_signals("gain and offset", gain, offset)
         if fitted_to is not None:
             self._check_targets(fitted_to)
@@ -116,6 +122,17 @@ class CognitiveModel(Baseline):
     def make_rule(parameters: Mapping[str, Any]) -> Rule:
         """Return the rule with the given parameters, which are numbers or scalar tensors."""
         raise NotImplementedError
+
+    def in_order(self, values: np.ndarray, targets: str) -> np.ndarray:
+        """Return the values of the fitted parameters in the order that their names promise.
+
+        Where two solutions only exchange the names of variables, a subclass picks one of them.
+
+        Args:
+            values: The parameters of `fitted_names`.
+            targets: The targets of the fit.
+        """
+        return values
 
     # === Parameters ===
 
@@ -146,7 +163,7 @@ class CognitiveModel(Baseline):
 
     @property
     def parameter_count(self) -> int:
-        names = self._fitted_names(self.fitted_to or "joint")
+        names = self.fitted_names(self.fitted_to or "joint")
         return len(names) + (2 * self.num_signals if self.affine else 0)
 
     def get_config(self) -> dict[str, Any]:
@@ -259,10 +276,15 @@ class CognitiveModel(Baseline):
                 f"targets: expected 'joint' for {self.num_signals} dopamine signals, whose scales "
                 f"differ, got 'dopamine'; or fit {type(self).__name__} to one signal at a time"
             )
+        if not self.fitted_names(targets):
+            raise ValueError(
+                f"targets: expected 'choice' or 'joint', because no parameter of "
+                f"{type(self).__name__} changes dopamine, got {targets!r}"
+            )
         affine = targets == "joint" or (targets == "dopamine" and not self.OWN_SCALE)
         compute = self._loss_and_gradient(targets, affine)
         data = fitting.arrays(sessions)
-        fitted = self._fitted_names(targets)
+        fitted = self.fitted_names(targets)
         positions = [self.parameter_names().index(name) for name in fitted]
         values = np.zeros(len(self.PARAMETERS))
 
@@ -282,6 +304,7 @@ class CognitiveModel(Baseline):
             starts=starts,
             seed=seed,
             confidence=confidence,
+            in_order=functools.partial(self.in_order, targets=targets),
         )
         values[positions] = fit.estimates["estimate"]
         _, _, affine_map = compute(tf.constant(values), *data)
@@ -329,7 +352,8 @@ class CognitiveModel(Baseline):
         identity = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
         self.affine_map.assign(affine_map if self.affine else identity)
 
-    def _fitted_names(self, targets: str) -> tuple[str, ...]:
+    def fitted_names(self, targets: str) -> tuple[str, ...]:
+        """Return the names of the parameters that a fit to the targets determines."""
         if targets == "dopamine" and self.DOPAMINE_PARAMETERS is not None:
             return self.DOPAMINE_PARAMETERS
         return self.parameter_names()
