@@ -39,6 +39,7 @@ CLASSES = {
         "Naive",
         "QLearning",
         "RecursiveLogistic",
+        "ValueRegression",
         "WinStayLoseShift",
     ),
     "keras_disrnn.models.disrnn_model": ("DisRNNModel",),

@@ -12,6 +12,8 @@ from keras_disrnn.models.baselines.learners import (
     QLearning,
 )
 from keras_disrnn.models.baselines.naive import Naive
+from keras_disrnn.models.baselines.pooling import PooledFit, fit_partially_pooled
+from keras_disrnn.models.baselines.regression import ValueRegression
 from keras_disrnn.models.baselines.strategy_learners import (
     BayesianBelief,
     CompareToThreshold,
@@ -38,9 +40,12 @@ __all__ = [
     "ForgettingQLearning",
     "LeakyActorCritic",
     "Naive",
+    "PooledFit",
     "QLearning",
     "RecursiveLogistic",
+    "ValueRegression",
     "WinStayLoseShift",
+    "fit_partially_pooled",
     "fit_subjects",
     "subject_estimates",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import keras
@@ -100,7 +100,7 @@ class CognitiveModel(Baseline):
         if fitted_to is not None:
             self._check_targets(fitted_to)
         self.fitted = bool(given)
-        self.fitted_to = fitted_to
+        self.fitted_to: str | None = fitted_to
         self.last_fit: fitting.Fit | None = None
         """The `Fit` of the last `fit_sessions`. Files do not keep it."""
         self._weights_by_name = {}
@@ -174,23 +174,23 @@ class CognitiveModel(Baseline):
 
     @property
     def initial_latents(self) -> Tensor:
-        return recurrence.start_state(self._rule(), self.num_arms, self.compute_dtype)
+        return recurrence.start_state(self.rule(), self.num_arms, self.compute_dtype)
 
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         check_observations(self, features.shape)
         seen, real = remove_padding(features)
         time_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
-        return ops.swapaxes(recurrence.all_states(self._rule(), *time_first, self.num_arms), 0, 1)
+        return ops.swapaxes(recurrence.all_states(self.rule(), *time_first, self.num_arms), 0, 1)
 
     def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
-        return recurrence.next_state(self._rule(), seen, latents)
+        return recurrence.next_state(self.rule(), seen, latents)
 
     def read_choice(self, latents: Tensor) -> Tensor:
-        return recurrence.choice_logits(self._rule(), latents)
+        return recurrence.choice_logits(self.rule(), latents)
 
     def read_dopamine(self, seen: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        error = recurrence.prediction_error(self._rule(), seen, before)
+        error = recurrence.prediction_error(self.rule(), seen, before)
         gain, offset = ops.unstack(ops.cast(self.affine_map, error.dtype))
         return gain * error[..., None] + offset
 
@@ -312,11 +312,21 @@ class CognitiveModel(Baseline):
         named["estimate"] = named["estimate"].fillna(0.0)
         fit = fit._replace(estimates=named.reset_index())
 
+        self.take_fit(fit, values, affine_map.numpy() if affine else None)
+        return fit
+
+    def take_fit(self, fit: fitting.Fit, values: np.ndarray, affine_map: np.ndarray | None) -> None:
+        """Set the parameters to those of a fit.
+
+        Args:
+            fit: The fit, which the model keeps as `last_fit`.
+            values: All parameters in order, `(parameters,)`.
+            affine_map: The gains and the offsets, `(2, signals)`, or `None` for 1 and 0.
+        """
         for weight, value in zip(self._weights_by_name.values(), values, strict=True):
             weight.assign(value)
-        self._set_map(affine_map.numpy() if affine else None)
-        self.fitted, self.last_fit, self.fitted_to = True, fit, targets
-        return fit
+        self._set_map(affine_map)
+        self.fitted, self.last_fit, self.fitted_to = True, fit, fit.targets
 
     def calibrate(self, sessions: Sessions) -> Self:
         """Return a copy whose dopamine is mapped to the units of a recording.
@@ -343,6 +353,26 @@ class CognitiveModel(Baseline):
         copy.last_fit = self.last_fit
         return copy
 
+    def likelihood(
+        self, sessions: Sessions, targets: Literal["choice", "joint"]
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """Return the loss of the parameters on sessions, as `fitting.loss_and_gradient` has it.
+
+        Args:
+            sessions: `keras_disrnn.data.Sessions`.
+            targets: `"choice"` or `"joint"`.
+
+        Returns:
+            A function of the parameters, float64 `(parameters,)`.
+
+        Raises:
+            ValueError: If the sessions do not match the model, or have no data for the targets.
+        """
+        self._check_sessions(sessions, targets)
+        compute = self._loss_and_gradient(targets, targets == "joint")
+        data = fitting.arrays(sessions)
+        return lambda values: compute(values, *data)
+
     def _loss_and_gradient(self, targets: str, affine: bool) -> Any:
         model_type: Any = type(self)
         return fitting.loss_and_gradient(model_type, self.num_arms, targets, affine)
@@ -358,7 +388,12 @@ class CognitiveModel(Baseline):
             return self.DOPAMINE_PARAMETERS
         return self.parameter_names()
 
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
+        """Return the rule with the parameters of this model, as tensors.
+
+        Raises:
+            ValueError: If the model is not fitted.
+        """
         self._check_fitted()
         weights = self._weights_by_name.items()
         return self.make_rule({name: ops.cast(w, self.compute_dtype) for name, w in weights})
