@@ -346,7 +346,9 @@ def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--settings.against=nobody"], "against: expected one of 'naive', 'Q, choice'"),
+        (["--settings.against=nobody"], "against: expected one of 'naive', 'reward and side', 'Q"),
+        (["--settings.gru_seeds=0"], "gru_seeds: expected a whole number of at least 1, got 0"),
+        (["--settings.partial_pooling=true"], "partial_pooling: expected several subjects, each"),
         (["--training.steps_per_epoch=0"], "steps_per_epoch"),
         (["--synthetic.agent=actor"], "agent"),
         (["--synthetic.parameters={'alpa': 1}"], "alpa"),

@@ -107,8 +107,8 @@ def fit_partially_pooled(
     *,
     starts: int = 8,
     seed: int = 0,
-    steps: int = 40,
-    tolerance: float = 0.01,
+    steps: int = 30,
+    tolerance: float = 0.03,
     confidence: float = 0.95,
 ) -> PooledFit:
     """Fit a cognitive model to several subjects whose parameters come from one population.
