@@ -94,8 +94,7 @@ def plan_baselines(
 
     Example:
 
-    >>> from keras_disrnn.analysis.seeds import seed_label
-    from keras_disrnn.data import Sessions
+    >>> from keras_disrnn.data import Sessions
     >>> from keras_disrnn.experiments.comparison_plan import ComparisonSettings, plan_baselines
     >>> sessions = Sessions.from_trials([[0, 1]], [[1, 0]])
     >>> list(plan_baselines(sessions, ComparisonSettings(cognitive=["FQ"], gru_units=0), seed=0))
