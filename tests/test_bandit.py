@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 
 from keras_disrnn.bandit import (
+    BayesianBelief,
+    BiasedForgettingQLearning,
+    ChoiceKernelQLearning,
+    CompareToThreshold,
     DifferentialForgettingQLearning,
     DriftingBandit,
+    DualRateQLearning,
+    FastSlowQLearning,
     ForgettingQLearning,
     LeakyActorCritic,
     QLearning,
+    RecursiveLogistic,
     RewardSeeking,
     RuleAgent,
     ValueRule,
+    WinStayLoseShift,
     simulate,
     simulation,
 )
@@ -88,6 +96,96 @@ def leaky_actor_critic(arms, alpha_critic, learn, forget):
         v = (1 - alpha_critic) * v + alpha_critic * reward
 
 
+def dual_rate(arms, alpha_reward, alpha_omission, beta):
+    q = [0.5] * arms
+    while True:
+        choice, reward = yield list(q), softmax(beta * np.array(q))
+        yield reward - q[choice]
+        q[choice] += (alpha_reward if reward else alpha_omission) * (reward - q[choice])
+
+
+def choice_kernel(arms, alpha, beta, alpha_kernel, beta_kernel):
+    q, c = [0.5] * arms, [0.0] * arms
+    while True:
+        logits = [beta * value + beta_kernel * habit for value, habit in zip(q, c, strict=True)]
+        choice, reward = yield [*q, *c], softmax(np.array(logits))
+        yield reward - q[choice]
+        q[choice] = q[choice] + alpha * (reward - q[choice])
+        for arm in range(arms):
+            c[arm] = (1 - alpha_kernel) * c[arm] + (alpha_kernel if arm == choice else 0)
+
+
+def fast_slow(arms, alpha_fast, alpha_slow, weight, beta):
+    fast, slow = [0.5] * arms, [0.5] * arms
+    while True:
+        q = [weight * f + (1 - weight) * s for f, s in zip(fast, slow, strict=True)]
+        choice, reward = yield [*fast, *slow], softmax(beta * np.array(q))
+        yield reward - q[choice]
+        fast[choice] = (1 - alpha_fast) * fast[choice] + alpha_fast * reward
+        slow[choice] = (1 - alpha_slow) * slow[choice] + alpha_slow * reward
+
+
+def biased(arms, bias, **values):
+    forgetting = differential_forgetting(arms, **values)
+    while True:
+        q, _ = next(forgetting)
+        outcome = yield q, softmax(np.array([q[0], q[1] + bias]))
+        yield forgetting.send(outcome)
+
+
+def bayesian_belief(arms, p_high, p_low, hazard, beta):
+    better = [0.5, 0.5]
+    while True:
+        choice, reward = yield [better[1]], softmax(beta * np.array(better))
+        pays = [[p_high, p_low], [p_low, p_high]][choice]
+        yield reward - sum(b * p for b, p in zip(better, pays, strict=True))
+        joint = [b * (p if reward else 1 - p) for b, p in zip(better, pays, strict=True)]
+        now = [each / sum(joint) for each in joint]
+        better = [(1 - hazard) * now[arm] + hazard * now[1 - arm] for arm in (0, 1)]
+
+
+def recursive_logistic(arms, stickiness, evidence, tau):
+    choices, rewards = [], []
+    while True:
+        # The sum over all past trials, which the agent computes by recursion.
+        phi = sum(
+            evidence * (2 * choice - 1) * reward * np.exp(-age / tau)
+            for age, (choice, reward) in enumerate(zip(choices[::-1], rewards[::-1], strict=True))
+        )
+        side = 2 * choices[-1] - 1 if choices else 0
+        right = 1 / (1 + np.exp(-(stickiness * side + phi)))
+        choice, reward = yield [phi, side], np.array([1 - right, right])
+        yield reward - 1 / (1 + np.exp(-(2 * choice - 1) * phi))
+        choices.append(choice)
+        rewards.append(reward)
+
+
+def stay_or_switch(arms, last, stay):
+    if last is None:
+        return np.full(arms, 1 / arms)
+    return np.where(np.arange(arms) == last, stay, (1 - stay) / (arms - 1))
+
+
+def compare_to_threshold(arms, alpha, threshold, beta):
+    last, v = None, 0.0
+    while True:
+        stay = 1 / (1 + np.exp(-beta * (v - threshold)))
+        shown = [float(arm == last) for arm in range(arms)]
+        choice, reward = yield [*shown, v], stay_or_switch(arms, last, stay)
+        v = v if choice == last else threshold
+        yield reward - v
+        last, v = choice, v + alpha * (reward - v)
+
+
+def win_stay_lose_shift(arms, stay, shift):
+    last, win = None, 0
+    while True:
+        shown = [float(arm == last) for arm in range(arms)]
+        outcome = yield [*shown, win], stay_or_switch(arms, last, stay if win else 1 - shift)
+        last, win = outcome
+        yield win
+
+
 @pytest.mark.parametrize(
     ("agent", "equations", "arms"),
     [
@@ -111,6 +209,22 @@ def leaky_actor_critic(arms, alpha_critic, learn, forget):
         (RewardSeeking(0.8, 0.5), reward_seeking, 2),
         (LeakyActorCritic(), leaky_actor_critic, 2),
         (LeakyActorCritic(0.1, learn=2.0, forget=0.3), leaky_actor_critic, 3),
+        (DualRateQLearning(), dual_rate, 2),
+        (DualRateQLearning(0.1, alpha_omission=0.7, beta=2.0), dual_rate, 3),
+        (ChoiceKernelQLearning(), choice_kernel, 2),
+        (ChoiceKernelQLearning(0.6, alpha_kernel=0.7, beta_kernel=-1.0), choice_kernel, 4),
+        (FastSlowQLearning(), fast_slow, 2),
+        (FastSlowQLearning(0.9, alpha_slow=0.2, weight=0.3, beta=2.0), fast_slow, 3),
+        (BiasedForgettingQLearning(), biased, 2),
+        (BiasedForgettingQLearning(0.7, alpha_2=0.3, kappa_2=1.0, bias=-0.8), biased, 2),
+        (BayesianBelief(), bayesian_belief, 2),
+        (BayesianBelief(0.9, p_low=0.4, hazard=0.2, beta=1.5), bayesian_belief, 2),
+        (RecursiveLogistic(), recursive_logistic, 2),
+        (RecursiveLogistic(-0.7, evidence=0.8, tau=5.0), recursive_logistic, 2),
+        (CompareToThreshold(), compare_to_threshold, 2),
+        (CompareToThreshold(0.2, threshold=0.6, beta=3.0), compare_to_threshold, 4),
+        (WinStayLoseShift(), win_stay_lose_shift, 2),
+        (WinStayLoseShift(0.7, shift=0.4), win_stay_lose_shift, 3),
     ],
     ids=lambda value: repr(value) if hasattr(value, "name") else "",
 )
@@ -154,6 +268,39 @@ def test_a_rule_plays_as_the_agent_with_its_equations():
     assert (named.subject, played.subject) == (agent.name, "mouse")
 
 
+def test_special_cases_of_the_rivals_are_q_learning():
+    plain = play()
+    for same in (
+        DualRateQLearning(0.3, alpha_omission=0.3, beta=3.0),
+        ChoiceKernelQLearning(0.3, beta=3.0, beta_kernel=0.0),
+        FastSlowQLearning(0.3, alpha_slow=0.1, weight=1.0, beta=3.0),
+    ):
+        played = play(agent=same)
+        np.testing.assert_array_equal(played.choice, plain.choice)
+        np.testing.assert_allclose(played.dopamine, plain.dopamine, atol=1e-6)
+
+
+def test_a_belief_is_right_as_often_as_it_says():
+    """The belief of an agent that knows its task is calibrated."""
+    agent = BayesianBelief(0.8, p_low=0.2, hazard=0.1, beta=2.0)
+    rng = np.random.default_rng(5000)
+    switched = np.cumsum(rng.random((200, 100)) < 0.1, axis=1)
+    better = (rng.integers(0, 2, (200, 1)) + switched) % 2
+    state = agent.initial_state(200, 2)
+    beliefs = []
+    for trial in range(100):
+        beliefs.append(state[0])
+        choice = (rng.random(200) >= agent.choice_probability(state)[0]).astype(int)
+        pays = np.where(choice == better[:, trial], 0.8, 0.2)
+        state, _ = agent.update(state, choice, (rng.random(200) < pays).astype(float))
+    beliefs = np.stack(beliefs, axis=1)
+    for low in np.arange(0, 1, 0.2):
+        some = (beliefs >= low) & (beliefs < low + 0.2)
+        spread = np.sqrt((beliefs[some] * (1 - beliefs[some])).sum())
+        assert some.sum() > 500
+        assert abs((better[some] - beliefs[some]).sum()) < 4 * spread
+
+
 def test_agents_do_not_need_tensorflow():
     code = (
         "import sys; from keras_disrnn import bandit; "
@@ -166,6 +313,10 @@ def test_agents_do_not_need_tensorflow():
 
 def test_extreme_values_neither_overflow_nor_warn():
     for agent in (
+        RecursiveLogistic(1e6, evidence=1e6, tau=1000),
+        CompareToThreshold(1.0, beta=1e6),
+        ChoiceKernelQLearning(1.0, beta=1e6, beta_kernel=-1e6),
+        BayesianBelief(0.999, p_low=0.001, hazard=0.0, beta=1e6),
         QLearning(1.0, 1e6),
         DifferentialForgettingQLearning(1.0, alpha_2=0.0, kappa_1=1e5, kappa_2=1e5),
     ):
@@ -362,6 +513,24 @@ def test_the_representation_is_a_short_table():
         ),
         (lambda: LeakyActorCritic(alpha_critic=-0.1), "alpha_critic"),
         (lambda: LeakyActorCritic(learn=-0.1), "learn"),
+        (
+            lambda: FastSlowQLearning(0.1, alpha_slow=0.2),
+            "alpha_slow: expected at most alpha_fast, 0.1, got 0.2",
+        ),
+        (
+            lambda: BayesianBelief(0.3, p_low=0.4),
+            "p_low: expected at most p_high, 0.3, got 0.4",
+        ),
+        (lambda: BayesianBelief(hazard=0.6), "hazard: .* from 0 to 0.5"),
+        (lambda: WinStayLoseShift(stay=1.0), "stay: .* from 0.001 to 0.999"),
+        (lambda: RecursiveLogistic(tau=0), "tau"),
+        *(
+            (
+                lambda agent=agent: play(agent=agent(), environment=DriftingBandit(num_arms=3)),
+                f"num_arms: expected 2 arms for {agent.__name__}, got 3",
+            )
+            for agent in (BayesianBelief, RecursiveLogistic, BiasedForgettingQLearning)
+        ),
         (lambda: LeakyActorCritic(forget=1.5), "forget"),
         (lambda: play(first_session=2**63), "first_session"),
         (lambda: DriftingBandit(sigma=-0.1), "sigma"),

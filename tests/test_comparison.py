@@ -208,8 +208,8 @@ def test_a_table_is_compared(tmp_path, capsys):
     table = pd.read_csv(out / "table.csv")
     assert set(table["part"]) == {"train", "held_out"}
     models = [
-        "naive", "Q, choice", "Q, choice, affine", "Q, dopamine", "Q, joint", "GRU, choice",
-        "GRU, joint", "DisRNN", "untrained",
+        "naive", "reward and side", "Q, choice", "Q, choice, affine", "Q, choice, regression",
+        "Q, dopamine", "Q, joint", "GRU, choice", "GRU, joint", "DisRNN", "untrained",
     ]  # fmt: skip
     assert list(table["model"]) == models * 2
     own = table[(table["model"] == "Q, dopamine") & (table["part"] == "held_out")]
@@ -227,7 +227,7 @@ def test_a_table_is_compared(tmp_path, capsys):
     again = tmp_path / "again"
     fewer = ["--settings.cognitive=[]", "--settings.gru_units=0", "--settings.models={}"]
     assert main(["compare", f"--config={out / 'config.yaml'}", f"--out={again}", *fewer]) == 0
-    rows = table[table["model"].isin(["naive", "DisRNN"])].reset_index(drop=True)
+    rows = table[table["model"].isin(["naive", "reward and side", "DisRNN"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(pd.read_csv(again / "table.csv"), rows)
 
 
@@ -346,7 +346,9 @@ def test_one_subject_is_left_out_in_turn(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--settings.against=nobody"], "against: expected one of 'naive', 'Q, choice'"),
+        (["--settings.against=nobody"], "against: expected one of 'naive', 'reward and side', 'Q"),
+        (["--settings.gru_seeds=0"], "gru_seeds: expected a whole number of at least 1, got 0"),
+        (["--settings.partial_pooling=true"], "partial_pooling: expected several subjects, each"),
         (["--training.steps_per_epoch=0"], "steps_per_epoch"),
         (["--synthetic.agent=actor"], "agent"),
         (["--synthetic.parameters={'alpa': 1}"], "alpa"),

@@ -14,9 +14,10 @@ from keras_disrnn.bandit import QLearning
 from keras_disrnn.cli import main
 from keras_disrnn.experiments.data import simulate_data
 from keras_disrnn.experiments.folder import ResultFolder, read_config
-from keras_disrnn.experiments.recovery import TRUTHS, compute_recovery, recover, summarize_recovery
+from keras_disrnn.experiments.recovery import compute_recovery, recover, summarize_recovery
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData
+from keras_disrnn.experiments.truths import TRUTHS
 from keras_disrnn.plots import plot_recovery, plot_recovery_by_sessions
 
 SMALL = SyntheticData(8, 6, 15, "reward_seeking")
@@ -79,12 +80,12 @@ def test_a_graph_is_recognized_in_any_order_of_its_latents(agent):
     names = latents_of(truth)
     for order in (names, [None, None, *names]):
         order = {name: index for index, name in enumerate(order) if name}
-        model = model_of(truth, 4, order)
+        model = model_of(truth, 7, order)
         # Closed latents and their edges are left out. A latent's edge to itself does not count.
         closed = model.core.cell.update_obs_bottleneck.raw_sigma
         values = keras.ops.convert_to_numpy(closed).copy()
-        values[3] = 0.0
-        if 3 not in order.values():
+        values[6] = 0.0
+        if 6 not in order.values():
             closed.assign(values)
         assert same_graph(compute_graph(model), truth)
     for other, its in TRUTHS.items():
@@ -93,7 +94,7 @@ def test_a_graph_is_recognized_in_any_order_of_its_latents(agent):
     # An open bottleneck of the dopamine readout counts, even if stage 1 closed the latent.
     sigma = model.dopamine_readout.bottleneck.raw_sigma
     opened = keras.ops.convert_to_numpy(sigma).copy()
-    opened[({0, 1, 2, 3} - set(order.values())).pop()] = 0.0
+    opened[(set(range(7)) - set(order.values())).pop()] = 0.0
     sigma.assign(opened)
     graph = compute_graph(model)
     assert not same_graph(graph, truth)

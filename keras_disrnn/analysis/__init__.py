@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from keras_disrnn.analysis.predictions import Predictions, true_predictions
     from keras_disrnn.analysis.rules import ChoiceRule, DopamineRule, UpdateRule
+    from keras_disrnn.analysis.seeds import compute_seed_spread
     from keras_disrnn.analysis.studies import (
         compute_agreement,
         compute_graph_clusters,
@@ -89,6 +90,7 @@ _HOMES = {
     "compute_formulas": "formulas",
     "compute_graph": "graph",
     "compute_graph_clusters": "studies",
+    "compute_seed_spread": "seeds",
     "compute_session_trace": "traces",
     "compute_study_table": "studies",
     "compute_subject_rates": "formulas",
@@ -138,6 +140,7 @@ __all__ = [
     "compute_formulas",
     "compute_graph",
     "compute_graph_clusters",
+    "compute_seed_spread",
     "compute_session_trace",
     "compute_study_table",
     "compute_subject_rates",

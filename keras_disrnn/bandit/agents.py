@@ -116,7 +116,7 @@ class RuleAgent(_Player):
     name: str
 
 
-class _NamedAgent(_Player):
+class NamedAgent(_Player):
     """An agent whose parameters are its fields."""
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class _NamedAgent(_Player):
 
 
 @dataclasses.dataclass(frozen=True)
-class QLearning(_NamedAgent):
+class QLearning(NamedAgent):
     """Q-learning with a softmax choice rule. Its dopamine is the reward prediction error.
 
     `ValueRule` has the equations, here with a target equal to the reward and no forgetting. The
@@ -161,7 +161,7 @@ class QLearning(_NamedAgent):
 
 
 @dataclasses.dataclass(frozen=True)
-class DifferentialForgettingQLearning(_NamedAgent):
+class DifferentialForgettingQLearning(NamedAgent):
     """Differential forgetting Q-learning, DFQ (Ito & Doya 2009).
 
     `ValueRule` has the equations. The values start at 0, and the softmax has no temperature:
@@ -204,7 +204,7 @@ class DifferentialForgettingQLearning(_NamedAgent):
 
 
 @dataclasses.dataclass(frozen=True)
-class ForgettingQLearning(_NamedAgent):
+class ForgettingQLearning(NamedAgent):
     """Forgetting Q-learning, FQ: DFQ with equal learning and forgetting rates (Ito & Doya 2009).
 
     `DifferentialForgettingQLearning` with `alpha_1 = alpha_2 = alpha`.
@@ -241,7 +241,7 @@ class ForgettingQLearning(_NamedAgent):
 
 
 @dataclasses.dataclass(frozen=True)
-class RewardSeeking(_NamedAgent):
+class RewardSeeking(NamedAgent):
     """An agent with one signed value that points to the rewarded arm (Jain et al. 2025).
 
     `RewardSeekingRule` has the equations. The value `s` is 0 at the start of a session. A
@@ -277,7 +277,7 @@ class RewardSeeking(_NamedAgent):
 
 
 @dataclasses.dataclass(frozen=True)
-class LeakyActorCritic(_NamedAgent):
+class LeakyActorCritic(NamedAgent):
     """A critic with one value, and an actor with leaky preferences (Miller et al. 2023).
 
     `ActorCriticRule` has the equations. The critic's value `v` starts at 0.5 and each arm's

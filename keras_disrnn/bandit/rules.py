@@ -5,8 +5,12 @@ of `keras_disrnn.baselines` fit it with the gradients of a tensor library. A rul
 parameters, which may be numbers or scalar tensors. Its state is an array with the variables as the
 first axis, `(variables, ...)`; the other axes are any axes of sessions and trials.
 
-To add a rule, write it here, add the ranges of its parameters to `PARAMETER_RANGES`, and give it an
-agent in `keras_disrnn.bandit.agents` and a model in `keras_disrnn.models.baselines.learners`.
+This module has what all rules share, and the rules of the first agents. `value_rules` has further
+rules that learn values, and `strategy_rules` those that infer, compare or repeat.
+
+To add a rule, write it in one of these modules, add the ranges of its parameters to
+`PARAMETER_RANGES`, and give it an agent in `keras_disrnn.bandit` and a model in
+`keras_disrnn.models.baselines`.
 """
 
 from __future__ import annotations
@@ -21,16 +25,36 @@ import numpy as np
 Array = Any
 """A NumPy array or a tensor."""
 
+INSIDE = (1e-3, 1 - 1e-3)
+"""The range of a probability whose logarithm or logit is taken."""
+
 PARAMETER_RANGES = {
     "alpha": (0, 1),
     "alpha_1": (0, 1),
     "alpha_2": (0, 1),
     "alpha_critic": (0, 1),
+    "alpha_fast": (0, 1),
+    "alpha_kernel": (0, 1),
+    "alpha_omission": (0, 1),
+    "alpha_reward": (0, 1),
+    "alpha_slow": (0, 1),
     "beta": (0, math.inf),
+    "beta_kernel": (-math.inf, math.inf),
+    "bias": (-math.inf, math.inf),
+    "evidence": (0, math.inf),
     "forget": (0, 1),
+    "hazard": (0, 0.5),
     "kappa_1": (-math.inf, math.inf),
     "kappa_2": (-math.inf, math.inf),
     "learn": (0, math.inf),
+    "p_high": INSIDE,
+    "p_low": INSIDE,
+    "shift": INSIDE,
+    "stay": INSIDE,
+    "stickiness": (-math.inf, math.inf),
+    "tau": (0.1, 1000),
+    "threshold": (0, 1),
+    "weight": (0, 1),
 }
 """The smallest and the largest value of each parameter, by name, for agents and models."""
 
@@ -42,11 +66,15 @@ class ArrayOps(NamedTuple):
         where: `where(condition, x, y)`.
         concatenate: `concatenate(arrays)`, along the first axis.
         softmax: `softmax(logits)`, over the first axis.
+        exp: `exp(x)`, of an array or a parameter.
+        log: `log(x)`, of an array or a parameter.
     """
 
     where: Callable[..., Array]
     concatenate: Callable[..., Array]
     softmax: Callable[[Array], Array]
+    exp: Callable[[Array], Array]
+    log: Callable[[Array], Array]
 
 
 class Rule(Protocol):
@@ -178,8 +206,7 @@ class RewardSeekingRule(NamedTuple):
     beta: Any
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        if num_arms != 2:
-            raise ValueError(f"num_arms: expected 2 arms for RewardSeeking, got {num_arms}")
+        check_two_arms("RewardSeeking", num_arms)
         return ("s",)
 
     def initial_state(self, num_arms: int) -> np.ndarray:
@@ -273,6 +300,24 @@ def value_of_chosen(values: Array, chosen: Array, where: Callable[..., Array] = 
     return found
 
 
+def chosen_ones(chosen: Array, reward: Array, ops: ArrayOps) -> Array:
+    """Return 1 for the chosen arm and 0 for the others, `(arms, ...)`, in the type of `reward`."""
+    zero = 0.0 * reward
+    return ops.where(chosen, zero + 1.0, zero)
+
+
+def sigmoid(logit: Array, ops: ArrayOps) -> Array:
+    """Compute 1 / (1 + exp(-logit)) without overflow."""
+    size = ops.exp(-ops.where(logit < 0, -logit, logit))
+    return ops.where(logit < 0, size, 1.0 + 0.0 * size) / (1.0 + size)
+
+
+def check_two_arms(name: str, num_arms: int) -> None:
+    """Raise a ValueError unless there are two arms. `name` is that of the agent."""
+    if num_arms != 2:
+        raise ValueError(f"num_arms: expected 2 arms for {name}, got {num_arms}")
+
+
 def is_chosen(choice: np.ndarray, num_arms: int) -> np.ndarray:
     """Return which arm is chosen, boolean `(arms, sessions)`, from arms `(sessions,)`."""
     return choice == _arms(num_arms, choice.dtype)
@@ -296,5 +341,5 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=0)
 
 
-NUMPY = ArrayOps(np.where, np.concatenate, softmax)
+NUMPY = ArrayOps(np.where, np.concatenate, softmax, np.exp, np.log)
 """The functions of NumPy. Their softmax takes one axis of sessions."""

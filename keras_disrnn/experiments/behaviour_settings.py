@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from keras_disrnn.experiments.comparison_settings import Cognitive
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentSettings:
@@ -47,8 +49,8 @@ class BehaviourSettings:
 
     Args:
         models: Models that play: name to a run folder, a `.keras` file or a SavedModel.
-        cognitive: Baselines that are fitted to all choices of the table, and then play: "Q", "FQ",
-            "DFQ" or "actor-critic".
+        cognitive: Baselines that are fitted to all choices of the table, and then play, by their
+            names in `keras-disrnn compare`, such as "Q" or "DFQ".
         better: Columns that give the better arm of each trial: one column with its number, or one
             column per arm with its reward probability. With the probabilities, models play the
             animals' own schedules.
@@ -66,9 +68,7 @@ class BehaviourSettings:
     """
 
     models: dict[str, str] = dataclasses.field(default_factory=dict)
-    cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
-        default_factory=list
-    )
+    cognitive: list[Cognitive] = dataclasses.field(default_factory=list)
     better: list[str] = dataclasses.field(default_factory=list)
     environment: EnvironmentSettings = dataclasses.field(default_factory=EnvironmentSettings)
     times: int = 4

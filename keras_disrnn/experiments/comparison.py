@@ -18,8 +18,10 @@ from keras_disrnn.analysis import (
     comparison_markdown,
     compute_comparison,
     compute_fold_comparison,
+    compute_seed_spread,
     true_predictions,
 )
+from keras_disrnn.analysis.seeds import seed_spread_markdown
 from keras_disrnn.data import Sessions, leave_one_subject_out
 from keras_disrnn.experiments.comparison_plan import Plan, plan_models
 from keras_disrnn.experiments.comparison_settings import ComparisonSettings, OptionalTable
@@ -93,7 +95,8 @@ def compare(
     Args:
         out: The folder: `config.yaml` and `environment.json`; the models in `models`; the table of
             `compute_comparison` as `table.csv`, `table.md` and `table.tex`; the figures `scores`
-            and `differences`; and `parameters.csv`, of the cognitive models.
+            and `differences`; `parameters.csv`, of the cognitive models; and, with several seeds of
+            the GRU, `seeds.csv`.
         data: The data.
         settings: Which models are fitted, and how they are scored.
         model: Shape and penalties of the DisRNN.
@@ -120,6 +123,7 @@ def compare(
     check_integer("seed", seed, 0)
     check_integer("gru_units", settings.gru_units, 0)
     check_integer("gru_steps", settings.gru_steps, 1)
+    check_integer("gru_seeds", settings.gru_seeds, 1)
     if settings.leave_one_subject_out:
         _check_left_out(data, settings, model)
     ways: dict[str, Any] = {
@@ -132,7 +136,7 @@ def compare(
     )
     if settings.leave_one_subject_out and isinstance(data, TableData):
         sessions = load_sessions(data)
-        plan = planned(sessions)
+        plan = planned(sessions, known=False)
         _check(plan, {}, sessions, settings, model, training, seed)
 
         def fit() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -155,7 +159,8 @@ def compare(
             loaded[TRUE_AGENT] = {
                 part: true_predictions(each, parts.truth[part]) for part, each in by_part.items()
             }
-        plan = planned(parts.train)
+        known = set(parts.held_out.subjects) <= set(parts.train.subjects)
+        plan = planned(parts.train, known=known)
         _check(plan, loaded, parts.train, settings, model, training, seed, [parts.held_out])
 
         def fit() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -166,7 +171,12 @@ def compare(
 
     with folder.begin(data=digest):
         table, estimates = fit()
-        write_text(out / "table.md", comparison_markdown(table))
+        text = comparison_markdown(table)
+        if settings.gru_seeds > 1 and settings.gru_units:
+            spread = compute_seed_spread(table)
+            write_csv(out / "seeds.csv", spread)
+            text += f"\n{seed_spread_markdown(spread)}"
+        write_text(out / "table.md", text)
         write_text(out / "table.tex", comparison_latex(table))
         write_csv(out / "parameters.csv", estimates)
         for name, differences in (("scores", False), ("differences", True)):

@@ -7,18 +7,41 @@ from typing import Literal
 
 from keras_disrnn.experiments.settings import TableData
 
+Cognitive = Literal[
+    "Q",
+    "FQ",
+    "DFQ",
+    "actor-critic",
+    "two-rate Q",
+    "kernel Q",
+    "fast-slow Q",
+    "biased DFQ",
+    "belief",
+    "logistic",
+    "threshold",
+    "WSLS",
+]
+"""The names of the cognitive models."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonSettings:
     """Which models are compared, and how they are fitted and scored.
 
     Args:
-        cognitive: The cognitive models: "Q", "FQ", "DFQ" or "actor-critic".
+        cognitive: The cognitive models: "Q", "FQ", "DFQ", "actor-critic", "two-rate Q", "kernel Q",
+            "fast-slow Q", "biased DFQ", "belief", "logistic", "threshold" or "WSLS"; or "all".
         per_subject: Whether to fit the naive and the cognitive models to each subject instead of to
             all subjects together. GRU and DisRNN are always fitted to all.
+        partial_pooling: Whether to fit the cognitive models once more, with parameters of each
+            subject that come from one population. This needs several subjects, each in both parts.
         num_starts: Number of random starts of each fit of a cognitive model.
         gru_units: Width of the GRU; 0 to leave it out.
         gru_steps: Maximum number of training steps of the GRU.
+        gru_seeds: Number of seeds of the GRU, counted from the seed of the comparison. With more
+            than one, `seeds.csv` has their mean and spread, and the best by training loss.
+        gru_subjects: Whether to fit the GRU once more with the subjects' identity, if there are
+            several subjects and all held-out ones are among them.
         disrnn: Whether to fit a DisRNN.
         leave_one_subject_out: Whether to leave out each subject in turn, and score its sessions
             with models of the others. The split of the data is then not used.
@@ -34,13 +57,16 @@ class ComparisonSettings:
     'naive'
     """
 
-    cognitive: list[Literal["Q", "FQ", "DFQ", "actor-critic"]] = dataclasses.field(
+    cognitive: list[Cognitive | Literal["all"]] = dataclasses.field(
         default_factory=lambda: ["Q", "FQ", "DFQ", "actor-critic"]
     )
     per_subject: bool = False
+    partial_pooling: bool = False
     num_starts: int = 8
     gru_units: int = 16
     gru_steps: int = 400
+    gru_seeds: int = 1
+    gru_subjects: bool = True
     disrnn: bool = True
     leave_one_subject_out: bool = False
     against: str = "naive"

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import networkx
 import numpy as np
 import pandas as pd
 import scipy.optimize
@@ -23,7 +22,6 @@ from keras_disrnn.analysis.graph import (
     choice_part,
     compute_graph,
     describe_graph,
-    make_graph,
     same_graph,
 )
 from keras_disrnn.experiments.data import simulate_data
@@ -32,6 +30,7 @@ from keras_disrnn.experiments.run import make_model
 from keras_disrnn.experiments.selection import check_selection, select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import ModelSettings, SyntheticData, plain_config
+from keras_disrnn.experiments.truths import TRUTHS
 from keras_disrnn.experiments.workers import run_tasks
 from keras_disrnn.io.keras_file import save_model
 from keras_disrnn.models.latents import predict_latents
@@ -44,68 +43,6 @@ if TYPE_CHECKING:
     from keras_disrnn.bandit import SimulatedSessions
     from keras_disrnn.data import Sessions
     from keras_disrnn.models.disrnn_model import DisRNNModel
-
-
-def _make_graph(
-    updates: Mapping[str, Iterable[str]], *, choice: Iterable[str], dopamine: Iterable[str]
-) -> networkx.DiGraph:
-    """Make a graph from the inputs of each latent, of the choice and of the dopamine readout."""
-    edges = [(source, latent) for latent, sources in updates.items() for source in sources]
-    edges += [(source, "choice readout") for source in choice]
-    edges += [(source, "dopamine readout") for source in dopamine]
-    return make_graph(edges)
-
-
-_OUTCOME = ("choice", "reward")
-_TWO_VALUES = _make_graph(
-    {"q0": _OUTCOME, "q1": _OUTCOME}, choice=("q0", "q1"), dopamine=("q0", "q1", *_OUTCOME)
-)
-_ONE_VALUE = _make_graph({"s": _OUTCOME}, choice=("s",), dopamine=("s", *_OUTCOME))
-_Q = {"Q0": lambda v: v[..., 0], "Q1": lambda v: v[..., 1]}
-
-
-@dataclasses.dataclass(frozen=True)
-class Truth:
-    """What a fit of an agent's choices must find.
-
-    Attributes:
-        graph: The agent's graph, with the dopamine readout ("pre"). It has the fewest latents that
-            explain the choices: one where the variables of two arms mirror each other.
-        variables: For each latent of the graph, by name, the function that computes it from the
-            agent's variables `(S, T, V)`.
-        rates: Names of variables, and the agent's parameter that is the learning rate of each.
-    """
-
-    graph: networkx.DiGraph
-    variables: dict[str, Callable[[np.ndarray], np.ndarray]]
-    rates: dict[str, str]
-
-
-TRUTHS = {
-    "q_learning": Truth(_TWO_VALUES, _Q, {"Q0": "alpha", "Q1": "alpha"}),
-    "differential_forgetting_q_learning": Truth(
-        _TWO_VALUES, _Q, {"Q0": "alpha_1", "Q1": "alpha_1"}
-    ),
-    # Both values decay at the same rate, so their difference is updated from itself, and choice
-    # reads nothing else. No choice depends on their sum. Dopamine depends on the chosen value, so
-    # the difference predicts it only in part.
-    "forgetting_q_learning": Truth(
-        _ONE_VALUE, {"Q1 - Q0": lambda v: v[..., 1] - v[..., 0]}, {"Q1 - Q0": "alpha"}
-    ),
-    "reward_seeking": Truth(_ONE_VALUE, {"s": lambda v: v[..., 0]}, {"s": "alpha"}),
-    # With two arms the preferences mirror each other. The critic updates the actor, and choice does
-    # not read it. Dopamine is r - v, so it reads the critic and the reward only.
-    "leaky_actor_critic": Truth(
-        _make_graph(
-            {"theta": (*_OUTCOME, "v"), "v": ("reward",)},
-            choice=("theta",),
-            dopamine=("v", "reward"),
-        ),
-        {"theta1 - theta0": lambda v: v[..., 1] - v[..., 0], "v": lambda v: v[..., 2]},
-        {"v": "alpha_critic"},
-    ),
-}
-"""What must be found of each agent, by the agent's name, at its default parameters."""
 
 
 def compute_recovery(

@@ -38,6 +38,14 @@ AGENTS = (
     "DifferentialForgettingQLearning",
     "RewardSeeking",
     "LeakyActorCritic",
+    "DualRateQLearning",
+    "ChoiceKernelQLearning",
+    "FastSlowQLearning",
+    "BiasedForgettingQLearning",
+    "BayesianBelief",
+    "RecursiveLogistic",
+    "CompareToThreshold",
+    "WinStayLoseShift",
 )
 """The classes of `keras_disrnn.bandit` that can generate the synthetic data."""
 
@@ -73,6 +81,14 @@ class SyntheticData:
         "differential_forgetting_q_learning",
         "reward_seeking",
         "leaky_actor_critic",
+        "dual_rate_q_learning",
+        "choice_kernel_q_learning",
+        "fast_slow_q_learning",
+        "biased_forgetting_q_learning",
+        "bayesian_belief",
+        "recursive_logistic",
+        "compare_to_threshold",
+        "win_stay_lose_shift",
     ] = "q_learning"
     parameters: dict[str, float] = dataclasses.field(default_factory=dict)
     drift: float = 0.1

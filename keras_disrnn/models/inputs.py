@@ -16,6 +16,7 @@ from keras_disrnn.utils.types import Tensor
 
 if TYPE_CHECKING:
     from keras_disrnn.models.baselines.base import Baseline
+    from keras_disrnn.models.baselines.gru import GRU
     from keras_disrnn.models.disrnn_model import DisRNNModel
 
 
@@ -121,7 +122,7 @@ def check_observations(model: DisRNNModel | Baseline, shape: Sequence[int | None
         )
 
 
-def check_subject_index(model: DisRNNModel, index: Tensor) -> None:
+def check_subject_index(model: DisRNNModel | GRU, index: Tensor) -> None:
     """Refuse a wrong index of a subject in eager execution. Within a graph it gives NaN.
 
     Raises:

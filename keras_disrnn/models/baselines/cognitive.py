@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import keras
@@ -55,14 +56,16 @@ class CognitiveModel(Baseline):
         **kwargs: `num_observations`, `num_arms` and `num_signals` of `Baseline`.
 
     Raises:
-        ValueError: If only some parameters are given, or one is out of range.
+        ValueError: If only some parameters are given, one is out of range, or the rule is for
+            another number of arms.
     """
 
     PARAMETERS: ClassVar[tuple[fitting.Parameter, ...]] = ()
     """The declared parameters, in order."""
 
     DOPAMINE_PARAMETERS: ClassVar[tuple[str, ...] | None] = None
-    """Names of the parameters that change the prediction error; `None` for all."""
+    """Names of the parameters that change the prediction error; `None` for all. If there are none,
+    the model has no fit to dopamine alone."""
 
     OWN_SCALE: ClassVar[bool] = True
     """Whether a parameter sets the scale of the prediction error. If not, a fit to dopamine alone
@@ -90,11 +93,14 @@ class CognitiveModel(Baseline):
                 f"{type(self).__name__}: expected all parameters or none, got {given[0]} without "
                 f"{missing[0]}"
             )
+        # Any parameters will do: a rule knows for how many arms it is.
+        some = {parameter.name: np.mean(parameter.start) for parameter in self.PARAMETERS}
+        self.make_rule(some).variable_names(self.num_arms)
         affine_map = self._pair_of_signals("gain and offset", gain, offset)
         if fitted_to is not None:
             self._check_targets(fitted_to)
         self.fitted = bool(given)
-        self.fitted_to = fitted_to
+        self.fitted_to: str | None = fitted_to
         self.last_fit: fitting.Fit | None = None
         """The `Fit` of the last `fit_sessions`. Files do not keep it."""
         self._weights_by_name = {}
@@ -116,6 +122,17 @@ class CognitiveModel(Baseline):
     def make_rule(parameters: Mapping[str, Any]) -> Rule:
         """Return the rule with the given parameters, which are numbers or scalar tensors."""
         raise NotImplementedError
+
+    def in_order(self, values: np.ndarray, targets: str) -> np.ndarray:
+        """Return the values of the fitted parameters in the order that their names promise.
+
+        Where two solutions only exchange the names of variables, a subclass picks one of them.
+
+        Args:
+            values: The parameters of `fitted_names`.
+            targets: The targets of the fit.
+        """
+        return values
 
     # === Parameters ===
 
@@ -146,7 +163,7 @@ class CognitiveModel(Baseline):
 
     @property
     def parameter_count(self) -> int:
-        names = self._fitted_names(self.fitted_to or "joint")
+        names = self.fitted_names(self.fitted_to or "joint")
         return len(names) + (2 * self.num_signals if self.affine else 0)
 
     def get_config(self) -> dict[str, Any]:
@@ -157,23 +174,23 @@ class CognitiveModel(Baseline):
 
     @property
     def initial_latents(self) -> Tensor:
-        return recurrence.start_state(self._rule(), self.num_arms, self.compute_dtype)
+        return recurrence.start_state(self.rule(), self.num_arms, self.compute_dtype)
 
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         check_observations(self, features.shape)
         seen, real = remove_padding(features)
         time_first = (ops.swapaxes(seen, 0, 1), ops.swapaxes(real, 0, 1))
-        return ops.swapaxes(recurrence.all_states(self._rule(), *time_first, self.num_arms), 0, 1)
+        return ops.swapaxes(recurrence.all_states(self.rule(), *time_first, self.num_arms), 0, 1)
 
     def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
-        return recurrence.next_state(self._rule(), seen, latents)
+        return recurrence.next_state(self.rule(), seen, latents)
 
     def read_choice(self, latents: Tensor) -> Tensor:
-        return recurrence.choice_logits(self._rule(), latents)
+        return recurrence.choice_logits(self.rule(), latents)
 
     def read_dopamine(self, seen: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        error = recurrence.prediction_error(self._rule(), seen, before)
+        error = recurrence.prediction_error(self.rule(), seen, before)
         gain, offset = ops.unstack(ops.cast(self.affine_map, error.dtype))
         return gain * error[..., None] + offset
 
@@ -259,10 +276,15 @@ class CognitiveModel(Baseline):
                 f"targets: expected 'joint' for {self.num_signals} dopamine signals, whose scales "
                 f"differ, got 'dopamine'; or fit {type(self).__name__} to one signal at a time"
             )
+        if not self.fitted_names(targets):
+            raise ValueError(
+                f"targets: expected 'choice' or 'joint', because no parameter of "
+                f"{type(self).__name__} changes dopamine, got {targets!r}"
+            )
         affine = targets == "joint" or (targets == "dopamine" and not self.OWN_SCALE)
         compute = self._loss_and_gradient(targets, affine)
         data = fitting.arrays(sessions)
-        fitted = self._fitted_names(targets)
+        fitted = self.fitted_names(targets)
         positions = [self.parameter_names().index(name) for name in fitted]
         values = np.zeros(len(self.PARAMETERS))
 
@@ -282,6 +304,7 @@ class CognitiveModel(Baseline):
             starts=starts,
             seed=seed,
             confidence=confidence,
+            in_order=functools.partial(self.in_order, targets=targets),
         )
         values[positions] = fit.estimates["estimate"]
         _, _, affine_map = compute(tf.constant(values), *data)
@@ -289,11 +312,21 @@ class CognitiveModel(Baseline):
         named["estimate"] = named["estimate"].fillna(0.0)
         fit = fit._replace(estimates=named.reset_index())
 
+        self.take_fit(fit, values, affine_map.numpy() if affine else None)
+        return fit
+
+    def take_fit(self, fit: fitting.Fit, values: np.ndarray, affine_map: np.ndarray | None) -> None:
+        """Set the parameters to those of a fit.
+
+        Args:
+            fit: The fit, which the model keeps as `last_fit`.
+            values: All parameters in order, `(parameters,)`.
+            affine_map: The gains and the offsets, `(2, signals)`, or `None` for 1 and 0.
+        """
         for weight, value in zip(self._weights_by_name.values(), values, strict=True):
             weight.assign(value)
-        self._set_map(affine_map.numpy() if affine else None)
-        self.fitted, self.last_fit, self.fitted_to = True, fit, targets
-        return fit
+        self._set_map(affine_map)
+        self.fitted, self.last_fit, self.fitted_to = True, fit, fit.targets
 
     def calibrate(self, sessions: Sessions) -> Self:
         """Return a copy whose dopamine is mapped to the units of a recording.
@@ -320,6 +353,26 @@ class CognitiveModel(Baseline):
         copy.last_fit = self.last_fit
         return copy
 
+    def likelihood(
+        self, sessions: Sessions, targets: Literal["choice", "joint"]
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """Return the loss of the parameters on sessions, as `fitting.loss_and_gradient` has it.
+
+        Args:
+            sessions: `keras_disrnn.data.Sessions`.
+            targets: `"choice"` or `"joint"`.
+
+        Returns:
+            A function of the parameters, float64 `(parameters,)`.
+
+        Raises:
+            ValueError: If the sessions do not match the model, or have no data for the targets.
+        """
+        self._check_sessions(sessions, targets)
+        compute = self._loss_and_gradient(targets, targets == "joint")
+        data = fitting.arrays(sessions)
+        return lambda values: compute(values, *data)
+
     def _loss_and_gradient(self, targets: str, affine: bool) -> Any:
         model_type: Any = type(self)
         return fitting.loss_and_gradient(model_type, self.num_arms, targets, affine)
@@ -329,12 +382,18 @@ class CognitiveModel(Baseline):
         identity = np.stack([np.ones(self.num_signals), np.zeros(self.num_signals)])
         self.affine_map.assign(affine_map if self.affine else identity)
 
-    def _fitted_names(self, targets: str) -> tuple[str, ...]:
+    def fitted_names(self, targets: str) -> tuple[str, ...]:
+        """Return the names of the parameters that a fit to the targets determines."""
         if targets == "dopamine" and self.DOPAMINE_PARAMETERS is not None:
             return self.DOPAMINE_PARAMETERS
         return self.parameter_names()
 
-    def _rule(self) -> Rule:
+    def rule(self) -> Rule:
+        """Return the rule with the parameters of this model, as tensors.
+
+        Raises:
+            ValueError: If the model is not fitted.
+        """
         self._check_fitted()
         weights = self._weights_by_name.items()
         return self.make_rule({name: ops.cast(w, self.compute_dtype) for name, w in weights})

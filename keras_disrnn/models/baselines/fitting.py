@@ -208,6 +208,7 @@ def maximise(
     starts: int,
     seed: int,
     confidence: float,
+    in_order: Callable[[np.ndarray], np.ndarray],
 ) -> Fit:
     """Find the parameters with the smallest loss from several random starts.
 
@@ -219,6 +220,7 @@ def maximise(
         starts: Number of starts.
         seed: Seed of the starts.
         confidence: Confidence level of the intervals.
+        in_order: Picks one of the solutions that only exchange names.
 
     Returns:
         A `Fit`.
@@ -255,7 +257,7 @@ def maximise(
             "starts, got none; check the scale of the rewards and of the dopamine"
         )
     results.sort(key=lambda result: result.fun)
-    best = results[0].x * units
+    best = in_order(results[0].x * units)
     estimates = _intervals(function, parameters, best, units, confidence)
     losses = tuple(float(result.fun * weight) for result in results)
     return Fit(estimates, losses[0], losses, targets)

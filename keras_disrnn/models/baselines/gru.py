@@ -11,9 +11,10 @@ import tensorflow as tf
 from keras import ops
 
 from keras_disrnn.data import split_by_session
+from keras_disrnn.layers.subject_embedding import check_subjects
 from keras_disrnn.layers.time_steps import remove_padding
 from keras_disrnn.models.baselines.base import Baseline
-from keras_disrnn.models.inputs import check_observations
+from keras_disrnn.models.inputs import check_observations, check_subject_index
 from keras_disrnn.models.size import check_memory
 from keras_disrnn.models.trained import TrainedParts
 from keras_disrnn.utils.checks import check_integer
@@ -33,8 +34,14 @@ class GRU(Baseline, TrainedParts):
     The dopamine readout predicts standardised dopamine; `fit_sessions` sets the mean and the
     standard deviation.
 
+    With `subjects`, the GRU also reads which subject a session is of, as one 1 among zeros. So each
+    subject has its own biases of the gates. The last observation is then the index of the subject,
+    as for `DisRNNModel` (see `Sessions.for_model`), and `num_observations` counts it.
+
     Args:
         units: Width of the GRU.
+        subjects: Names of the subjects in the order of their index; empty for a model that does not
+            know them.
         seed: Seed of the initial weights, or `None` for a random one.
         trained: Names of the readouts that were trained, which results may show. Training adds to
             it.
@@ -42,7 +49,8 @@ class GRU(Baseline, TrainedParts):
             `num_signals=0` there is no dopamine readout.
 
     Raises:
-        ValueError: If a number is not an integer or too small, or the model does not fit in memory.
+        ValueError: If a number is not an integer or too small, two subjects have one name, or the
+            model does not fit in memory.
 
     Example:
 
@@ -57,6 +65,7 @@ class GRU(Baseline, TrainedParts):
         self,
         units: int = 16,
         *,
+        subjects: Sequence[str] | int = (),
         seed: int | None = 0,
         trained: Sequence[str] = (),
         **kwargs: Any,
@@ -64,8 +73,14 @@ class GRU(Baseline, TrainedParts):
         super().__init__(**kwargs)
         self.trained = trained
         self.units = check_integer("units", units, 1)
+        self.subjects = check_subjects(subjects)
+        if self.subjects:
+            check_integer("num_observations", self.num_observations, 3)
         outputs = self.num_arms + self.num_signals
-        weights = units * (3 * (units + self.num_observations + 2) + outputs)
+        inputs = self.num_observations
+        if self.subjects:
+            inputs += self.num_subjects - 1
+        weights = units * (3 * (units + inputs + 2) + outputs)
         sizes = ("units", "num_observations", "num_arms", "num_signals")
         check_memory({name: getattr(self, name) for name in sizes}, weights)
         self.seed = seed
@@ -88,7 +103,7 @@ class GRU(Baseline, TrainedParts):
             dtype=self.dtype_policy,
         )
         self.dopamine_head: Any = None
-        self.gru.build((None, None, self.num_observations))
+        self.gru.build((None, None, inputs))
         self.choice_head.build((None, None, units))
         if self.num_signals:
             self.dopamine_head = keras.layers.Dense(
@@ -103,17 +118,32 @@ class GRU(Baseline, TrainedParts):
         self.built = True
 
     @property
+    def num_subjects(self) -> int:
+        """Number of subjects; 0 for a model that does not know them."""
+        return len(self.subjects)
+
+    @property
     def initial_latents(self) -> Tensor:
         return ops.zeros((self.units,), self.compute_dtype)
 
     def compute_latents(self, features: Tensor) -> Tensor:
         features = ops.convert_to_tensor(features, dtype=self.compute_dtype)
         check_observations(self, features.shape)
+        if self.subjects:
+            check_subject_index(self, features[..., -1])
         seen, real = remove_padding(features)
-        return self.gru(seen, mask=real)
+        return self.gru(self._read_subject(seen), mask=real)
 
     def advance(self, seen: Tensor, latents: Tensor) -> Tensor:
-        return self.gru.cell(seen, latents)[0]
+        return self.gru.cell(self._read_subject(seen), latents)[0]
+
+    def _read_subject(self, seen: Tensor) -> Tensor:
+        """Return the time steps with the subject's index as one 1 among zeros."""
+        if not self.subjects:
+            return seen
+        known = ops.arange(self.num_subjects, dtype=seen.dtype)
+        own = ops.cast(ops.equal(seen[..., -1:], known), seen.dtype)
+        return ops.concatenate([seen[..., :-1], own], axis=-1)
 
     def read_choice(self, latents: Tensor) -> Tensor:
         return self.choice_head(latents)
@@ -157,6 +187,7 @@ class GRU(Baseline, TrainedParts):
             targets = "joint" if self.num_signals else "choice"
         check_integer("steps", steps, 1)
         check_integer("steps_per_epoch", steps_per_epoch, 1)
+        sessions = sessions.for_model(self)
         self._check_sessions(sessions, targets)
         train, held_out = split_by_session(sessions, held_out_every, offset=held_out_every - 1)
         weight = 1.0
@@ -181,7 +212,8 @@ class GRU(Baseline, TrainedParts):
         )
 
     def get_config(self) -> dict[str, Any]:
-        own = {**get_arguments(self, GRU), "trained": list(self.trained)}
+        own = get_arguments(self, GRU)
+        own |= {name: list(own[name]) for name in ("subjects", "trained")}
         return {**super().get_config(), **own}
 
     @property

@@ -21,7 +21,7 @@ def _softmax(logits: Tensor) -> Tensor:
     return weights / ops.sum(weights, axis=0)
 
 
-TENSORS = ArrayOps(ops.where, ops.concatenate, _softmax)
+TENSORS = ArrayOps(ops.where, ops.concatenate, _softmax, ops.exp, ops.log)
 """The functions of Keras."""
 
 
