@@ -23,6 +23,7 @@ from keras_disrnn.data.columns import EventSettings
 from keras_disrnn.experiments.behaviour_settings import BehaviourSettings, EnvironmentSettings
 from keras_disrnn.experiments.comparison_settings import ComparisonSettings, OptionalTable
 from keras_disrnn.experiments.flags import choose_commands, quote_names
+from keras_disrnn.experiments.prepared_settings import RecordedData
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -60,41 +61,41 @@ def demo(
 
 
 def fit(
-    data: TableData,
+    data: RecordedData,
     out: str,
     model: ModelSettings = ModelSettings(),
     training: TrainingSettings = TrainingSettings(),
     seed: int = 0,
 ) -> None:
-    """Fit a table with one row per trial, score the held-out sessions, and report.
+    """Fit a table or a prepared data set, score the held-out sessions, and report.
 
     Args:
-        data: The table, its columns, and the held-out sessions.
+        data: The table, its columns, and the held-out sessions. Or a prepared data set.
         out: The run folder. An interrupted run in it is resumed.
         model: Shape and penalties of the model.
         training: The stages of training.
         seed: Seed of the initial weights, the noise and the batches.
     """
-    _run("fit", out, data=data, model=model, training=training, seed=seed)
+    _run("fit", out, data=data.chosen(), model=model, training=training, seed=seed)
 
 
 def select(
-    data: TableData,
+    data: RecordedData,
     out: str,
     model: ModelSettings = ModelSettings(),
     selection: SelectionSettings = SelectionSettings(),
     seed: int = 0,
 ) -> None:
-    """Fit a table with penalties chosen by cross-validation, score, and report.
+    """Fit a table or data set with penalties chosen by cross-validation, score, and report.
 
     Args:
-        data: The table, its columns, and the held-out sessions, which the choice does not use.
+        data: As for `fit`. The choice does not use the held-out sessions.
         out: The run folder. An interrupted run in it is resumed.
         model: Shape of the model, and its penalties at scale 1.
         selection: The penalty scales to try, and how.
         seed: Seed of the folds, the initial weights, the noise and the batches.
     """
-    _run("select", out, data=data, model=model, training=selection, seed=seed)
+    _run("select", out, data=data.chosen(), model=model, training=selection, seed=seed)
 
 
 def recover(
@@ -242,7 +243,7 @@ def subjects(run: str, out: str, known: str | None = None, column: str = "subjec
 
 
 def adapt(
-    run: str, data: TableData, out: str, targets: Literal["choice", "joint"] = "choice"
+    run: str, data: RecordedData, out: str, targets: Literal["choice", "joint"] = "choice"
 ) -> None:
     """Fit the embeddings of new subjects to a run's model, with everything else frozen, and score.
 
@@ -255,7 +256,7 @@ def adapt(
             mean embedding) and after it; `config.yaml`. An interrupted adaptation is resumed.
         targets: What the embeddings are fitted to: choices only, or choices and dopamine jointly.
     """
-    adaptation, scores = experiments.adaptation.adapt_run(run, out, data, targets)
+    adaptation, scores = experiments.adaptation.adapt_run(run, out, data.chosen(), targets)
     print(adaptation.subjects.to_string(index=False))
     print(experiments.adaptation.summarize_adaptation(scores))
     print(f"Wrote {out}")
@@ -395,13 +396,13 @@ def behaviour(
     experiments.commands.print_behaviour(out, data, settings=settings, seed=seed)
 
 
-def summary(data: TableData) -> None:
+def summary(data: RecordedData) -> None:
     """Print what a table holds, by subject: counts, rates, and each observation and signal.
 
     Args:
         data: The table and its columns. The split is not used.
     """
-    experiments.commands.print_summary(data)
+    experiments.commands.print_summary(data.chosen())
 
 
 # fmt: off

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _REQUIRED = ("subject", "session", "choice", "reward")
 _OPTIONAL = ("dopamine", "forced", "missed", "observations")
+FEATURES = (*_REQUIRED, *_OPTIONAL)
+"""The features of an example that are read."""
 
 
 def sessions_from_tfds(

@@ -19,6 +19,7 @@ from keras_disrnn.data import Sessions
 from keras_disrnn.experiments.data import load_data
 from keras_disrnn.experiments.embedding_search import fit_embedding, make_losses
 from keras_disrnn.experiments.folder import ResultFolder, Step, compute_step
+from keras_disrnn.experiments.prepared_settings import TfdsData
 from keras_disrnn.experiments.settings import BATCH_SIZE, TableData, plain_config
 from keras_disrnn.experiments.stored_run import digest_model, load_run
 from keras_disrnn.io.keras_file import save_model
@@ -287,7 +288,7 @@ def _read_dimensions(model: DisRNNModel, readouts: Sequence[str]) -> list[str]:
 def adapt_run(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    data: TableData,
+    data: TableData | TfdsData,
     targets: Literal["choice", "joint"] = "choice",
 ) -> tuple[Adaptation, dict[str, Any]]:
     """Adapt the model of a run to new subjects, and write the result folder.
@@ -299,7 +300,7 @@ def adapt_run(
         out: The folder: `model.keras`, with old and new subjects; `subjects.csv`, what was fitted;
             `metrics.json` and `sessions.csv`, the scores before the fit (at the mean embedding) and
             after it; `config.yaml` and `environment.json`.
-        data: The table of the new subjects.
+        data: The table or the prepared data set of the new subjects.
         targets: As for `adapt`.
 
     Returns:

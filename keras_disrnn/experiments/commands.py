@@ -19,6 +19,7 @@ from keras_disrnn.analysis import (
     open_embeddings,
 )
 from keras_disrnn.data import (
+    Columns,
     Sessions,
     read_table,
     sessions_from_table,
@@ -29,6 +30,7 @@ from keras_disrnn.experiments.behaviour_settings import BehaviourSettings
 from keras_disrnn.experiments.data import load_run_data, load_sessions
 from keras_disrnn.experiments.figures import check_formats, draw, save_figures
 from keras_disrnn.experiments.metrics import compute_metrics, score_sessions
+from keras_disrnn.experiments.prepared_settings import TfdsData
 from keras_disrnn.experiments.recovery import check_recovery, recover, summarize_recovery
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
@@ -87,11 +89,11 @@ def evaluate_run(
     return metrics
 
 
-def print_summary(data: TableData) -> None:
-    """Print what a table holds, by subject: counts, rates, and each observation and signal.
+def print_summary(data: TableData | TfdsData) -> None:
+    """Print what data hold, by subject: counts, rates, and each observation and signal.
 
     Args:
-        data: The table and its columns. The split is not used.
+        data: The table and its columns, or the prepared data set. Both parts are counted.
     """
     sessions = load_sessions(data)
     print(f"{sessions}\n\n{summarize_sessions(sessions).T.to_string()}")
@@ -117,10 +119,17 @@ def print_behaviour(
 
 
 def _read_like(
-    model: DisRNNModel, data: TableData | SyntheticData, table: str | os.PathLike[str]
+    model: DisRNNModel,
+    data: TableData | TfdsData | SyntheticData,
+    table: str | os.PathLike[str],
 ) -> Sessions:
     """Read a table as the model reads its own, also if it lacks an arm or dopamine."""
-    columns = SYNTHETIC_COLUMNS if isinstance(data, SyntheticData) else data.columns
+    columns = SYNTHETIC_COLUMNS
+    if isinstance(data, TableData):
+        columns = data.columns
+    elif isinstance(data, TfdsData):
+        # A prepared data set has the columns of `trials_table`.
+        columns = Columns(dopamine="dopamine")
     names = columns.signal_names
     found = read_table(table)
     recorded = [name for name in names if name in found and found[name].notna().any()]

@@ -12,12 +12,15 @@ import numpy as np
 from keras_disrnn import bandit
 from keras_disrnn.data import (
     Sessions,
+    Split,
     sessions_from_table,
     split_by_id,
     split_by_session,
     split_by_subject,
 )
 from keras_disrnn.experiments.folder import read_digest
+from keras_disrnn.experiments.prepared import read_prepared
+from keras_disrnn.experiments.prepared_settings import TfdsData
 from keras_disrnn.experiments.settings import SYNTHETIC_COLUMNS, SyntheticData, TableData
 from keras_disrnn.experiments.stored_run import load_run
 from keras_disrnn.models.disrnn_model import DisRNNModel
@@ -52,12 +55,14 @@ class RunData:
         return dataclasses.replace(self, train=train_part, held_out=held_out)
 
 
-def load_sessions(settings: TableData) -> Sessions:
-    """Read all sessions of a table, training and held-out ones.
+def load_sessions(settings: TableData | TfdsData) -> Sessions:
+    """Read all sessions of a table or a prepared data set, training and held-out ones.
 
     Args:
-        settings: The table, its columns and the subjects to use.
+        settings: The table, its columns and the subjects to use. Or the prepared data set.
     """
+    if isinstance(settings, TfdsData):
+        return _take_subjects(read_prepared(settings)[0], settings, "data set")
     return _take_subjects(_read(settings), settings, "table")
 
 
@@ -70,7 +75,7 @@ def _read(settings: TableData) -> Sessions:
     )
 
 
-def _take_subjects(sessions: Sessions, settings: TableData, part: str) -> Sessions:
+def _take_subjects(sessions: Sessions, settings: TableData | TfdsData, part: str) -> Sessions:
     if not settings.subjects:
         return sessions
     for name in settings.subjects:
@@ -93,7 +98,7 @@ def _without_padding(*parts: Sessions) -> list[Sessions]:
     return shorter
 
 
-def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
+def load_data(settings: TableData | TfdsData | SyntheticData, seed: int) -> RunData:
     """Simulate or read the data that settings describe.
 
     Args:
@@ -120,20 +125,7 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
             simulated["held_out"][0],
             {part: played.chosen_probability for part, (_, played) in simulated.items()},
         )
-    sessions = _read(settings)
-    if settings.held_out_sessions and settings.held_out_subjects:
-        raise ValueError("held_out_sessions and held_out_subjects: expected one of them, got both")
-    if settings.held_out_sessions:
-        split = split_by_id(sessions, settings.held_out_sessions)
-    elif settings.held_out_subjects:
-        split = split_by_subject(sessions, settings.held_out_subjects)
-    else:
-        split = split_by_session(
-            sessions,
-            settings.held_out_every,
-            offset=settings.held_out_offset,
-            within_subject=True,
-        )
+    split = _split(settings)
     if not settings.subjects:
         return RunData(split.train, split.held_out)
     # Split first, so that the same sessions of a subject are held out, alone or with others.
@@ -143,6 +135,25 @@ def load_data(settings: TableData | SyntheticData, seed: int) -> RunData:
     ]
     train, held_out = _without_padding(*parts)
     return RunData(train, held_out)
+
+
+def _split(settings: TableData | TfdsData) -> Split:
+    if isinstance(settings, TfdsData):
+        sessions, held_out = read_prepared(settings)
+        return split_by_id(sessions, held_out)
+    sessions = _read(settings)
+    if settings.held_out_sessions and settings.held_out_subjects:
+        raise ValueError("held_out_sessions and held_out_subjects: expected one of them, got both")
+    if settings.held_out_sessions:
+        return split_by_id(sessions, settings.held_out_sessions)
+    if settings.held_out_subjects:
+        return split_by_subject(sessions, settings.held_out_subjects)
+    return split_by_session(
+        sessions,
+        settings.held_out_every,
+        offset=settings.held_out_offset,
+        within_subject=True,
+    )
 
 
 def load_run_data(folder: str | os.PathLike[str]) -> tuple[DisRNNModel, RunData]:
@@ -164,7 +175,10 @@ def load_run_data(folder: str | os.PathLike[str]) -> tuple[DisRNNModel, RunData]
     if stored is None:
         logger.warning("%s: has no digest of its data, so changes of the data go unnoticed", folder)
     elif not data.for_model(model).digest.startswith(stored):
-        place = f" in {settings.table}" if isinstance(settings, TableData) else ""
+        place = ""
+        if not isinstance(settings, SyntheticData):
+            path = settings.table if isinstance(settings, TableData) else settings.find()
+            place = f" in {path}"
         raise ValueError(
             f"{folder}: expected the data that the run was fitted to, got data{place} that have "
             "changed since; restore them, or score other data with evaluate --table"

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from keras_disrnn.experiments.prepared_settings import RecordedData, TfdsData
 from keras_disrnn.experiments.settings import TableData
 from keras_disrnn.utils.files import check_exists, expand_home, naming_disk_errors
 from keras_disrnn.utils.plain_files import parse_yaml
@@ -103,11 +104,15 @@ def _without_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _check_tables(settings: Mapping[str, Any], inside: str = "") -> None:
-    """Raise FileNotFoundError if a table or another input of a command is not there."""
+    """Raise an error if a table, a data set or another input of a command is not there."""
     for name, value in settings.items():
         if isinstance(value, dict):
             _check_tables(value, f"{name}.")
             continue
+        if isinstance(value, RecordedData):
+            value = value.chosen()
+        if isinstance(value, TfdsData):
+            value.find()
         path = value.table if isinstance(value, TableData) else None
         if name in INPUTS and isinstance(value, str) and not inside:
             path = value

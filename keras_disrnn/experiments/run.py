@@ -34,6 +34,7 @@ from keras_disrnn.experiments.data import RunData, load_data
 from keras_disrnn.experiments.figures import draw
 from keras_disrnn.experiments.folder import ResultFolder
 from keras_disrnn.experiments.metrics import compute_metrics
+from keras_disrnn.experiments.prepared_settings import TfdsData
 from keras_disrnn.experiments.report import write_report
 from keras_disrnn.experiments.selection import check_selection, select
 from keras_disrnn.experiments.selection_settings import SelectionSettings
@@ -96,7 +97,7 @@ def run(
     command: str,
     out: str | os.PathLike[str],
     *,
-    data: TableData | SyntheticData,
+    data: TableData | TfdsData | SyntheticData,
     model: ModelSettings,
     training: TrainingSettings | SelectionSettings,
     seed: int,

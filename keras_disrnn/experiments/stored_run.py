@@ -12,6 +12,7 @@ import pandas as pd
 from keras_disrnn.data import Columns
 from keras_disrnn.experiments.begin import CONFIG, ENVIRONMENT
 from keras_disrnn.experiments.folder import read_config
+from keras_disrnn.experiments.prepared_settings import TfdsData
 from keras_disrnn.experiments.settings import SyntheticData, TableData, TrainingSettings
 from keras_disrnn.io.keras_file import load_model
 from keras_disrnn.models.disrnn_model import DisRNNModel
@@ -36,7 +37,7 @@ RESTORE = "restore it from a copy, or fit again in a new folder"
 
 def load_run(
     folder: str | os.PathLike[str],
-) -> tuple[DisRNNModel, TableData | SyntheticData, int]:
+) -> tuple[DisRNNModel, TableData | TfdsData | SyntheticData, int]:
     """Read a finished run.
 
     Args:
@@ -60,15 +61,15 @@ def load_run(
     return load_model(folder / MODEL), read_data(config["data"]), config["seed"]
 
 
-def read_data(data: dict[str, Any]) -> TableData | SyntheticData:
-    """Convert the settings of data in `config.yaml` to `TableData` or `SyntheticData`.
+def read_data(data: dict[str, Any]) -> TableData | TfdsData | SyntheticData:
+    """Convert the settings of data in `config.yaml` to the class of its kind.
 
     Args:
         data: The settings in plain types.
     """
     if "table" in data:
         return TableData(**{**data, "columns": Columns(**data["columns"])})
-    return SyntheticData(**data)
+    return TfdsData(**data) if "tfds" in data else SyntheticData(**data)
 
 
 def load_training(folder: str | os.PathLike[str]) -> TrainingSettings:

@@ -93,6 +93,8 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     if "table" in config["data"]:
         # A card travels with the model, and a whole path would tell whose computer made it.
         config["data"]["table"] = Path(config["data"]["table"]).name
+    if "data_dir" in config["data"]:
+        config["data"]["data_dir"] = Path(config["data"]["data_dir"]).name
     files = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     return Record(
         config=config,
