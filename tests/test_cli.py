@@ -23,6 +23,7 @@ import keras_disrnn
 from keras_disrnn import bandit
 from keras_disrnn.cli import main
 from keras_disrnn.experiments.ablation import _Copy
+from keras_disrnn.experiments.prepared_settings import RecordedData, TfdsData
 from keras_disrnn.experiments.selection_settings import SelectionSettings
 from keras_disrnn.experiments.settings import (
     ModelSettings,
@@ -475,7 +476,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "settings",
-    [ModelSettings, TrainingSettings, SelectionSettings, StudySettings, SyntheticData, TableData],
+    [
+        *(ModelSettings, TrainingSettings, SelectionSettings, StudySettings, SyntheticData),
+        *(TableData, TfdsData, RecordedData),
+    ],
 )
 def test_every_setting_has_a_help_text(settings):
     described = {

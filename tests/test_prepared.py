@@ -15,9 +15,10 @@ from keras_disrnn.cli import main
 from keras_disrnn.data import sessions_from_tfds
 from keras_disrnn.datasets import Builder, SimulatedConfig
 from keras_disrnn.experiments.data import load_data, load_run_data
-from keras_disrnn.experiments.prepared_settings import TfdsData
+from keras_disrnn.experiments.prepared_settings import RecordedData, TfdsData
 
 NAME = "bandit_dopamine/three_mice"
+THREE_MICE = {f"m{i}": bandit.QLearning(alpha=0.1 + 0.3 * i) for i in range(3)}
 QUICK = [
     "--training.warmup_steps=2",
     "--training.stage1_steps=4",
@@ -40,8 +41,7 @@ def small(name, **settings):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    agents = {f"m{i}": bandit.QLearning(alpha=0.1 + 0.3 * i) for i in range(3)}
-    Builder(config=small("three_mice", agent=agents), data_dir=folder).download_and_prepare()
+    Builder(config=small("three_mice", agent=THREE_MICE), data_dir=folder).download_and_prepare()
     return folder
 
 
@@ -116,22 +116,37 @@ def test_a_table_is_scored_by_the_model_of_a_data_set(run_folder, tmp_path):
     assert {"choice", "dopamine"} <= set(json.loads(out.read_text()))
 
 
-def test_the_settings_of_a_run_fit_again(run_folder, tmp_path):
-    again = tmp_path / "again"
-    assert main(["fit", f"--config={run_folder / 'config.yaml'}", f"--out={again}"]) == 0
-    first, second = (pd.read_csv(each / "sessions.csv") for each in (run_folder, again))
-    pd.testing.assert_frame_equal(first, second)
+def test_the_settings_of_a_run_are_those_of_the_command(run_folder, tmp_path, capsys):
+    settings = run_folder / "config.yaml"
+    # Other settings would be refused as such.
+    assert main(["fit", f"--config={settings}", f"--out={run_folder}"]) == 1
+    assert "finished" in capsys.readouterr().err
+    words = ["fit", f"--config={settings}", f"--out={run_folder}", "--data.held_out_split=train"]
+    assert main(words) == 1
+    assert "held_out_split" in capsys.readouterr().err
+    data = yaml.safe_load(settings.read_text())["data"]
+    assert RecordedData(**data).chosen() == TfdsData(**data)
 
 
-def test_a_run_notices_another_data_set_of_the_name(tmp_path, capsys):
-    config = small("changed")
-    Builder(config=config, data_dir=tmp_path / "d").download_and_prepare()
-    name, out = "bandit_dopamine/changed", tmp_path / "run"
-    assert fit(tmp_path / "d", out, name=name) == 0
-    (tmp_path / "d").rename(tmp_path / "old")
-    Builder(config=small("changed", seed=1), data_dir=tmp_path / "d").download_and_prepare()
-    assert main(["evaluate", f"--run={out}"]) == 1
-    assert "expected the data that the run was fitted to" in capsys.readouterr().err
+def test_a_run_notices_another_data_set_of_the_name(run_folder, data_dir, tmp_path, capsys):
+    config = small("three_mice", agent=THREE_MICE, seed=1)
+    Builder(config=config, data_dir=tmp_path).download_and_prepare()
+    (data_dir / NAME).rename(tmp_path / "old")
+    try:
+        (data_dir / NAME).symlink_to(tmp_path / NAME)
+        assert main(["evaluate", f"--run={run_folder}"]) == 1
+    finally:
+        (data_dir / NAME).unlink()
+        (tmp_path / "old").rename(data_dir / NAME)
+    error = capsys.readouterr().err
+    assert "expected the data that the run was fitted to" in error
+    assert f"got data in {data_dir / NAME / '3.0.0'} that have changed" in error
+
+
+def test_the_card_names_the_data_set(run_folder):
+    card = (run_folder / "saved_model" / "README.md").read_text()
+    assert "The data are the data set `bandit_dopamine/three_mice` of TensorFlow Datasets" in card
+    assert "simulated agent" not in card and "Cite the source of the data" in card
 
 
 def test_new_subjects_of_a_data_set_are_adapted_to(run_folder, tmp_path, capsys):
@@ -140,7 +155,7 @@ def test_new_subjects_of_a_data_set_are_adapted_to(run_folder, tmp_path, capsys)
     data = ["--data.tfds=bandit_dopamine/others", f"--data.data_dir={tmp_path}"]
     out = tmp_path / "adapted"
     assert main(["adapt", f"--run={run_folder}", *data, f"--out={out}"]) == 0
-    assert list(pd.read_csv(out / "subjects.csv")["subject"]) == ["n1", "n2"]
+    assert set(pd.read_csv(out / "subjects.csv")["subject"]) == {"n1", "n2"}
     assert main(["summary", *data]) == 0
     assert "n2" in capsys.readouterr().out
 

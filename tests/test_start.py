@@ -67,6 +67,8 @@ def run(*arguments, program=PROGRAM, **variables):
         (["demo", "--out=x", "--training.batch_size=0"], 1, "batch_size: expected a whole number"),
         (["demo", "--out=x", "--training.choice_weight=2"], 1, "choice_weight: expected a number"),
         (["fit", "--data.table=trails.csv", "--out=x"], 1, "trails.csv: expected a file"),
+        (["fit", "--data.tfds=a/b", "--data.data_dir=none", "--out=x"], 1, "tfds: expected a data"),
+        (["fit", "--out=x"], 1, "data: expected either data.table or data.tfds, got neither"),
         (["evaluate", "--run=nobody"], 1, "nobody: expected a folder"),
         (["study", "--out=x", "--data={mice: {table: trails.csv}}"], 1, "data.mice: "),
     ],

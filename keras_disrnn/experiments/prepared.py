@@ -33,24 +33,31 @@ def read_prepared(settings: TfdsData) -> tuple[Sessions, list[str]]:
     for name, split in names.items():
         _check_split(builder, name, split)
     wanted = {name: True for name in FEATURES if name in builder.info.features}
+    train_ids: list[str] = []
     held_out: list[str] = []
 
-    def read(split: str) -> Iterator[Mapping[str, Any]]:
-        return builder.as_dataset(
+    def read(split: str, ids: list[str]) -> Iterator[Mapping[str, Any]]:
+        examples = builder.as_dataset(
             split=split,
             decoders=tfds.decode.PartialDecoding(wanted),
             # One file at a time needs less memory, and keeps the order of the files.
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        ).as_numpy_iterator()
-
-    def read_held_out() -> Iterator[Mapping[str, Any]]:
-        for example in read(settings.held_out_split):
+        )
+        for example in examples.as_numpy_iterator():
             if "session" in example:
-                held_out.append(example["session"].decode())
+                ids.append(example["session"].decode())
             yield example
 
+    def read_held_out() -> Iterator[Mapping[str, Any]]:
+        yield from read(settings.held_out_split, held_out)
+        if twice := set(train_ids) & set(held_out):
+            raise ValueError(
+                f"held_out_split: expected sessions that are not in {settings.train_split}, got "
+                f"{len(twice)} that are, such as {min(twice)!r}; choose splits that do not overlap"
+            )
+
     sessions = sessions_from_tfds(
-        itertools.chain(read(settings.train_split), read_held_out()),
+        itertools.chain(read(settings.train_split, train_ids), read_held_out()),
         num_arms=settings.num_arms,
         reward_kind=settings.reward_kind,
     )
