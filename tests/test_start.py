@@ -56,7 +56,7 @@ def run(*arguments, program=PROGRAM, **variables):
         (["demo"], 2, "demo.out"),
         (["demo", "--out=x", "--training.stage1_steps=abc"], 2, "training.stage1_steps"),
         (
-            ["demo", "--out=x", "--training.stage1_steps=150"],
+            ["demo", "--out=x", "--training.stage1_steps=175"],
             1,
             "stage1_steps: expected a multiple",
         ),

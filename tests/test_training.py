@@ -439,7 +439,7 @@ def test_bad_arguments_are_named_before_any_training(sessions):
     for data, arguments, message in (
         (sessions, {"warmup_steps": -1}, "warmup_steps: expected"),
         (sessions, {"steps_per_epoch": 0}, "steps_per_epoch: expected"),
-        (sessions, {"stage1_steps": 150}, "stage1_steps: expected a multiple of steps_per_epoch"),
+        (sessions, {"stage1_steps": 175}, "stage1_steps: expected a multiple of steps_per_epoch"),
         (sessions, {"learning_rate": 0.0}, "learning_rate: expected a number above 0 or a"),
         (sessions, {"learning_rate": "fast"}, "learning_rate: expected a number above 0 or a"),
         (sessions, {"optimizer": "adman"}, "optimizer: expected .* got 'adman'"),
