@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -26,7 +25,7 @@ from keras_disrnn.plots import plot_ablation
 from keras_disrnn.training.checkpoint import StopOnNaN
 from keras_disrnn.training.courses import choose_batch_size
 from keras_disrnn.training.fit import with_latents
-from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, Stage
+from keras_disrnn.training.plan import STAGES, Stage, steps_together
 from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.utils.checks import check_integer
 from keras_disrnn.utils.files import absolute_path, write_text
@@ -384,7 +383,7 @@ class _Copy:
             self._model,
             stage,
             learning_rate=learning_rate,
-            steps_per_execution=self._steps_per_execution,
+            steps_per_execution=steps_together(self._steps),
         )
         (retrained,) = stage.trains
         fresh = self._model.parts[retrained].get_weights()
@@ -393,10 +392,6 @@ class _Copy:
         self._intact = self._values()
         self._model.parts[retrained].set_weights(fresh)
         self._fresh = self._values()
-
-    @property
-    def _steps_per_execution(self) -> int:
-        return math.gcd(self._steps, STEPS_PER_EXECUTION)
 
     def totals(
         self,
@@ -424,7 +419,7 @@ class _Copy:
             self._model,
             self._stage,
             learning_rate=self._learning_rate,
-            steps_per_execution=self._steps_per_execution,
+            steps_per_execution=steps_together(self._steps),
         )
         self._model.fit(
             sessions.dataset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from keras_disrnn.data import Sessions
 from keras_disrnn.models.disrnn_model import DisRNNModel
 from keras_disrnn.models.finite import find_bad_weight
 from keras_disrnn.training.divergence import name_cause
-from keras_disrnn.training.plan import STEPS_PER_EXECUTION
+from keras_disrnn.training.plan import steps_together
 from keras_disrnn.training.settling import has_settled, trained_sigmas
 from keras_disrnn.training.stages import STAGES
 from keras_disrnn.utils.state import load_state, save_state
@@ -220,7 +219,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # A replica takes one step at a time. The rate still changes as without a strategy.
         steps = min(self._settings["steps_per_epoch"], self._settings["steps"][self._stage])
-        first = batch - batch % math.gcd(steps, STEPS_PER_EXECUTION)
+        first = batch - batch % steps_together(steps)
         self._decay.apply(self.model.optimizer, self._first_step + first)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

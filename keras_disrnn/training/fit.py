@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ from keras_disrnn.training.optimizers import (
     describe_optimizer,
     make_optimizer,
 )
-from keras_disrnn.training.plan import STAGES, STEPS_PER_EXECUTION, check_choice_weight, check_steps
+from keras_disrnn.training.plan import STAGES, check_choice_weight, check_steps, steps_together
 from keras_disrnn.training.stages import compile_stage
 from keras_disrnn.training.verdict import FitWarning, judge_training
 from keras_disrnn.utils import distribute
@@ -202,14 +201,14 @@ def train(
         if stage == "stage2" and not finished:
             # The core is frozen, so its latents are the same at every step.
             train_data, held_out_data = with_latents(model, sessions, held_out)
-        most = 1 if distribute.replicas(model) > 1 else STEPS_PER_EXECUTION
+        together = steps_together(min(steps_per_epoch, count))
         compile_stage(
             model,
             stage,
             optimizer=optimizer,
             learning_rate=learning_rate,
             choice_weight=choice_weight,
-            steps_per_execution=math.gcd(min(steps_per_epoch, count), most),
+            steps_per_execution=1 if distribute.replicas(model) > 1 else together,
         )
         first_epoch = progress.start(stage, model)
         if finished:

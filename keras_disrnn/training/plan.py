@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from keras_disrnn.training.optimizers import LEARNING_RATE, LearningRate, check_learning_rate
@@ -43,6 +44,20 @@ choice and dopamine together."""
 
 LEAST_EPOCHS = 4
 """A window of fewer epochs does not show a trend."""
+
+
+def steps_together(steps: int) -> int:
+    """Return how many steps run between two returns to Python, so that a fit ends with the last.
+
+    Args:
+        steps: Steps of an epoch.
+
+    Example:
+        >>> from keras_disrnn.training.plan import steps_together
+        >>> steps_together(50), steps_together(4)
+        (10, 2)
+    """
+    return math.gcd(steps, STEPS_PER_EXECUTION)
 
 
 def check_choice_weight(choice_weight: float) -> None:
