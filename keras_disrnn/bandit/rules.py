@@ -156,7 +156,7 @@ class ValueRule(NamedTuple):
     initial_value: float = 0.0
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return tuple(f"q{arm}" for arm in range(num_arms))
+        return names_by_arm("q", num_arms)
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.full(num_arms, self.initial_value)
@@ -265,7 +265,7 @@ class ActorCriticRule(NamedTuple):
     initial_value: float = 0.5
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return (*(f"theta{arm}" for arm in range(num_arms)), "v")
+        return (*names_by_arm("theta", num_arms), "v")
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.append(np.zeros(num_arms), self.initial_value)
@@ -298,6 +298,11 @@ def value_of_chosen(values: Array, chosen: Array, where: Callable[..., Array] = 
     for arm in range(2, values.shape[0]):
         found = where(chosen[arm], values[arm], found)
     return found
+
+
+def names_by_arm(name: str, num_arms: int) -> tuple[str, ...]:
+    """Return the name of a variable that each arm has, with the number of the arm."""
+    return tuple(f"{name}{arm}" for arm in range(num_arms))
 
 
 def chosen_ones(chosen: Array, reward: Array, ops: ArrayOps) -> Array:

@@ -12,6 +12,7 @@ from keras_disrnn.bandit.rules import (
     ArrayOps,
     check_two_arms,
     chosen_ones,
+    names_by_arm,
     sigmoid,
     value_of_chosen,
 )
@@ -184,7 +185,7 @@ class ThresholdRule(NamedTuple):
     beta: Any
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return (*(f"last{arm}" for arm in range(num_arms)), "v")
+        return (*names_by_arm("last", num_arms), "v")
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         # No choice is the last one yet, so the first choice begins from the threshold.
@@ -240,7 +241,7 @@ class WinStayLoseShiftRule(NamedTuple):
     shift: Any
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return (*(f"last{arm}" for arm in range(num_arms)), "win")
+        return (*names_by_arm("last", num_arms), "win")
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.zeros(num_arms + 1)

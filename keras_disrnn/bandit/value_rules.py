@@ -12,6 +12,7 @@ from keras_disrnn.bandit.rules import (
     ValueRule,
     check_two_arms,
     chosen_ones,
+    names_by_arm,
     value_of_chosen,
 )
 
@@ -53,7 +54,7 @@ class DualRateRule(NamedTuple):
     initial_value: float = 0.5
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return _value_names("q", num_arms)
+        return names_by_arm("q", num_arms)
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.full(num_arms, self.initial_value)
@@ -112,7 +113,7 @@ class ChoiceKernelRule(NamedTuple):
     initial_value: float = 0.5
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return _value_names("q", num_arms) + _value_names("c", num_arms)
+        return names_by_arm("q", num_arms) + names_by_arm("c", num_arms)
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.append(np.full(num_arms, self.initial_value), np.zeros(num_arms))
@@ -176,7 +177,7 @@ class FastSlowRule(NamedTuple):
     initial_value: float = 0.5
 
     def variable_names(self, num_arms: int) -> tuple[str, ...]:
-        return _value_names("fast", num_arms) + _value_names("slow", num_arms)
+        return names_by_arm("fast", num_arms) + names_by_arm("slow", num_arms)
 
     def initial_state(self, num_arms: int) -> np.ndarray:
         return np.full(2 * num_arms, self.initial_value)
@@ -255,7 +256,3 @@ class BiasedForgettingRule(NamedTuple):
     @property
     def _values(self) -> ValueRule:
         return ValueRule(self.alpha_1, self.alpha_2, self.kappa_1, self.kappa_2)
-
-
-def _value_names(letter: str, num_arms: int) -> tuple[str, ...]:
-    return tuple(f"{letter}{arm}" for arm in range(num_arms))
