@@ -107,16 +107,16 @@ def compute_evaluation(
     Evaluation(sessions=2, choice normalized_likelihood=0.5000 ± 0.0000)
     """
     names, choice, totals = _totals(model, sessions, batch_size)
-    counted = sessions.choice_weight > 0
     choice_totals = [choice[:, 0], choice[:, 1]]
     columns = {
         "session": list(sessions.ids),
         "subject": list(sessions.subjects),
-        "n_choices": counted.sum(axis=1),
+        "n_choices": choice[:, 1].astype(int),
         "log_likelihood": choice[:, 0],
         "normalized_likelihood": ratio_likelihood(choice[:, 0], choice[:, 1]),
     }
     if reference is not None:
+        counted = sessions.choice_weight > 0
         reference_log = _reference_log_likelihood(reference, sessions, counted)
         columns["reference_log_likelihood"] = reference_log
         choice_totals.append(reference_log)
